@@ -1,0 +1,96 @@
+// The model image on disk, every byte. One file in two forms:
+//   model.slm   skippable frame (StoredHeader, FrameEntry[]) · zstd frames of the raw form, in order · skippable frame (zstd seek table)
+//   model.raw   what the frames decode to: RawHeader at 0, sections at multiples of 64 KiB; mapped, it is what the kernels run on
+// `zstd -dc model.slm` gives model.raw. Everything is little endian. Format version 1.
+#pragma once
+#include <cstdint>
+
+namespace slmd::image {
+
+constexpr std::uint32_t format_version = 1, reader_version = 1;
+constexpr std::uint64_t section_align = 65536;
+constexpr std::uint32_t max_tensors = 4096, max_frames = 1u << 20;
+constexpr std::uint64_t frame_bytes = 1u << 20;  // raw bytes of a frame, at most
+constexpr char raw_magic[8] = {'S', 'L', 'M', 'R', 'A', 'W', '1', 0};
+constexpr char stored_magic[8] = {'S', 'L', 'M', 'Z', 'S', 'T', '1', 0};
+constexpr std::uint32_t skippable_magic = 0x184D2A50, seek_table_magic = 0x184D2A5E, seekable_magic = 0x8F92EAB1;
+
+enum class SectionId : std::uint32_t { index = 1, params = 2, tokenizer = 3, chat = 4, provenance = 5, tensors = 6 };
+
+struct Section {
+    std::uint32_t id, reserved;
+    std::uint64_t offset, size;  // in the raw form
+};
+
+struct RawHeader {  // 4096 bytes at offset 0 of the raw form; the index section follows in the same 64 KiB unit or later
+    char magic[8];
+    std::uint32_t version, reader;  // written as, and the oldest reader that understands it
+    std::uint64_t raw_size;         // of the whole raw form
+    std::uint32_t section_count, tensor_count;
+    Section sections[8];
+    std::uint8_t index_sha256[32];  // over the index section
+    std::uint8_t signature[512];    // room; zero when unsigned
+    std::uint8_t reserved[4096 - 8 - 8 - 8 - 8 - 8 * 24 - 32 - 512];
+};
+static_assert(sizeof(RawHeader) == 4096);
+
+struct StoredHeader {  // first in the leading skippable frame; FrameEntry[frame_count] follows
+    char magic[8];
+    std::uint32_t version, reader;
+    std::uint64_t raw_size, stored_size;  // stored_size: the whole file
+    std::uint32_t frame_count, reserved;
+    std::uint8_t index_sha256[32];   // the same as in RawHeader
+    std::uint8_t frames_sha256[32];  // over FrameEntry[], so that it covers the CRCs
+};
+
+struct FrameEntry {
+    std::uint64_t offset;  // in the file
+    std::uint32_t stored, raw;
+    std::uint32_t crc32c;  // of the stored bytes
+    std::uint32_t reserved;
+};
+
+enum class Kind : std::uint32_t { f32 = 0, i4 = 1, i4a = 2, i8 = 3 };
+
+// Weights: R4K8-g32. Rows are outputs, columns inputs; G = cols / 32 groups of 32 columns. cols is padded with zeros to a multiple of 32,
+// rows to a multiple of 8. A block is 8 rows = 2 panels of 4.
+//   codes, 4 bit (i4, i4a): 128 bytes a (block, group) at (block * G + group) * 128: panel 0, then panel 1, 64 bytes each:
+//       four vectors of 16 bytes: {row 0, row 1} x k 0..7, {row 2, row 3} x k 0..7, {row 0, row 1} x k 8..15, {row 2, row 3} x k 8..15;
+//       low nibble k, high nibble k + 16
+//   codes, i8: 256 bytes a (block, group): panel 0, then panel 1, 128 bytes each: the same vectors for k 0..15, then for k 16..31, a byte a code
+//   scales: i4   8 x u8 a (block, group): sign in bit 7, value = 2^(e - 7) * (1 + m / 16), e = bits 4..6, m = bits 0..3; steps: f32 a row
+//           i4a  8 x f16 scale, then 8 x f16 minimum, a (block, group)
+//           i8   8 x f16 a (block, group)
+//   value:  i4   book[code] * scale * step[row], |book| <= 31      i4a  code * scale + minimum, code 0..15      i8   code * scale, -127..127
+struct TensorEntry {  // in the index section, in execution order
+    char name[56];    // GGUF names without ".weight": token_embd, blk.0.attn_q, blk.0.attn_q.bias, output_norm, output, rope.inv_freq
+    Kind kind;
+    std::uint32_t rows, cols;        // as the model has them, without padding; a vector is 1 x cols
+    std::uint32_t residency;         // 0 resident, 1 evictable, 2 on demand
+    std::uint64_t codes, codes_size; // in the raw form; f32 data for Kind::f32
+    std::uint64_t scales, scales_size;
+    std::uint64_t steps, steps_size; // i4 only
+    std::int8_t book[16];            // i4 only
+    std::uint8_t reserved[40];
+};
+static_assert(sizeof(TensorEntry) == 176);
+
+// Bits of ModelParams::flags
+constexpr std::uint32_t flag_tied_output = 1;  // no tensor "output": token_embd is the output matrix
+
+struct ModelParams {  // the params section
+    char name[64];    // for people: "SmolLM2-135M-Instruct"
+    char family[32];  // "llama"
+    std::uint32_t layers, dim, hidden, heads, kv_heads, head_dim, vocab, context;
+    std::uint32_t rope_dims;  // rotated dimensions of a head, in halves: element i pairs with i + rope_dims / 2
+    std::uint32_t flags;
+    float norm_eps;
+    float attn_scale;      // 0: 1 / sqrt(head_dim)
+    float embed_scale, residual_scale, logit_scale;  // 1 when unused
+    float attn_softcap, final_softcap;               // 0 when unused
+    float rope_theta;      // for people; tensor rope.inv_freq (f32, rope_dims / 2) is what counts
+    std::uint8_t reserved[88];
+};
+static_assert(sizeof(ModelParams) == 256);
+
+}  // namespace slmd::image

@@ -1,0 +1,37 @@
+// Chat templates as data: what stands before and after each role's text, read from the image's chat section.
+#pragma once
+#include <cstddef>
+#include <span>
+#include <string_view>
+
+#include "base/result.h"
+#include "text/tokenizer.h"
+
+namespace slmd::text {
+
+enum class Role : unsigned char { system, user, assistant };
+struct Message {
+    Role role;
+    std::string_view text;
+};
+
+class ChatTemplate {
+  public:
+    static Result<ChatTemplate> open(std::span<const std::byte> section);
+    bool empty() const;  // a base model: no template
+    std::string_view name() const;
+
+    struct Rendered {
+        std::size_t bytes, trusted;  // how much of the two buffers is filled
+    };
+    // The prompt of a conversation, ready for Tokenizer::encode: template parts are trusted, message texts are not.
+    // generation_prompt opens the assistant's turn. Errors: text_too_long, incorrect_parameters (an order of roles that the template does not know).
+    Result<Rendered> render(std::span<const Message> messages, bool generation_prompt, std::span<char> text, std::span<Trusted> trusted) const;
+    // The template's own BOS: when true encode() is to be called with add_bos = false.
+    bool has_bos() const;
+
+  private:
+    std::span<const std::byte> section_;
+};
+
+}  // namespace slmd::text

@@ -1,0 +1,87 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <string>
+#include <vector>
+
+#include "base/arena.h"
+#include "base/bytes.h"
+#include "base/file.h"
+#include "base/team.h"
+
+using namespace slmd;
+
+namespace {
+
+std::span<const std::byte> bytes_of(std::string_view s) { return std::as_bytes(std::span(s.data(), s.size())); }
+
+TEST(Checksums, KnownAnswers) {
+    EXPECT_EQ(crc32c(bytes_of("123456789")), 0xE3069283u);
+    EXPECT_EQ(crc32c(bytes_of("56789"), crc32c(bytes_of("1234"))), 0xE3069283u);
+    EXPECT_EQ(crc16_xmodem("123456789"), 0x31C3);
+}
+
+TEST(ByteReader, StopsAtItsEnd) {
+    ByteReader r(bytes_of("abcd"));
+    EXPECT_EQ(r.get<std::uint16_t>(), 0x6261);
+    EXPECT_EQ(r.get<std::uint32_t>(), 0u);
+    EXPECT_FALSE(r.ok());
+    EXPECT_EQ(r.get<std::uint8_t>(), 0);
+}
+
+TEST(Arena, CountsWhatItHandsOut) {
+    auto layout = [](Arena& a) {
+        a.persistent<float>(3);
+        return a.scratch<char>(100);
+    };
+    Arena counting;
+    EXPECT_EQ(layout(counting), nullptr);
+    std::vector<std::byte> block(counting.used());
+    Arena real(block);
+    EXPECT_NE(layout(real), nullptr);
+    EXPECT_FALSE(real.overflow());
+    EXPECT_EQ(real.used(), counting.used());
+    EXPECT_EQ(real.persistent<char>(1), nullptr);
+    EXPECT_TRUE(real.overflow());
+}
+
+TEST(AtomicFile, KeepsTheOldFileWithoutCommit) {
+    const std::string path = testing::TempDir() + "atomic";
+    for (const char* text : {"one", "two"}) {
+        auto f = AtomicFile::create(path.c_str());
+        ASSERT_TRUE(f);
+        ASSERT_TRUE(f->write(bytes_of(text)));
+        if (text[0] == 'o') {
+            ASSERT_TRUE(f->commit());
+        }
+    }
+    auto m = MappedFile::open(path.c_str());
+    ASSERT_TRUE(m);
+    EXPECT_EQ(std::string(reinterpret_cast<const char*>(m->bytes().data()), m->bytes().size()), "one");
+    EXPECT_FALSE(MappedFile::open((path + "-absent").c_str()));
+}
+
+TEST(Team, EveryRankDoesItsPartBetweenBarriers) {
+    struct Work {
+        Team team;
+        std::vector<int> a, b;
+    } w;
+    ASSERT_TRUE(w.team.start(3));
+    w.a.assign(1000, 0);
+    w.b.assign(1000, 0);
+    for (int round = 1; round <= 200; round++) {
+        w.team.run(
+            [](void* context, int rank) {
+                auto& self = *static_cast<Work*>(context);
+                const auto p = self.team.part(1000, rank);
+                for (int i = p.begin; i < p.end; i++) self.a[i]++;
+                self.team.sync();
+                for (int i = p.begin; i < p.end; i++) self.b[i] = self.a[999 - i];
+            },
+            &w);
+        for (int i = 0; i < 1000; i++) ASSERT_EQ(w.b[i], round);
+    }
+    EXPECT_FALSE(Team().start(99));
+}
+
+}  // namespace
