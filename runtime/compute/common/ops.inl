@@ -1,0 +1,200 @@
+// The float operations, written once over V16 and compiled once a level. NUMERICS.md states each; nothing here may depend on the width of a register.
+// The level provides V16, heads_together and dot_positions() before including this.
+
+namespace {
+
+// Below this a group is all zeros: 127 / peak must stay finite.
+constexpr float smallest_peak = 1e-30f;
+
+inline float max_of(float a, float b) { return a > b ? a : b; }
+
+// e^x with x clamped to [-87.3, 88]: x = n ln2 + r, degree-5 polynomial in r (Cephes expf), relative error below 2e-7.
+inline V16 exp16(V16 x) {
+    x = min(max(x, set16(-87.3f)), set16(88.0f));
+    const V16 round = set16(12582912.0f);
+    const V16 magic = fma(x, set16(1.44269504088896341f), round);
+    const V16 n = sub(magic, round);
+    V16 r = fma(n, set16(-0.693359375f), x);
+    r = fma(n, set16(2.12194440e-4f), r);
+    V16 p = fma(set16(1.9875691500e-4f), r, set16(1.3981999507e-3f));
+    p = fma(p, r, set16(8.3334519073e-3f));
+    p = fma(p, r, set16(4.1665795894e-2f));
+    p = fma(p, r, set16(1.6666665459e-1f));
+    p = fma(p, r, set16(5.0000001201e-1f));
+    p = fma(p, mul(r, r), add(r, set16(1.0f)));
+    return scale_exponent(p, magic);
+}
+
+void quantize_groups(const float* x, int n, std::int8_t* q, float* scale, std::int32_t* sum) {
+    for (int g = 0; g < n / group; g++, x += group, q += group) {
+        const V16 a = load16(x), b = load16(x + 16);
+        const float peak = max16(max(abs(a), abs(b)));
+        const V16 inverse = set16(peak > smallest_peak ? 127.0f / peak : 0.0f);
+        const I16 qa = to_int(mul(a, inverse)), qb = to_int(mul(b, inverse));
+        store_i8(q, qa);
+        store_i8(q + 16, qb);
+        scale[g] = peak / 127.0f;
+        sum[g] = sum_int(qa) + sum_int(qb);
+    }
+}
+
+void rms_norm(const float* x, const float* w, int n, float eps, float* y) {
+    V16 squares = set16(0);
+    for (int i = 0; i < n; i += 16) {
+        const V16 v = load16(x + i);
+        squares = fma(v, v, squares);
+    }
+    const V16 factor = set16(1.0f / __builtin_sqrtf(sum16(squares) / static_cast<float>(n) + eps));
+    for (int i = 0; i < n; i += 16) store16(y + i, mul(mul(load16(x + i), factor), load16(w + i)));
+}
+
+void rope_halves(float* head, const float* cos, const float* sin, int pairs) {
+    for (int i = 0; i < pairs; i++) {
+        const float a = head[i], b = head[i + pairs], c = cos[i], s = sin[i];
+        head[i] = __builtin_fmaf(a, c, -(b * s));
+        head[i + pairs] = __builtin_fmaf(b, c, a * s);
+    }
+}
+
+void hadamard_blocks(float* x, int n) {
+    const int size = n & -n;
+    for (float* end = x + n; x < end; x += size)
+        for (int h = 1; h < size; h *= 2)
+            for (int i = 0; i < size; i += 2 * h)
+                for (int j = i; j < i + h; j++) {
+                    const float a = x[j], b = x[j + h];
+                    x[j] = a + b;
+                    x[j + h] = a - b;
+                }
+}
+
+// x and q have room for n rounded up to 16; x is zero there.
+float quantize_vector(const float* x, int n, std::int8_t* q) {
+    V16 peaks = set16(0);
+    for (int i = 0; i < n; i += 16) peaks = max(peaks, abs(load16(x + i)));
+    const float peak = max16(peaks);
+    const V16 inverse = set16(peak > smallest_peak ? 127.0f / peak : 0.0f);
+    for (int i = 0; i < n; i += 16) store_i8(q + i, to_int(mul(load16(x + i), inverse)));
+    return peak / 127.0f;
+}
+
+// out[r][d] = sum over positions, ascending, of weight[r][p] * v[p][d], for R heads and 16 * D dimensions.
+template <int R, int D>
+void weigh_values(const std::int8_t* v, int stride, int n, const float* weight, float* out, int out_stride) {
+    V16 acc[R][D];
+    for (int r = 0; r < R; r++)
+        for (int d = 0; d < D; d++) acc[r][d] = set16(0);
+    for (int p = 0; p < n; p++, v += stride) {
+        V16 value[D];
+        for (int d = 0; d < D; d++) value[d] = load_i8(v + 16 * d);
+        for (int r = 0; r < R; r++) {
+            const V16 w = set16(weight[r * chunk + p]);
+            for (int d = 0; d < D; d++) acc[r][d] = fma(w, value[d], acc[r][d]);
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int d = 0; d < D; d++) store16(out + r * out_stride + 16 * d, acc[r][d]);
+}
+
+template <int R>
+void weigh_heads(const KvHead& kv, int first, int n, const float* weight, float* out) {
+    const std::int8_t* v = kv.v + static_cast<std::size_t>(first) * static_cast<std::size_t>(kv.v_stride);
+    int d = 0;
+    for (; d + 64 <= kv.v_stride; d += 64) weigh_values<R, 4>(v + d, kv.v_stride, n, weight, out + d, kv.v_stride);
+    for (; d < kv.v_stride; d += 16) weigh_values<R, 1>(v + d, kv.v_stride, n, weight, out + d, kv.v_stride);
+}
+
+// Heads of one KV head over all chunks; R at a time share the loads of K and V.
+template <int R>
+void attend_heads(const KvHead& kv, int n, const std::int8_t* q, const float* q_scale, float* out, float* weight) {
+    float peak[R] = {}, total[R] = {};
+    float partial[R * max_head_dim];
+    for (int first = 0; first < n; first += chunk) {
+        const int m = n - first < chunk ? n - first : chunk;
+        for (int p = 0; p < m; p += kv_block) {
+            alignas(64) std::int32_t dots[R * kv_block];
+            dot_positions<R>(kv.k + static_cast<std::size_t>(first + p) * static_cast<std::size_t>(kv.head_dim), kv.head_dim, q, kv.v_stride, dots);
+            const V16 k_scale = load16(kv.k_scale + first + p);
+            for (int r = 0; r < R; r++)
+                store16(weight + r * chunk + p, mul(load_i32(dots + r * kv_block), mul(set16(q_scale[r]), k_scale)));
+        }
+        const int padded = (m + 15) & ~15;
+        float chunk_peak[R], chunk_total[R];
+        for (int r = 0; r < R; r++) {
+            float* s = weight + r * chunk;
+            for (int p = m; p < padded; p++) s[p] = s[0];
+            V16 peaks = load16(s);
+            for (int p = 16; p < padded; p += 16) peaks = max(peaks, load16(s + p));
+            chunk_peak[r] = max16(peaks);
+            const V16 top = set16(chunk_peak[r]);
+            for (int p = 0; p < padded; p += 16) store16(s + p, exp16(sub(load16(s + p), top)));
+            for (int p = m; p < padded; p++) s[p] = 0;
+            V16 sums = set16(0);
+            for (int p = 0; p < padded; p += 16) {
+                const V16 e = load16(s + p);
+                sums = add(sums, e);
+                store16(s + p, mul(e, load16(kv.v_scale + first + p)));
+            }
+            chunk_total[r] = sum16(sums);
+        }
+        weigh_heads<R>(kv, first, m, weight, first == 0 ? out : partial);
+        for (int r = 0; r < R; r++) {
+            if (first == 0) {
+                peak[r] = chunk_peak[r];
+                total[r] = chunk_total[r];
+                continue;
+            }
+            const float top = max_of(peak[r], chunk_peak[r]);
+            const V16 old_factor = exp16(set16(peak[r] - top)), new_factor = exp16(set16(chunk_peak[r] - top));
+            float factors[32];
+            store16(factors, old_factor);
+            store16(factors + 16, new_factor);
+            total[r] = __builtin_fmaf(total[r], factors[0], chunk_total[r] * factors[16]);
+            peak[r] = top;
+            for (int d = 0; d < kv.v_stride; d += 16) {
+                float* o = out + r * kv.v_stride + d;
+                store16(o, fma(load16(o), old_factor, mul(load16(partial + r * kv.v_stride + d), new_factor)));
+            }
+        }
+    }
+    for (int r = 0; r < R; r++) {
+        const V16 inverse = set16(1.0f / total[r]);
+        for (int d = 0; d < kv.v_stride; d += 16) store16(out + r * kv.v_stride + d, mul(load16(out + r * kv.v_stride + d), inverse));
+    }
+}
+
+// q and out have a stride of v_stride.
+void attend(const KvHead& kv, int n, const std::int8_t* q, const float* q_scale, int heads, float* out, float* scratch) {
+    while (heads > 0) {
+        const int together = heads < heads_together ? heads : heads_together;
+        switch (together) {
+            case 1: attend_heads<1>(kv, n, q, q_scale, out, scratch); break;
+            case 2: attend_heads<2>(kv, n, q, q_scale, out, scratch); break;
+            case 3: attend_heads<3>(kv, n, q, q_scale, out, scratch); break;
+            default: attend_heads<4>(kv, n, q, q_scale, out, scratch); break;
+        }
+        heads -= together;
+        q += together * kv.v_stride;
+        q_scale += together;
+        out += together * kv.v_stride;
+    }
+}
+
+// x / (1 + e^-x) * up; n a multiple of 16.
+void silu_mul(const float* gate, const float* up, int n, float* y) {
+    for (int i = 0; i < n; i += 16) {
+        const V16 x = load16(gate + i);
+        store16(y + i, mul(div(x, add(set16(1.0f), exp16(sub(set16(0), x)))), load16(up + i)));
+    }
+}
+
+void add_to(float* x, const float* y, int n) {
+    for (int i = 0; i < n; i += 16) store16(x + i, add(load16(x + i), load16(y + i)));
+}
+
+constexpr Kernels table_for(const char* name) {
+    return {name,         matmul<Format::i4>, matmul<Format::i4a>, matmul<Format::i8>, quantize_groups, rms_norm,
+            rope_halves,  hadamard_blocks,    quantize_vector,     attend,             silu_mul,        add_to};
+}
+
+}  // namespace

@@ -1,0 +1,79 @@
+// The kernels of one CPU level: a table of function pointers, filled once, the only dispatch. NUMERICS.md defines every operation; all levels give the
+// same bits. Kernels are leaves: they never allocate, lock, log or check.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace slmd::compute {
+
+constexpr int group = 32;        // columns that share a scale
+constexpr int block = 8;         // rows that lie together
+constexpr int lanes = 16;        // virtual lanes of every float sum
+constexpr int kv_block = 16;     // positions that lie together in the K cache
+constexpr int chunk = 128;       // positions of one partial softmax
+constexpr int max_head_dim = 256;
+
+// A weight matrix as it lies in the image (image/format.h, R4K8-g32). cols is a multiple of 32, rows of 8 (padding rows have scale or step 0).
+struct Matrix {
+    int rows, cols;
+    const std::uint8_t* codes;
+    const std::uint8_t* scales;
+    const float* steps;        // i4: one a row
+    const std::int8_t* book;   // i4: 16 levels
+};
+
+// Activations in 8 bits: value = q * scale[group].
+struct Quantized {
+    std::int8_t* q;        // [tokens, stride]
+    float* scale;          // [tokens, stride / 32]
+    std::int32_t* sum;     // [tokens, stride / 32], sum of q over the group
+    int stride;            // columns of a token, a multiple of 32
+};
+
+// Rows [8 * begin, 8 * end) of matrix times each of `tokens` vectors: y[t * ldy + row].
+using Matmul = void (*)(const Matrix& w, int begin, int end, const Quantized& x, int tokens, float* y, std::size_t ldy);
+
+// The cache of one KV head in one layer. K in blocks of 16 positions, [head_dim / 4][16][4] bytes each; V [position][v_stride].
+struct KvHead {
+    std::int8_t* k;
+    float* k_scale;  // [position]
+    std::int8_t* v;
+    float* v_scale;
+    int head_dim, v_stride;  // v_stride: head_dim rounded up to 16
+};
+
+struct Kernels {
+    const char* name;
+    Matmul i4, i4a, i8;
+
+    // q[n], scale, sum of one vector; n a multiple of 32.
+    void (*quantize)(const float* x, int n, std::int8_t* q, float* scale, std::int32_t* sum);
+    // y = x / sqrt(mean(x^2) + eps) * w
+    void (*rms_norm)(const float* x, const float* w, int n, float eps, float* y);
+    // Rotates the first 2 * pairs elements of a head in halves: (i, i + pairs).
+    void (*rope)(float* head, const float* cos, const float* sin, int pairs);
+    // Hadamard butterfly over blocks of the largest power of two that divides n, without its scale factor.
+    void (*hadamard)(float* head, int n);
+    // int8 with one scale for the whole vector; returns the scale.
+    float (*quantize_head)(const float* x, int n, std::int8_t* q);
+    // Attention of `heads` query vectors (int8 [heads, head_dim], q_scale includes 1 / sqrt(head_dim)) over positions [0, n) of one KV head.
+    // out f32 [heads, head_dim]; scratch: heads * chunk floats.
+    void (*attend)(const KvHead& kv, int n, const std::int8_t* q, const float* q_scale, int heads, float* out, float* scratch);
+    void (*silu_mul)(const float* gate, const float* up, int n, float* y);
+    void (*add)(float* x, const float* y, int n);
+};
+
+// The levels that this machine can run, best first; null-terminated.
+const Kernels* const* levels();
+// By name ("scalar", "avx2", ...); null when unknown or not available here.
+const Kernels* find_level(const char* name);
+
+// One row of a matrix as floats, exactly: book[code] * (scale * step), code * scale + minimum, code * scale. For embeddings.
+void row_i4(const Matrix& w, int row, float* out);
+void row_i4a(const Matrix& w, int row, float* out);
+void row_i8(const Matrix& w, int row, float* out);
+
+// cos and sin of position * inv_freq[i], each f32 [pairs]: double precision, our own polynomials, the same everywhere.
+void rope_angles(int position, const float* inv_freq, int pairs, float* cos, float* sin);
+
+}  // namespace slmd::compute

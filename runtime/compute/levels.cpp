@@ -1,0 +1,45 @@
+#include "compute/levels.h"
+
+#include <cstring>
+
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#ifndef HWCAP_ASIMDDP
+#define HWCAP_ASIMDDP (1 << 20)
+#endif
+#endif
+
+namespace slmd::compute {
+namespace {
+
+struct Available {
+    const Kernels* list[6] = {};
+    Available() {
+        int n = 0;
+#if defined(__x86_64__)
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
+            list[n++] = &avx512_level;
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) list[n++] = &avx2_level;
+#elif defined(__aarch64__)
+        if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) list[n++] = &dotprod_level;
+        list[n++] = &neon_level;
+#endif
+        list[n] = &scalar_level;
+    }
+};
+
+}  // namespace
+
+const Kernels* const* levels() {
+    static const Available available;
+    return available.list;
+}
+
+const Kernels* find_level(const char* name) {
+    for (const Kernels* const* l = levels(); *l != nullptr; l++)
+        if (std::strcmp((*l)->name, name) == 0) return *l;
+    return nullptr;
+}
+
+}  // namespace slmd::compute

@@ -1,0 +1,258 @@
+// Every level against the scalar one, bit for bit, on random data with the shapes of real models and with awkward ones.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <numbers>
+#include <random>
+#include <vector>
+
+#include "compute/kernels.h"
+
+using namespace slmd::compute;
+
+namespace {
+
+std::mt19937 rng(7);
+
+std::vector<float> normal(std::size_t n, float scale = 1) {
+    std::normal_distribution<float> d(0, scale);
+    std::vector<float> v(n);
+    for (auto& x : v) x = d(rng);
+    return v;
+}
+
+template <class T>
+std::vector<T> uniform(std::size_t n, int low, int high) {
+    std::uniform_int_distribution<int> d(low, high);
+    std::vector<T> v(n);
+    for (auto& x : v) x = static_cast<T>(d(rng));
+    return v;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) { return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 4) == 0; }
+
+std::vector<const Kernels*> others() {
+    std::vector<const Kernels*> list;
+    for (auto l = levels(); *l; l++)
+        if (*l != find_level("scalar")) list.push_back(*l);
+    return list;
+}
+
+struct RandomMatrix {
+    std::vector<std::uint8_t> codes, scales;
+    std::vector<float> steps;
+    std::int8_t book[16];
+    Matrix view{};
+};
+
+// kind: 0 i4, 1 i4a, 2 i8. extreme: every code and level at the end of its range, where an overflow would show.
+RandomMatrix random_matrix(int kind, int rows, int cols, bool extreme) {
+    RandomMatrix m;
+    const std::size_t cells = static_cast<std::size_t>(rows / block) * (cols / group);
+    m.codes = uniform<std::uint8_t>(cells * (kind == 2 ? 256 : 128), 0, 255);
+    if (kind == 2)
+        for (auto& c : m.codes)
+            if (c == 0x80) c = 0x81;
+    if (extreme)
+        for (auto& c : m.codes) c = kind == 2 ? (c & 1 ? 127 : 0x81) : (c & 1 ? 0xff : 0x00);
+    if (kind == 0)
+        m.scales = uniform<std::uint8_t>(cells * 8, 0, 255);
+    else
+        for (std::size_t i = 0; i < cells * (kind == 1 ? 16 : 8); i++) {
+            // every class of half precision: normal, subnormal, zero, both signs
+            const auto h = static_cast<std::uint16_t>((i % 7 == 0 ? rng() % 0x400 : 0x1000 + rng() % 0x2800) | (rng() & 0x8000));
+            m.scales.push_back(static_cast<std::uint8_t>(h & 255));
+            m.scales.push_back(static_cast<std::uint8_t>(h >> 8));
+        }
+    m.steps = normal(static_cast<std::size_t>(rows));
+    for (int i = 0; i < 16; i++) m.book[i] = static_cast<std::int8_t>(extreme ? (i < 8 ? -31 : 31) : static_cast<int>(rng() % 63) - 31);
+    m.view = {rows, cols, m.codes.data(), m.scales.data(), m.steps.data(), m.book};
+    return m;
+}
+
+struct Activations {
+    std::vector<std::int8_t> q;
+    std::vector<float> scale;
+    std::vector<std::int32_t> sum;
+    Quantized view{};
+};
+
+Activations quantized(const Kernels& k, const std::vector<float>& x, int tokens, int cols) {
+    Activations a;
+    a.q.resize(static_cast<std::size_t>(tokens) * cols + 64);
+    a.scale.resize(static_cast<std::size_t>(tokens) * cols / group);
+    a.sum.resize(a.scale.size());
+    for (int t = 0; t < tokens; t++) k.quantize(&x[static_cast<std::size_t>(t) * cols], cols, &a.q[static_cast<std::size_t>(t) * cols], &a.scale[t * cols / group], &a.sum[t * cols / group]);
+    a.view = {a.q.data(), a.scale.data(), a.sum.data(), cols};
+    return a;
+}
+
+class Levels : public testing::TestWithParam<const Kernels*> {};
+
+TEST_P(Levels, MatmulEqualsScalar) {
+    const Kernels &k = *GetParam(), &scalar = *find_level("scalar");
+    for (int kind = 0; kind < 3; kind++)
+        for (bool extreme : {false, true})
+            for (auto [rows, cols] : {std::pair{8, 32}, {24, 96}, {64, 576}, {16, 1536}})
+                for (int tokens : {1, 2, 3, 7, 8, 15, 16, 33}) {
+                    const auto m = random_matrix(kind, rows, cols, extreme);
+                    auto x = normal(static_cast<std::size_t>(tokens) * cols);
+                    if (extreme)
+                        for (auto& v : x) v = v > 0 ? 1.0f : -1.0f;
+                    const auto a = quantized(k, x, tokens, cols), b = quantized(scalar, x, tokens, cols);
+                    ASSERT_EQ(a.q, b.q);
+                    ASSERT_EQ(a.sum, b.sum);
+                    ASSERT_TRUE(same_bits(a.scale, b.scale));
+                    const std::size_t ldy = static_cast<std::size_t>(rows) + 8;
+                    std::vector<float> ya(ldy * tokens), yb(ldy * tokens);
+                    auto run = [&](const Kernels& l, const Activations& in, std::vector<float>& y) {
+                        (kind == 0 ? l.i4 : kind == 1 ? l.i4a : l.i8)(m.view, 1 % (rows / block), rows / block, in.view, tokens, y.data(), ldy);
+                    };
+                    run(k, a, ya);
+                    run(scalar, b, yb);
+                    ASSERT_TRUE(same_bits(ya, yb)) << k.name << " kind " << kind << " " << rows << "x" << cols << " tokens " << tokens;
+                }
+}
+
+TEST_P(Levels, FloatOperationsEqualScalar) {
+    const Kernels &k = *GetParam(), &s = *find_level("scalar");
+    for (int n : {32, 64, 576, 1536}) {
+        const auto x = normal(n, 3), w = normal(n);
+        std::vector<float> a(n), b(n);
+        k.rms_norm(x.data(), w.data(), n, 1e-5f, a.data());
+        s.rms_norm(x.data(), w.data(), n, 1e-5f, b.data());
+        ASSERT_TRUE(same_bits(a, b));
+        auto wide = normal(n, 40);
+        wide[0] = 1e30f, wide[1] = -1e30f, wide[2] = 0;
+        k.silu_mul(wide.data(), w.data(), n, a.data());
+        s.silu_mul(wide.data(), w.data(), n, b.data());
+        ASSERT_TRUE(same_bits(a, b));
+        a = b = x;
+        k.add(a.data(), w.data(), n);
+        s.add(b.data(), w.data(), n);
+        ASSERT_TRUE(same_bits(a, b));
+    }
+    for (int n : {8, 16, 64, 80, 96, 128, 256}) {
+        auto a = normal((n + 15) & ~15);
+        for (std::size_t i = n; i < a.size(); i++) a[i] = 0;
+        auto b = a;
+        const auto c = normal(n / 2), d = normal(n / 2);
+        k.rope(a.data(), c.data(), d.data(), n / 2);
+        s.rope(b.data(), c.data(), d.data(), n / 2);
+        k.hadamard(a.data(), n);
+        s.hadamard(b.data(), n);
+        ASSERT_TRUE(same_bits(a, b)) << n;
+        std::vector<std::int8_t> qa(a.size()), qb(a.size());
+        ASSERT_EQ(k.quantize_head(a.data(), n, qa.data()), s.quantize_head(b.data(), n, qb.data()));
+        ASSERT_EQ(qa, qb);
+    }
+    // a group of zeros and of numbers too small to invert
+    std::vector<float> tiny(64, 0.0f);
+    for (int i = 32; i < 64; i++) tiny[i] = 1e-38f;
+    const auto a = quantized(k, tiny, 1, 64), b = quantized(s, tiny, 1, 64);
+    ASSERT_EQ(a.q, b.q);
+    ASSERT_TRUE(same_bits(a.scale, b.scale));
+}
+
+TEST_P(Levels, AttentionEqualsScalar) {
+    const Kernels &k = *GetParam(), &s = *find_level("scalar");
+    for (int head_dim : {8, 16, 64, 80, 128, 256})
+        for (int n : {1, 15, 16, 17, 127, 128, 129, 300})
+            for (int heads : {1, 3, 9}) {
+                const int stride = (head_dim + 15) & ~15, room = (n + 15) & ~15;
+                auto kc = uniform<std::int8_t>(static_cast<std::size_t>(room) * head_dim, -127, 127);
+                auto vc = uniform<std::int8_t>(static_cast<std::size_t>(room) * stride, -127, 127);
+                auto ks = normal(room), vs = normal(room);
+                for (auto* list : {&ks, &vs})
+                    for (auto& v : *list) v = std::abs(v) / 50;
+                auto q = uniform<std::int8_t>(static_cast<std::size_t>(heads) * stride, -127, 127);
+                auto qs = normal(heads, 0.01f);
+                std::vector<float> a(static_cast<std::size_t>(heads) * stride), b = a, scratch(static_cast<std::size_t>(4) * chunk);
+                const KvHead kv{kc.data(), ks.data(), vc.data(), vs.data(), head_dim, stride};
+                k.attend(kv, n, q.data(), qs.data(), heads, a.data(), scratch.data());
+                s.attend(kv, n, q.data(), qs.data(), heads, b.data(), scratch.data());
+                ASSERT_TRUE(same_bits(a, b)) << k.name << " head_dim " << head_dim << " n " << n << " heads " << heads;
+            }
+}
+
+INSTANTIATE_TEST_SUITE_P(Available, Levels, testing::ValuesIn(others()), [](const auto& level) { return std::string(level.param->name); });
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Levels);
+
+// The scalar level against double precision: that all levels agree says nothing of being right.
+TEST(Scalar, MatmulIsTheProductOfRowsAndActivations) {
+    const Kernels& s = *find_level("scalar");
+    for (int kind = 0; kind < 3; kind++) {
+        const int rows = 16, cols = 192;
+        const auto m = random_matrix(kind, rows, cols, false);
+        const auto x = normal(cols);
+        const auto a = quantized(s, x, 1, cols);
+        std::vector<float> y(rows), row(cols);
+        (kind == 0 ? s.i4 : kind == 1 ? s.i4a : s.i8)(m.view, 0, rows / block, a.view, 1, y.data(), rows);
+        for (int r = 0; r < rows; r++) {
+            (kind == 0 ? row_i4 : kind == 1 ? row_i4a : row_i8)(m.view, r, row.data());
+            double sum = 0, size = 0;
+            for (int c = 0; c < cols; c++) {
+                const double p = static_cast<double>(row[c]) * a.q[c] * a.scale[c / group];
+                sum += p;
+                size += std::abs(p);
+            }
+            ASSERT_NEAR(y[r], sum, 1e-5 * size + 1e-30);
+        }
+    }
+}
+
+TEST(Scalar, AttentionIsSoftmaxOfScaledDots) {
+    const Kernels& s = *find_level("scalar");
+    const int head_dim = 64, n = 300, room = 304;
+    auto q = uniform<std::int8_t>(head_dim, -127, 127);
+    auto kc = uniform<std::int8_t>(room * head_dim, -127, 127), vc = uniform<std::int8_t>(room * head_dim, -127, 127);
+    std::vector<float> ks(room, 0.01f), vs(room, 0.02f), out(head_dim), scratch(4 * chunk);
+    const float qs = 0.001f;
+    s.attend({kc.data(), ks.data(), vc.data(), vs.data(), head_dim, head_dim}, n, q.data(), &qs, 1, out.data(), scratch.data());
+    std::vector<double> w(n), expected(head_dim);
+    double total = 0;
+    for (int p = 0; p < n; p++) {
+        int dot = 0;
+        for (int d = 0; d < head_dim; d++) dot += q[d] * kc[(p / 16) * 16 * head_dim + (d / 4) * 64 + (p % 16) * 4 + d % 4];
+        total += w[p] = std::exp(dot * 0.01 * 0.001);
+    }
+    for (int p = 0; p < n; p++)
+        for (int d = 0; d < head_dim; d++) expected[d] += w[p] / total * 0.02 * vc[p * head_dim + d];
+    for (int d = 0; d < head_dim; d++) ASSERT_NEAR(out[d], expected[d], 2e-6);
+}
+
+TEST(Scalar, SiluAndNormAndAngles) {
+    const Kernels& s = *find_level("scalar");
+    std::vector<float> x(1024), up(1024, 1.0f), y(1024);
+    for (int i = 0; i < 1024; i++) x[i] = (i - 512) / 8.0f;
+    s.silu_mul(x.data(), up.data(), 1024, y.data());
+    for (int i = 0; i < 1024; i++) {
+        const double e = x[i] / (1 + std::exp(-static_cast<double>(x[i])));
+        ASSERT_NEAR(y[i], e, 4e-7 * std::abs(e) + 1e-36) << x[i];
+    }
+    std::vector<float> freq{1.0f, 0.5f, 0.001f}, c(3), sn(3);
+    for (int position : {0, 1, 77, 2047, 131071}) {
+        rope_angles(position, freq.data(), 3, c.data(), sn.data());
+        for (int i = 0; i < 3; i++) {
+            const double angle = static_cast<float>(position) * freq[i];
+            ASSERT_NEAR(c[i], std::cos(angle), 1e-7);
+            ASSERT_NEAR(sn[i], std::sin(angle), 1e-7);
+        }
+    }
+}
+
+TEST(Scalar, HadamardPreservesDotProducts) {
+    const Kernels& s = *find_level("scalar");
+    for (int n : {64, 80}) {
+        auto a = normal(n), b = normal(n);
+        double before = 0, after = 0;
+        for (int i = 0; i < n; i++) before += a[i] * b[i];
+        s.hadamard(a.data(), n);
+        s.hadamard(b.data(), n);
+        for (int i = 0; i < n; i++) after += a[i] * b[i];
+        EXPECT_NEAR(after / (n & -n), before, 1e-4);
+    }
+}
+
+}  // namespace
