@@ -1,0 +1,171 @@
+// Writes tiny models in the forms of the outside world, so that the readers' tests need no foreign file.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "toolchain/slmpack/source/tensor_types.h"
+
+namespace slmd::tiny {
+
+template <class T>
+std::string raw(T v) {
+    return {reinterpret_cast<const char*>(&v), sizeof v};
+}
+inline std::string gguf_text(const std::string& s) { return raw<std::uint64_t>(s.size()) + s; }
+
+// A GGUF file, v3. Every part of it can be changed before text() joins them.
+struct Gguf {
+    struct Tensor {
+        std::string name;
+        std::vector<std::uint64_t> dims;  // fastest first
+        std::uint32_t type;
+        std::string data;
+    };
+    std::uint32_t version = 3;
+    std::vector<std::pair<std::string, std::string>> keys;  // name, type and value
+    std::vector<Tensor> tensors;
+    std::size_t alignment = 32;
+    // Called with a tensor's place to move it.
+    std::function<std::uint64_t(const std::string& name, std::uint64_t offset)> move;
+
+    void number(const std::string& key, std::uint32_t v) { keys.emplace_back(key, raw<std::uint32_t>(4) + raw(v)); }
+    void real(const std::string& key, float v) { keys.emplace_back(key, raw<std::uint32_t>(6) + raw(v)); }
+    void flag(const std::string& key, bool v) { keys.emplace_back(key, raw<std::uint32_t>(7) + raw<std::uint8_t>(v)); }
+    void text(const std::string& key, const std::string& v) {
+        keys.emplace_back(key, raw<std::uint32_t>(8) + gguf_text(v));
+    }
+    void texts(const std::string& key, const std::vector<std::string>& v) {
+        std::string s = raw<std::uint32_t>(9) + raw<std::uint32_t>(8) + raw<std::uint64_t>(v.size());
+        for (const auto& t : v) s += gguf_text(t);
+        keys.emplace_back(key, s);
+    }
+    template <class T>
+    void array(const std::string& key, std::uint32_t type, const std::vector<T>& v) {
+        std::string s = raw<std::uint32_t>(9) + raw(type) + raw<std::uint64_t>(v.size());
+        for (const T x : v) s += raw(x);
+        keys.emplace_back(key, s);
+    }
+    void erase(const std::string& key) {
+        std::erase_if(keys, [&](const auto& k) { return k.first == key; });
+    }
+    Tensor& tensor(const std::string& name) {
+        for (auto& t : tensors)
+            if (t.name == name) return t;
+        tensors.push_back({name, {}, 0, {}});
+        return tensors.back();
+    }
+
+    // boundaries: the offsets at which a key, a tensor's entry or its data begin.
+    std::string file(std::vector<std::size_t>* boundaries = nullptr) const {
+        const auto mark = [&](std::size_t at) {
+            if (boundaries) boundaries->push_back(at);
+        };
+        std::string s = "GGUF" + raw(version) + raw<std::uint64_t>(tensors.size()) + raw<std::uint64_t>(keys.size());
+        for (const auto& [name, value] : keys) {
+            mark(s.size());
+            s += gguf_text(name) + value;
+        }
+        std::string data;
+        std::vector<std::size_t> starts;
+        for (const auto& t : tensors) {
+            data.resize((data.size() + alignment - 1) / alignment * alignment);
+            starts.push_back(data.size());
+            mark(s.size());
+            s += gguf_text(t.name) + raw<std::uint32_t>(std::uint32_t(t.dims.size()));
+            for (const auto d : t.dims) s += raw(d);
+            s += raw(t.type) + raw<std::uint64_t>(move ? move(t.name, data.size()) : data.size());
+            data += t.data;
+        }
+        mark(s.size());
+        if (!tensors.empty()) s.resize((s.size() + alignment - 1) / alignment * alignment);
+        for (const auto start : starts) mark(s.size() + start);
+        return s + data;
+    }
+};
+
+// Random blocks of a type whose values are small: f16 scales and minimums get an exponent around 2^-6.
+inline std::string blocks(const char* type_name, std::size_t values, std::mt19937& random) {
+    const auto* type = pack::tensor_type(type_name);
+    const std::size_t count = values / type->block;
+    std::string s(count * type->bytes, '\0');
+    for (char& c : s) c = char(random());
+    const auto half = [&](std::size_t at) {
+        const std::uint16_t h = std::uint16_t((random() & 0x83FF) | (8 + random() % 2) << 10);
+        std::memcpy(s.data() + at, &h, 2);
+    };
+    const std::string name = type_name;
+    for (std::size_t b = 0; b < count; b++) {
+        const std::size_t at = b * type->bytes;
+        if (name == "F32") {
+            const float f = std::uniform_real_distribution<float>(-0.2f, 0.2f)(random);
+            std::memcpy(s.data() + at, &f, 4);
+        } else if (name == "BF16") {
+            const auto h = std::uint16_t((random() & 0x80FF) | 0x3D00);
+            std::memcpy(s.data() + at, &h, 2);
+        } else if (name == "Q6_K") {
+            half(at + 208);
+        } else {
+            half(at);
+            if (name == "Q4_1" || name == "Q5_1" || name == "Q4_K" || name == "Q5_K") half(at + 2);
+            if (name == "Q8_0")
+                for (int j = 2; j < 34; j++)
+                    if (s[at + j] == char(-128)) s[at + j] = 1;
+        }
+    }
+    return s;
+}
+
+// A model of family llama: 2 layers, dim 64, hidden 96, 4 heads of 16 that share 2 key-value heads, 40 tokens, tied.
+inline Gguf llama_gguf() {
+    Gguf g;
+    std::mt19937 random(7);
+    g.text("general.architecture", "llama");
+    g.number("llama.block_count", 2);
+    g.number("llama.context_length", 128);
+    g.number("llama.embedding_length", 64);
+    g.number("llama.feed_forward_length", 96);
+    g.number("llama.attention.head_count", 4);
+    g.number("llama.attention.head_count_kv", 2);
+    g.real("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    g.real("llama.rope.freq_base", 10000);
+    std::vector<std::string> tokens;
+    for (int i = 0; i < 40; i++) tokens.push_back(i == 0 ? "<|im_end|>" : std::string(1, char('A' + i)));
+    g.text("tokenizer.ggml.model", "gpt2");
+    g.text("tokenizer.ggml.pre", "smollm");
+    g.texts("tokenizer.ggml.tokens", tokens);
+    std::vector<std::int32_t> types(40, 1);
+    types[0] = 3;
+    g.array("tokenizer.ggml.token_type", 5, types);
+    g.texts("tokenizer.ggml.merges", {"B C", "D E"});
+    g.number("tokenizer.ggml.bos_token_id", 1);
+    g.number("tokenizer.ggml.eos_token_id", 2);
+    g.text("tokenizer.chat_template", "{{ messages }}");
+    const auto add = [&](const std::string& name, const char* type, std::uint64_t cols, std::uint64_t rows) {
+        auto& t = g.tensor(name);
+        t.dims = rows == 0 ? std::vector<std::uint64_t>{cols} : std::vector<std::uint64_t>{cols, rows};
+        t.type = pack::tensor_type(type)->id;
+        t.data = blocks(type, cols * std::max<std::uint64_t>(rows, 1), random);
+    };
+    add("token_embd.weight", "Q8_0", 64, 40);
+    for (int l = 0; l < 2; l++) {
+        const std::string b = "blk." + std::to_string(l) + ".";
+        add(b + "attn_norm.weight", "F32", 64, 0);
+        add(b + "ffn_down.weight", "Q4_0", 96, 64);
+        add(b + "ffn_gate.weight", "Q5_1", 64, 96);
+        add(b + "ffn_up.weight", "F16", 64, 96);
+        add(b + "ffn_norm.weight", "F32", 64, 0);
+        add(b + "attn_k.weight", "Q5_0", 64, 32);
+        add(b + "attn_output.weight", "BF16", 64, 64);
+        add(b + "attn_q.weight", "Q4_1", 64, 64);
+        add(b + "attn_v.weight", "Q4_1", 64, 32);
+    }
+    add("output_norm.weight", "F32", 64, 0);
+    return g;
+}
+
+}  // namespace slmd::tiny

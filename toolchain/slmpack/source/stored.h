@@ -1,0 +1,54 @@
+// What every reader ends in: a source whose tensors lie in mapped files, each with its number format.
+#pragma once
+#include <map>
+#include <optional>
+#include <span>
+
+#include "base/file.h"
+#include "toolchain/slmpack/source.h"
+#include "toolchain/slmpack/source/family.h"
+#include "toolchain/slmpack/source/tensor_types.h"
+
+namespace slmd::pack {
+
+// The bytes of a file, mapped or (fuzzing, tests) lent.
+struct FileBytes {
+    std::optional<MappedFile> map;
+    std::span<const std::byte> bytes;
+    static Result<FileBytes> open(const std::string& path);
+};
+
+// A tensor as it lies in a source's file, checked: inside the file, of a known type, bytes.size() what rows * cols of
+// the type take.
+struct StoredTensor {
+    const TensorType* type;
+    std::uint32_t rows, cols;
+    std::span<const std::byte> bytes;
+};
+
+class StoredSource : public Source {
+  public:
+    Result<std::vector<float>> read(const SourceTensor& tensor) const override;
+    Result<std::optional<Codes>> codes(const SourceTensor& tensor) const override;
+
+    // Takes the tensors that the family expects out of `stored` (by the source's names) and refuses what is missing,
+    // misshapen or left over.
+    Result<void> take(const Family& family, Form form, std::map<std::string, StoredTensor> stored);
+    void add(const std::string& name, const StoredTensor& stored, bool pairs);
+
+    std::vector<FileBytes> files;
+
+  private:
+    struct Place {
+        StoredTensor stored;
+        bool pairs;  // rows of a head are adjacent RoPE pairs: halves order is restored in read() and codes()
+    };
+    Result<const Place*> place(const SourceTensor& tensor) const;
+    // Where row r of the halves order stands in a source of pairs.
+    std::uint32_t source_row(const Place& place, std::uint32_t r) const;
+    std::map<std::string, Place> places_;
+};
+
+Result<std::unique_ptr<Source>> open_gguf(FileBytes file, const std::string& path);
+
+}  // namespace slmd::pack

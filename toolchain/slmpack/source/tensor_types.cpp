@@ -1,0 +1,163 @@
+#include "toolchain/slmpack/source/tensor_types.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "base/bytes.h"
+
+namespace slmd::pack {
+namespace {
+
+float half_at(const std::byte* p) { return half_to_float(load<std::uint16_t>(p)); }
+const std::uint8_t* u8(const std::byte* p) { return reinterpret_cast<const std::uint8_t*>(p); }
+
+void from_f32(const std::byte* from, float* to, std::size_t n) {
+    if (n > 0) std::memcpy(to, from, n * sizeof(float));
+}
+
+void from_f16(const std::byte* from, float* to, std::size_t n) {
+    for (std::size_t i = 0; i < n; i++) to[i] = half_at(from + 2 * i);
+}
+
+void from_bf16(const std::byte* from, float* to, std::size_t n) {
+    for (std::size_t i = 0; i < n; i++) to[i] = bf16_to_float(load<std::uint16_t>(from + 2 * i));
+}
+
+// Blocks of 32. 4 bit: byte j holds value j (low nibble) and value j + 16.
+void from_q4_0(const std::byte* from, float* to, std::size_t blocks) {
+    for (; blocks-- > 0; from += 18, to += 32) {
+        const float d = half_at(from);
+        const std::uint8_t* q = u8(from + 2);
+        for (int j = 0; j < 16; j++) {
+            to[j] = float((q[j] & 15) - 8) * d;
+            to[j + 16] = float((q[j] >> 4) - 8) * d;
+        }
+    }
+}
+
+void from_q4_1(const std::byte* from, float* to, std::size_t blocks) {
+    for (; blocks-- > 0; from += 20, to += 32) {
+        const float d = half_at(from), m = half_at(from + 2);
+        const std::uint8_t* q = u8(from + 4);
+        for (int j = 0; j < 16; j++) {
+            to[j] = float(q[j] & 15) * d + m;
+            to[j + 16] = float(q[j] >> 4) * d + m;
+        }
+    }
+}
+
+// 5 bit: bit j of a 32-bit word is the high bit of value j.
+void from_q5_0(const std::byte* from, float* to, std::size_t blocks) {
+    for (; blocks-- > 0; from += 22, to += 32) {
+        const float d = half_at(from);
+        const std::uint32_t high = load<std::uint32_t>(from + 2);
+        const std::uint8_t* q = u8(from + 6);
+        for (int j = 0; j < 16; j++) {
+            to[j] = float(int((q[j] & 15) | (high >> j & 1) << 4) - 16) * d;
+            to[j + 16] = float(int((q[j] >> 4) | (high >> (j + 16) & 1) << 4) - 16) * d;
+        }
+    }
+}
+
+void from_q5_1(const std::byte* from, float* to, std::size_t blocks) {
+    for (; blocks-- > 0; from += 24, to += 32) {
+        const float d = half_at(from), m = half_at(from + 2);
+        const std::uint32_t high = load<std::uint32_t>(from + 4);
+        const std::uint8_t* q = u8(from + 8);
+        for (int j = 0; j < 16; j++) {
+            to[j] = float((q[j] & 15) | (high >> j & 1) << 4) * d + m;
+            to[j + 16] = float((q[j] >> 4) | (high >> (j + 16) & 1) << 4) * d + m;
+        }
+    }
+}
+
+void from_q8_0(const std::byte* from, float* to, std::size_t blocks) {
+    for (; blocks-- > 0; from += 34, to += 32) {
+        const float d = half_at(from);
+        for (int j = 0; j < 32; j++) to[j] = float(load<std::int8_t>(from + 2 + j)) * d;
+    }
+}
+
+// Blocks of 256 in eight groups of 32; a group's scale and minimum are 6 bit, packed in 12 bytes.
+void from_q4_k(const std::byte* from, float* to, std::size_t blocks) {
+    for (; blocks-- > 0; from += 144) {
+        const float d = half_at(from), min = half_at(from + 2);
+        const std::uint8_t *s = u8(from + 4), *q = u8(from + 16);
+        for (int group = 0; group < 8; group += 2, q += 32) {
+            const auto low = scale_min_k4(s, group), high = scale_min_k4(s, group + 1);
+            const float d1 = d * low.scale, m1 = min * low.min, d2 = d * high.scale, m2 = min * high.min;
+            for (int l = 0; l < 32; l++) *to++ = d1 * float(q[l] & 15) - m1;
+            for (int l = 0; l < 32; l++) *to++ = d2 * float(q[l] >> 4) - m2;
+        }
+    }
+}
+
+void from_q5_k(const std::byte* from, float* to, std::size_t blocks) {
+    for (; blocks-- > 0; from += 176) {
+        const float d = half_at(from), min = half_at(from + 2);
+        const std::uint8_t *s = u8(from + 4), *h = u8(from + 16), *q = u8(from + 48);
+        for (int group = 0; group < 8; group += 2, q += 32) {
+            const auto low = scale_min_k4(s, group), high = scale_min_k4(s, group + 1);
+            const float d1 = d * low.scale, m1 = min * low.min, d2 = d * high.scale, m2 = min * high.min;
+            for (int l = 0; l < 32; l++) *to++ = d1 * float((q[l] & 15) + (h[l] >> group & 1) * 16) - m1;
+            for (int l = 0; l < 32; l++) *to++ = d2 * float((q[l] >> 4) + (h[l] >> (group + 1) & 1) * 16) - m2;
+        }
+    }
+}
+
+// 256 values in sixteen groups of 16 with 8-bit scales; 4 low bits in ql, 2 high bits in qh.
+void from_q6_k(const std::byte* from, float* to, std::size_t blocks) {
+    for (; blocks-- > 0; from += 210) {
+        const std::uint8_t *ql = u8(from), *qh = u8(from + 128);
+        const std::int8_t* s = reinterpret_cast<const std::int8_t*>(from + 192);
+        const float d = half_at(from + 208);
+        for (int half = 0; half < 2; half++, ql += 64, qh += 32, s += 8, to += 128)
+            for (int l = 0; l < 32; l++) {
+                const int g = l / 16;
+                to[l] = d * s[g] * float(((ql[l] & 15) | (qh[l] & 3) << 4) - 32);
+                to[l + 32] = d * s[g + 2] * float(((ql[l + 32] & 15) | (qh[l] >> 2 & 3) << 4) - 32);
+                to[l + 64] = d * s[g + 4] * float(((ql[l] >> 4) | (qh[l] >> 4 & 3) << 4) - 32);
+                to[l + 96] = d * s[g + 6] * float(((ql[l + 32] >> 4) | (qh[l] >> 6) << 4) - 32);
+            }
+    }
+}
+
+constexpr TensorType types[] = {
+    {0, "F32", 1, 4, from_f32},        {1, "F16", 1, 2, from_f16},        {2, "Q4_0", 32, 18, from_q4_0},
+    {3, "Q4_1", 32, 20, from_q4_1},    {6, "Q5_0", 32, 22, from_q5_0},    {7, "Q5_1", 32, 24, from_q5_1},
+    {8, "Q8_0", 32, 34, from_q8_0},    {12, "Q4_K", 256, 144, from_q4_k}, {13, "Q5_K", 256, 176, from_q5_k},
+    {14, "Q6_K", 256, 210, from_q6_k}, {30, "BF16", 1, 2, from_bf16},     {9, "Q8_1", 0, 0, nullptr},
+    {10, "Q2_K", 0, 0, nullptr},       {11, "Q3_K", 0, 0, nullptr},       {15, "Q8_K", 0, 0, nullptr},
+    {16, "IQ2_XXS", 0, 0, nullptr},    {17, "IQ2_XS", 0, 0, nullptr},     {18, "IQ3_XXS", 0, 0, nullptr},
+    {19, "IQ1_S", 0, 0, nullptr},      {20, "IQ4_NL", 0, 0, nullptr},     {21, "IQ3_S", 0, 0, nullptr},
+    {22, "IQ2_S", 0, 0, nullptr},      {23, "IQ4_XS", 0, 0, nullptr},     {24, "I8", 0, 0, nullptr},
+    {25, "I16", 0, 0, nullptr},        {26, "I32", 0, 0, nullptr},        {27, "I64", 0, 0, nullptr},
+    {28, "F64", 0, 0, nullptr},        {29, "IQ1_M", 0, 0, nullptr},      {34, "TQ1_0", 0, 0, nullptr},
+    {35, "TQ2_0", 0, 0, nullptr},      {39, "MXFP4", 0, 0, nullptr},
+};
+
+}  // namespace
+
+std::uint16_t float_to_half(float f) {
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(f), sign = bits >> 16 & 0x8000,
+                        magnitude = bits & 0x7FFFFFFF;
+    if (magnitude > 0x7F800000) return std::uint16_t(sign | 0x7E00);
+    if (magnitude >= 0x477FF000) return std::uint16_t(sign | 0x7C00);  // 65520 and more round to infinity
+    if (magnitude < 0x38800000)                                        // below 2^-14: a multiple of 2^-24
+        return std::uint16_t(sign | std::uint32_t(std::nearbyint(std::bit_cast<float>(magnitude) * 0x1p24f)));
+    return std::uint16_t(sign | (((magnitude + 0xFFF + (magnitude >> 13 & 1)) >> 13) - (112u << 10)));
+}
+
+const TensorType* tensor_type(std::uint32_t id) {
+    for (const auto& t : types)
+        if (t.id == id) return &t;
+    return nullptr;
+}
+
+const TensorType* tensor_type(const char* name) {
+    for (const auto& t : types)
+        if (std::strcmp(t.name, name) == 0) return &t;
+    return nullptr;
+}
+
+}  // namespace slmd::pack
