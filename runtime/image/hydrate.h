@@ -1,0 +1,21 @@
+// From the stored form to one sealed memfd, in parallel.
+#pragma once
+#include <span>
+
+#include "base/result.h"
+#include "image/image.h"
+#include "image/stored.h"
+
+namespace slmd::image {
+
+struct Hydrated {
+    int fd;                            // sealed memfd of raw_size bytes
+    std::span<const std::byte> bytes;  // its read-only map, present in the page tables
+};
+
+// Decodes every frame into a new memfd, seals it and maps it. header and tensors are for the names in errors only.
+// Errors: model_memory with need and available, storage_failure, model_integrity naming frame and tensor.
+Result<Hydrated> hydrate(const char* path, const StoredFile& file, const RawHeader& header,
+                         std::span<const TensorEntry> tensors, const OpenOptions& options);
+
+}  // namespace slmd::image

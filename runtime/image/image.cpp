@@ -1,0 +1,234 @@
+#include "image/image.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cinttypes>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <optional>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "image/check.h"
+#include "image/hydrate.h"
+#include "image/sha256.h"
+#include "image/stored.h"
+
+namespace slmd::image {
+
+struct Image::State {
+    Sizes sizes{};
+    RawHeader header{};
+    ModelParams params{};
+    std::optional<MappedFile> raw_file;  // raw form: the map
+    int memfd = -1;                      // stored form: its memory ...
+    std::span<const std::byte> bytes;    // ... and map. Empty after open_index().
+    TensorEntry* own_index = nullptr;    // malloc'ed where no map holds the index
+    std::span<const TensorEntry> tensors;
+
+    // Header, index and params of a stored image; nothing of raw_size is allocated.
+    Result<void> read_index(const char* path, const StoredFile& stored);
+    Result<void> map_raw(const char* path, bool verify);
+    ~State() {
+        if (memfd >= 0) {
+            munmap(const_cast<std::byte*>(bytes.data()), bytes.size());
+            close(memfd);
+        }
+        std::free(own_index);
+    }
+};
+
+namespace {
+
+struct Opened {
+    int fd;
+    std::uint64_t size;
+    bool compressed;
+};
+
+// Tells the two forms apart by their first bytes.
+Result<Opened> open_file(const char* path) {
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return Error::make(Code::storage_failure, "%s: %s", path, strerror(errno));
+    struct stat st;
+    char magic[8] = {};
+    const bool regular = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+    const ssize_t n = regular ? pread(fd, magic, sizeof magic, 0) : -1;
+    const int reason = errno;
+    const bool raw = n == 8 && std::memcmp(magic, raw_magic, 8) == 0;
+    const bool stored = n == 8 && load<std::uint32_t>(magic) == skippable_magic;
+    if (raw || stored) return Opened{fd, static_cast<std::uint64_t>(st.st_size), stored};
+    close(fd);
+    if (!regular) return Error::make(Code::storage_failure, "%s: not a regular file", path);
+    if (n < 0) return Error::make(Code::storage_failure, "%s: %s", path, strerror(reason));
+    if (n >= 4 && std::memcmp(magic, "GGUF", 4) == 0)
+        return Error::make(Code::model_format,
+                           "%s: a GGUF file; make an image of it first: slmpack import %s -o model.slm", path, path);
+    return Error::make(Code::model_format, "%s: not a model image", path);
+}
+
+Result<void> check_hash(const char* path, std::span<const TensorEntry> tensors, const std::uint8_t* want) {
+    const Sha256 digest = TRY(sha256(std::as_bytes(tensors)));
+    if (std::memcmp(digest.data(), want, digest.size()) != 0)
+        return Error::make(Code::model_integrity,
+                           "%s: index: SHA-256 mismatch; copy the file again or run slmpack verify", path);
+    return {};
+}
+
+}  // namespace
+
+Result<void> Image::State::read_index(const char* path, const StoredFile& file) {
+    const StoredHeader& stored = file.header();
+    sizes = {stored.stored_size, stored.raw_size, stored.frame_count, true};
+    RawHeader& h = header;
+    TRY(file.read(path, "header", 0, std::as_writable_bytes(std::span(&h, 1))));
+    TRY(check_header(path, h));
+    if (h.raw_size != stored.raw_size || h.version != stored.version || h.reader != stored.reader ||
+        std::memcmp(h.index_sha256, stored.index_sha256, sizeof h.index_sha256) != 0)
+        return Error::make(Code::model_integrity, "%s: its two headers contradict each other; copy the file again",
+                           path);
+    const Section& index = *find_section(h, SectionId::index);
+    own_index = static_cast<TensorEntry*>(std::malloc(index.size));
+    if (own_index == nullptr) return Error::make(Code::model_memory, "%s: no memory for the index", path);
+    const std::span<TensorEntry> entries(own_index, h.tensor_count);
+    TRY(file.read(path, "index", index.offset, std::as_writable_bytes(entries)));
+    TRY(check_hash(path, entries, h.index_sha256));
+    TRY(file.read(path, "params", find_section(h, SectionId::params)->offset,
+                  std::as_writable_bytes(std::span(&params, 1))));
+    TRY(check_index(path, h, entries, params));
+    tensors = entries;
+    return {};
+}
+
+Result<void> Image::State::map_raw(const char* path, bool verify) {
+    raw_file.emplace(TRY(MappedFile::open(path)));
+    const auto whole = raw_file->bytes();
+    sizes = {whole.size(), whole.size(), 0, false};
+    if (whole.size() < sizeof(RawHeader))
+        return Error::make(Code::model_integrity, "%s: the file ends inside its header (%zu bytes); copy it again",
+                           path, whole.size());
+    std::memcpy(&header, whole.data(), sizeof header);
+    TRY(check_header(path, header));
+    if (header.raw_size != whole.size())
+        return Error::make(Code::model_integrity,
+                           "%s: the file has %zu bytes and should have %" PRIu64
+                           ": incomplete or damaged, copy it again",
+                           path, whole.size(), header.raw_size);
+    const Section& index = *find_section(header, SectionId::index);
+    tensors = {reinterpret_cast<const TensorEntry*>(whole.data() + index.offset), header.tensor_count};
+    if (verify) TRY(check_hash(path, tensors, header.index_sha256));
+    std::memcpy(&params, whole.data() + find_section(header, SectionId::params)->offset, sizeof params);
+    return check_index(path, header, tensors, params);
+}
+
+Image::Image() : state_(new (std::nothrow) State) {}
+Image::Image(Image&& o) noexcept : state_(std::exchange(o.state_, nullptr)) {}
+Image& Image::operator=(Image&& o) noexcept {
+    std::swap(state_, o.state_);
+    return *this;
+}
+Image::~Image() { delete state_; }
+
+Result<Image> Image::open_index(const char* path) {
+    const Opened file = TRY(open_file(path));
+    Image image;
+    if (image.state_ == nullptr) {
+        close(file.fd);
+        return Error::make(Code::model_memory, "%s: no memory", path);
+    }
+    State& s = *image.state_;
+    if (file.compressed) {
+        const StoredFile stored = TRY(StoredFile::open(path, file.fd, file.size));
+        TRY(s.read_index(path, stored));
+    } else {
+        close(file.fd);
+        TRY(s.map_raw(path, true));
+    }
+    return image;
+}
+
+Result<Image> Image::open(const char* path, const OpenOptions& options) {
+    const Opened file = TRY(open_file(path));
+    Image image;
+    if (image.state_ == nullptr) {
+        close(file.fd);
+        return Error::make(Code::model_memory, "%s: no memory", path);
+    }
+    State& s = *image.state_;
+    if (!file.compressed) {
+        close(file.fd);
+        TRY(s.map_raw(path, options.verify));
+        s.bytes = s.raw_file->bytes();
+        return image;
+    }
+    const StoredFile stored = TRY(StoredFile::open(path, file.fd, file.size));
+    TRY(s.read_index(path, stored));  // all spans are bounded before the memory is made
+    const Hydrated memory = TRY(hydrate(path, stored, s.header, s.tensors, options));
+    s.memfd = memory.fd;
+    s.bytes = memory.bytes;
+    // The same bytes as before, unless the file changed meanwhile.
+    const Section& index = *find_section(s.header, SectionId::index);
+    const Section& params = *find_section(s.header, SectionId::params);
+    if (std::memcmp(s.bytes.data(), &s.header, sizeof s.header) != 0 ||
+        std::memcmp(s.bytes.data() + index.offset, s.tensors.data(), index.size) != 0 ||
+        std::memcmp(s.bytes.data() + params.offset, &s.params, sizeof s.params) != 0)
+        return Error::make(Code::model_integrity, "%s: the file changed while it was read", path);
+    s.tensors = {reinterpret_cast<const TensorEntry*>(s.bytes.data() + index.offset), s.header.tensor_count};
+    std::free(std::exchange(s.own_index, nullptr));
+    return image;
+}
+
+Result<Sizes> Image::sizes(const char* path) {
+    const Opened file = TRY(open_file(path));
+    if (!file.compressed) {
+        close(file.fd);
+        return Sizes{file.size, file.size, 0, false};
+    }
+    const StoredFile stored = TRY(StoredFile::open(path, file.fd, file.size));
+    return Sizes{file.size, stored.header().raw_size, stored.header().frame_count, true};
+}
+
+const ModelParams& Image::params() const { return state_->params; }
+std::span<const TensorEntry> Image::tensors() const { return state_->tensors; }
+std::span<const std::byte> Image::raw() const { return state_->bytes; }
+const Sizes& Image::sizes() const { return state_->sizes; }
+int Image::memfd() const { return state_->memfd; }
+
+bool Image::has(std::string_view name) const {
+    for (const TensorEntry& t : state_->tensors)
+        if (name == t.name) return true;
+    return false;
+}
+
+Result<Tensor> Image::tensor(std::string_view name) const {
+    for (const TensorEntry& t : state_->tensors) {
+        if (name != t.name) continue;
+        const auto span = [&](std::uint64_t offset, std::uint64_t size) {
+            return state_->bytes.empty() || size == 0 ? std::span<const std::byte>{}
+                                                      : state_->bytes.subspan(offset, size);
+        };
+        return Tensor{t.name,
+                      t.kind,
+                      t.rows,
+                      t.cols,
+                      span(t.codes, t.codes_size),
+                      span(t.scales, t.scales_size),
+                      span(t.steps, t.steps_size),
+                      t.kind == Kind::i4 ? t.book : nullptr};
+    }
+    return Error::make(Code::not_found, "the image has no tensor %.*s", static_cast<int>(name.size()), name.data());
+}
+
+std::span<const std::byte> Image::section(SectionId id) const {
+    const Section* s = find_section(state_->header, id);
+    if (s == nullptr || state_->bytes.empty()) return {};
+    return state_->bytes.subspan(s->offset, s->size);
+}
+
+}  // namespace slmd::image

@@ -1,0 +1,19 @@
+#include "image/sha256.h"
+
+#include <psa/crypto.h>
+
+namespace slmd::image {
+
+Result<Sha256> sha256(std::span<const std::byte> bytes) {
+    Sha256 digest;
+    std::size_t length = 0;
+    psa_status_t status = psa_crypto_init();
+    if (status == PSA_SUCCESS)
+        status = psa_hash_compute(PSA_ALG_SHA_256, reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size(),
+                                  digest.data(), digest.size(), &length);
+    if (status != PSA_SUCCESS)
+        return Error::make(Code::unknown, "SHA-256 is not available (PSA status %d)", static_cast<int>(status));
+    return digest;
+}
+
+}  // namespace slmd::image

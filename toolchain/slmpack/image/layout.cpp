@@ -1,0 +1,63 @@
+#include "layout.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "image/layout.h"
+
+namespace slmd::pack {
+namespace {
+
+using image::Kind;
+
+// Where input k (0..15) of row r (0..7) of a block lies: two panels of `panel` bytes, in each four vectors of two rows
+// by eight inputs.
+std::size_t place(std::uint32_t row, std::uint32_t k, std::size_t panel) {
+    const std::uint32_t r = row % 4;
+    return row / 4 * panel + (k / 8 * 2 + r / 2) * 16 + r % 2 * 8 + k % 8;
+}
+
+}  // namespace
+
+float scale_value(std::uint8_t index) {
+    return std::ldexp(1 + static_cast<float>(index & 15) / 16, (index >> 4 & 7) - 7);
+}
+
+Streams lay_out(const TensorData& t) {
+    const image::StreamSizes sizes = image::stream_sizes(t.kind, t.rows, t.cols);
+    Streams out{std::vector<std::byte>(sizes.codes), std::vector<std::byte>(sizes.scales),
+                std::vector<std::byte>(sizes.steps)};
+    if (t.kind == Kind::f32) {
+        std::memcpy(out.codes.data(), t.values.data(), sizes.codes);
+        return out;
+    }
+    const std::size_t groups = (t.cols + 31) / 32;
+    const std::size_t cell_codes = t.kind == Kind::i8 ? 256 : 128;
+    const std::size_t cell_scales = t.kind == Kind::i4 ? 8 : t.kind == Kind::i4a ? 32 : 16;
+    for (std::uint32_t row = 0; row < t.rows; row++) {
+        const std::int8_t* code = t.codes.data() + std::size_t{row} * t.cols;
+        const std::uint32_t lane = row % 8;
+        for (std::size_t g = 0; g < groups; g++) {
+            const std::size_t cell = row / 8 * groups + g, group = row * groups + g;
+            std::byte* codes = out.codes.data() + cell * cell_codes;
+            for (std::uint32_t k = 0; k < 32 && g * 32 + k < t.cols; k++) {
+                const auto value = static_cast<std::byte>(code[g * 32 + k]);
+                if (t.kind == Kind::i8)
+                    codes[place(lane, k % 16, 128) + k / 16 * 64] = value;
+                else
+                    codes[place(lane, k % 16, 64)] |= k < 16 ? value : value << 4;
+            }
+            std::byte* scales = out.scales.data() + cell * cell_scales;
+            if (t.kind == Kind::i4) {
+                scales[lane] = static_cast<std::byte>(t.indices[group]);
+                continue;
+            }
+            std::memcpy(scales + lane * 2, &t.scales[group], 2);
+            if (t.kind == Kind::i4a) std::memcpy(scales + 16 + lane * 2, &t.minimums[group], 2);
+        }
+        if (t.kind == Kind::i4) std::memcpy(out.steps.data() + row * 4, &t.steps[row], 4);
+    }
+    return out;
+}
+
+}  // namespace slmd::pack
