@@ -1,4 +1,5 @@
-// The engine: one model, a fixed number of KV-cache slots, a team of threads. Plans before it loads; allocates nothing after open().
+// The engine: one model, a fixed number of KV-cache slots, a team of threads. Plans before it loads; allocates nothing
+// after open().
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -39,7 +40,8 @@ Result<Plan> plan(const image::Image& image, const Config& config);
 
 class Engine {
   public:
-    // The image must outlive the engine. Errors: as plan(), and model_memory with need and available in MiB and the nearest context that fits.
+    // The image must outlive the engine. Errors: as plan(), and model_memory with need and available in MiB and the
+    // nearest context that fits.
     static Result<Engine*> open(const image::Image& image, const Config& config);
     ~Engine();
     Engine(const Engine&) = delete;
@@ -59,19 +61,24 @@ class Engine {
 
     struct Progress {
         int cached, total;              // cached == total: done, logits valid
-        std::span<const float> logits;  // [vocab] after the last token; valid until the next call; writable for the sampler through mutable_logits()
+        std::span<const float> logits;  // [vocab] after the last token; valid until the next call; writable for the
+                                        // sampler through mutable_logits()
     };
-    // Moves slot towards holding exactly `tokens` (1..context of them): keeps the longest shared prefix, computes at most max_tokens of the rest.
-    // Call again until cached == total: so that a long prompt does not hold up other slots. At least the last token is always computed anew.
-    // cancel is looked at between layers. Errors: aborted (the slot keeps what was complete), context_full, invalid_index, incorrect_parameters
-    // (a token outside the vocabulary).
-    Result<Progress> advance(int slot, std::span<const std::int32_t> tokens, int max_tokens, const std::atomic<bool>& cancel);
+    // Moves slot towards holding exactly `tokens` (1..context of them): keeps the longest shared prefix, computes at
+    // most max_tokens of the rest. Call again until cached == total: so that a long prompt does not hold up other
+    // slots. At least the last token is always computed anew. cancel is looked at between layers. Errors: aborted (the
+    // slot keeps what was complete), context_full, invalid_index, incorrect_parameters (a token outside the
+    // vocabulary).
+    Result<Progress> advance(int slot, std::span<const std::int32_t> tokens, int max_tokens,
+                             const std::atomic<bool>& cancel);
     std::span<float> mutable_logits();
 
     // Logits of every position, for evaluation: sink is called once a position, in order. batch: tokens a pass.
-    Result<void> score(std::span<const std::int32_t> tokens, int batch, void (*sink)(void* context, int position, std::span<const float> logits), void* context);
+    Result<void> score(std::span<const std::int32_t> tokens, int batch,
+                       void (*sink)(void* context, int position, std::span<const float> logits), void* context);
 
   private:
+    friend Result<Plan> plan(const image::Image&, const Config&);
     Engine() = default;
     struct State;
     State* state_ = nullptr;

@@ -13,10 +13,10 @@ struct Bias {
 };
 
 struct SamplerParams {
-    float temperature = 0;  // 0: greedy (lowest id wins a tie)
-    int top_k = 40;         // 0: all
-    float top_p = 0.95f;    // 1: off
-    float min_p = 0.05f;    // 0: off; relative to the most probable token
+    float temperature = 0;         // 0: greedy (lowest id wins a tie)
+    int top_k = 40;                // 0: all
+    float top_p = 0.95f;           // 1: off
+    float min_p = 0.05f;           // 0: off; relative to the most probable token
     float repetition_penalty = 1;  // 1: off; applied to the last `penalty_window` tokens (CTRL, arXiv 1909.05858)
     int penalty_window = 64;
     std::uint64_t seed = 0;
@@ -30,7 +30,8 @@ class Sampler {
         params_ = params;
         state_ = params.seed;
     }
-    // Changes logits (penalty, bias). history: prompt and answer so far. The same seed, logits and history give the same token everywhere.
+    // Changes logits (penalty, bias). history: prompt and answer so far. The same seed, logits and history give the
+    // same token everywhere.
     std::int32_t sample(std::span<float> logits, std::span<const std::int32_t> history);
     // Probability (temperature 1, no filters) of the token that sample() returned last.
     float probability() const { return probability_; }

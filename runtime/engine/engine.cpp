@@ -1,0 +1,240 @@
+#include "engine/engine.h"
+
+#include <sched.h>
+#include <sys/mman.h>
+
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "engine/forward.h"
+
+namespace slmd::engine {
+namespace {
+
+constexpr int max_slots = 16, max_batch = 128;
+
+int usable_cores() {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    const int n = CPU_COUNT(&set);
+    return n < 1 ? 1 : n > Team::max_size ? Team::max_size : n;
+}
+
+Result<Config> checked(const image::ModelParams& p, Config c) {
+    TRY(check_params(p));
+    if (c.threads == 0) c.threads = usable_cores();
+    struct {
+        const char* name;
+        int value, high;
+    } const limits[] = {{"context", c.context, static_cast<int>(p.context)},
+                        {"slots", c.slots, max_slots},
+                        {"threads", c.threads, Team::max_size},
+                        {"batch", c.batch, max_batch}};
+    for (const auto& l : limits)
+        if (l.value < 1 || l.value > l.high)
+            return Error::make(Code::incorrect_parameters, "%s = %d: this model takes 1 to %d", l.name, l.value,
+                               l.high);
+    return c;
+}
+
+struct Layout {
+    Shapes shapes;
+    Buffers buffers;
+    Cache slots[max_slots];
+};
+
+void lay_out(Arena& arena, const image::ModelParams& p, const Config& c, Layout& l) {
+    l.shapes = shapes_of(p);
+    for (int i = 0; i < c.slots; i++) lay_out(arena, l.shapes, static_cast<int>(p.layers), c.context, l.slots[i]);
+    lay_out(arena, l.shapes, c.batch, c.threads, l.buffers);
+}
+
+// MemAvailable in bytes; unknown counts as plenty.
+std::uint64_t available_memory() {
+    std::FILE* f = std::fopen("/proc/meminfo", "re");
+    if (f == nullptr) return ~0ull;
+    char line[128];
+    unsigned long long kib = ~0ull >> 10;
+    while (std::fgets(line, sizeof line, f) != nullptr)
+        if (std::sscanf(line, "MemAvailable: %llu kB", &kib) == 1) break;
+    std::fclose(f);
+    return kib << 10;
+}
+
+}  // namespace
+
+struct Engine::State {
+    Model model;
+    Config config;
+    const compute::Kernels* kernels;
+    Layout layout;
+    Team team;
+    void* memory = nullptr;
+    std::size_t memory_bytes = 0;
+
+    Pass pass_over(Cache& cache, const std::int32_t* tokens, int first, int count, const std::atomic<bool>* cancel) {
+        return {&model, kernels, &team,  layout.shapes, &layout.buffers, &cache, tokens, first,
+                count,  -1,      cancel, false};
+    }
+};
+
+Result<Plan> plan(const image::Image& image, const Config& wanted) {
+    const Config c = TRY(checked(image.params(), wanted));
+    Plan plan;
+    plan.add("image", image.sizes().raw);
+    Layout layout{};
+    Arena arena;
+    lay_out(arena, image.params(), c, layout);
+    plan.add("KV cache", arena.persistent_bytes());
+    plan.add("activations", arena.scratch_bytes());
+    plan.add("engine state", sizeof(Engine) + sizeof(Engine::State));
+    return plan;
+}
+
+Result<Engine*> Engine::open(const image::Image& image, const Config& wanted) {
+    const Config c = TRY(checked(image.params(), wanted));
+    const compute::Kernels* kernels = c.level == nullptr ? compute::levels()[0] : compute::find_level(c.level);
+    if (kernels == nullptr) {
+        char names[128] = "";
+        for (auto l = compute::levels(); *l != nullptr; l++) {
+            std::strncat(names, " ", sizeof names - std::strlen(names) - 1);
+            std::strncat(names, (*l)->name, sizeof names - std::strlen(names) - 1);
+        }
+        return Error::make(Code::incorrect_parameters, "level \"%s\" is not available on this CPU; these are:%s",
+                           c.level, names);
+    }
+    struct Owner {
+        Engine* engine;
+        ~Owner() { delete engine; }
+    } owner{new (std::nothrow) Engine};
+    if (owner.engine == nullptr || (owner.engine->state_ = new (std::nothrow) State) == nullptr)
+        return Error::make(Code::memory_full, "no memory for the engine's state");
+    State& s = *owner.engine->state_;
+    TRY(bind(image, s.model));
+    s.config = c;
+    s.kernels = kernels;
+
+    Arena counting;
+    lay_out(counting, image.params(), c, s.layout);
+    s.memory_bytes = counting.used();
+    if (const std::uint64_t available = available_memory(); s.memory_bytes > available) {
+        Config smaller = c;
+        while (smaller.context > 64) {
+            smaller.context = smaller.context * 3 / 4;
+            Arena trial;
+            Layout layout{};
+            lay_out(trial, image.params(), smaller, layout);
+            if (trial.used() <= available) break;
+        }
+        return Error::make(Code::model_memory,
+                           "the engine needs %llu MiB, %llu MiB are available; context = %d would fit",
+                           static_cast<unsigned long long>(s.memory_bytes >> 20),
+                           static_cast<unsigned long long>(available >> 20), smaller.context);
+    }
+    // Populated now: a page fault in the middle of an answer would be an allocation by another name.
+    s.memory = mmap(nullptr, s.memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (s.memory == MAP_FAILED) {
+        s.memory = nullptr;
+        return Error::make(Code::model_memory, "cannot map %llu MiB for the engine",
+                           static_cast<unsigned long long>(s.memory_bytes >> 20));
+    }
+    Arena real({static_cast<std::byte*>(s.memory), s.memory_bytes});
+    lay_out(real, image.params(), c, s.layout);
+    if (real.overflow()) return Error::make(Code::unknown, "the plan is smaller than what is used");
+    TRY(s.team.start(c.threads));
+    return std::exchange(owner.engine, nullptr);
+}
+
+Engine::~Engine() {
+    if (state_ == nullptr) return;
+    void* memory = state_->memory;
+    const std::size_t bytes = state_->memory_bytes;
+    delete state_;  // ends the team first
+    if (memory != nullptr) munmap(memory, bytes);
+}
+
+int Engine::vocab() const { return static_cast<int>(state_->model.params.vocab); }
+int Engine::context() const { return state_->config.context; }
+int Engine::slots() const { return state_->config.slots; }
+int Engine::threads() const { return state_->config.threads; }
+int Engine::batch() const { return state_->config.batch; }
+const char* Engine::level() const { return state_->kernels->name; }
+std::uint64_t Engine::arena_bytes() const { return state_->memory_bytes; }
+
+std::span<const std::int32_t> Engine::cached(int slot) const {
+    const Cache& c = state_->layout.slots[slot];
+    return {c.tokens, static_cast<std::size_t>(c.count)};
+}
+void Engine::forget(int slot) { state_->layout.slots[slot].count = 0; }
+
+std::span<float> Engine::mutable_logits() { return {state_->layout.buffers.logits, state_->model.params.vocab}; }
+
+Result<Engine::Progress> Engine::advance(int slot, std::span<const std::int32_t> tokens, int max_tokens,
+                                         const std::atomic<bool>& cancel) {
+    State& s = *state_;
+    const int n = static_cast<int>(tokens.size());
+    if (slot < 0 || slot >= s.config.slots)
+        return Error::make(Code::invalid_index, "slot %d: there are %d", slot, s.config.slots);
+    if (n > s.config.context)
+        return Error::make(Code::context_full, "%d tokens do not fit the context of %d", n, s.config.context);
+    if (n == 0 || max_tokens < 1)
+        return Error::make(Code::incorrect_parameters, "nothing to compute: %d tokens, at most %d at a time", n,
+                           max_tokens);
+    Cache& cache = s.layout.slots[slot];
+    int shared = 0;
+    while (shared < cache.count && shared < n && cache.tokens[shared] == tokens[static_cast<std::size_t>(shared)])
+        shared++;
+    if (shared == n) shared = n - 1;  // logits of the last token are not kept
+    for (int i = shared; i < n; i++)
+        if (const std::int32_t t = tokens[static_cast<std::size_t>(i)]; t < 0 || t >= vocab())
+            return Error::make(Code::incorrect_parameters, "token %d at position %d is outside the vocabulary of %d", t,
+                               i, vocab());
+    cache.count = shared;
+    for (int left = max_tokens; cache.count < n && left > 0;) {
+        int count = n - cache.count;
+        if (count > s.config.batch) count = s.config.batch;
+        if (count > left) count = left;
+        Pass pass = s.pass_over(cache, tokens.data() + cache.count, cache.count, count, &cancel);
+        if (cache.count + count == n) pass.logits_of = count - 1;
+        run(pass);
+        if (pass.stopped) return Error::make(Code::aborted, "cancelled at token %d of %d", cache.count, n);
+        std::memcpy(cache.tokens + cache.count, tokens.data() + cache.count,
+                    static_cast<std::size_t>(count) * sizeof(std::int32_t));
+        cache.count += count;
+        left -= count;
+    }
+    return Progress{cache.count, n,
+                    cache.count == n ? std::span<const float>(mutable_logits()) : std::span<const float>()};
+}
+
+Result<void> Engine::score(std::span<const std::int32_t> tokens, int batch,
+                           void (*sink)(void*, int, std::span<const float>), void* context) {
+    State& s = *state_;
+    const int n = static_cast<int>(tokens.size());
+    if (n > s.config.context)
+        return Error::make(Code::context_full, "%d tokens do not fit the context of %d", n, s.config.context);
+    if (batch < 1 || batch > s.config.batch)
+        return Error::make(Code::incorrect_parameters, "batch = %d: 1 to %d", batch, s.config.batch);
+    for (int i = 0; i < n; i++)
+        if (const std::int32_t t = tokens[static_cast<std::size_t>(i)]; t < 0 || t >= vocab())
+            return Error::make(Code::incorrect_parameters, "token %d at position %d is outside the vocabulary of %d", t,
+                               i, vocab());
+    Cache& cache = s.layout.slots[0];
+    cache.count = 0;
+    for (int first = 0; first < n; first += batch) {
+        const int count = n - first < batch ? n - first : batch;
+        Pass pass = s.pass_over(cache, tokens.data() + first, first, count, nullptr);
+        run(pass);
+        for (int t = 0; t < count; t++) {
+            pass.logits_of = t;
+            run_logits(pass);
+            sink(context, first + t, mutable_logits());
+        }
+    }
+    std::memcpy(cache.tokens, tokens.data(), tokens.size_bytes());
+    cache.count = n;
+    return {};
+}
+
+}  // namespace slmd::engine

@@ -1,0 +1,65 @@
+// One forward pass: its buffers, its cache, and the pass itself, run by every member of a team.
+#pragma once
+#include <atomic>
+
+#include "base/arena.h"
+#include "base/team.h"
+#include "engine/model.h"
+
+namespace slmd::engine {
+
+// The KV cache of one slot: [layer][kv head].
+struct Cache {
+    compute::KvHead* heads;  // [layers * kv_heads]
+    std::int32_t* tokens;    // [context]
+    int count;               // tokens whose K and V are complete in every layer
+};
+
+// Scratch of a pass over up to `batch` tokens. Strides are in elements.
+struct Buffers {
+    float* x;               // [batch, dim] residual stream
+    float* normed;          // [batch, dim]
+    compute::Quantized in;  // [batch, widest input]
+    float* qkv;             // [batch, (heads + 2 kv_heads) * head_dim, rows padded to blocks]
+    float* delta;           // [batch, dim] what is added to x next
+    float* gate;            // [batch, hidden padded to 32]
+    float* up;              // the same
+    float* cos;             // [batch, rope_dims / 2]
+    float* sin;
+    std::int8_t* query;  // [batch, heads, head stride]
+    float* query_scale;  // [batch, heads]
+    float* attended;     // [batch, heads, head stride]
+    float* head;         // [threads, max_head_dim]
+    float* scores;       // [threads, 4 * chunk]
+    float* logits;       // [vocab padded to blocks]
+};
+
+struct Shapes {
+    int dim, hidden, heads, kv_heads, head_dim, head_stride, q_rows, kv_rows, qkv_stride, hidden_stride, in_stride,
+        vocab_rows, pairs;
+};
+Shapes shapes_of(const image::ModelParams& params);
+
+void lay_out(Arena& arena, const Shapes& shapes, int batch, int threads, Buffers& buffers);
+void lay_out(Arena& arena, const Shapes& shapes, int layers, int context, Cache& cache);
+
+struct Pass {
+    const Model* model;
+    const compute::Kernels* kernels;
+    Team* team;
+    Shapes shapes;
+    Buffers* buffers;
+    Cache* cache;
+    const std::int32_t* tokens;       // [count]
+    int first, count;                 // positions first .. first + count - 1
+    int logits_of;                    // index of the token whose logits are wanted, -1: none
+    const std::atomic<bool>* cancel;  // may be null
+    bool stopped;                     // out: cancelled between layers
+};
+
+// Runs the pass on the team. K and V of the tokens are in the cache afterwards unless stopped.
+void run(Pass& pass);
+// Logits of token index of the last pass (its residual stream is still in the buffers).
+void run_logits(Pass& pass);
+
+}  // namespace slmd::engine
