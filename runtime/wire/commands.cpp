@@ -1,0 +1,101 @@
+#include "wire/commands.h"
+
+namespace slmd::wire {
+namespace {
+
+using enum ParamType;
+
+constexpr Param on_off[] = {{"value", integer, false, 0, 1, "0 off, 1 on"}};
+constexpr Param errors_params[] = {{"mode", integer, true, 0, 2, "0 ERROR, 1 number, 2 text"}};
+constexpr Param help_params[] = {{"verb", text, false, 0, 32, "a command; without it, one line for each"}};
+constexpr Param proto_params[] = {{"version", integer, true, 1, 1, "protocol version that the client speaks"}};
+constexpr Param crc_params[] = {{"mode", integer, true, 0, 1, "1: every line both ways ends in *HHHH, CRC-16/XMODEM"}};
+constexpr Param window_params[] = {{"lines", integer, true, 0, 8, "#TOK lines that may be unacknowledged; 0 is off"}};
+constexpr Param width_params[] = {{"bytes", integer, true, 48, 1024, "longest line that the client can take"}};
+constexpr Param model_params[] = {{"name", text, false, 1, 64, "the model to use"}};
+constexpr Param set_params[] = {{"name", text, true, 1, 16, "a setting; AT#SET=? lists them"},
+                                {"value", any, true, 0, 256, "its value"},
+                                {"value2", any, false, 0, 32, "second text of stop"},
+                                {"value3", any, false, 0, 32, "third text of stop"},
+                                {"value4", any, false, 0, 32, "fourth text of stop"}};
+constexpr Param generate_params[] = {
+    {"prompt", text, false, 1, 65536, "the request; without it the device prompts \"> \": Ctrl-Z sends, ESC drops"},
+    {"max", integer, false, 1, 32768, "tokens of the answer, at most"}};
+constexpr Param chat_params[] = {
+    {"prompt", text, false, 1, 65536, "a turn of this session's conversation (JSON only)"}};
+constexpr Param context_params[] = {{"forget", integer, false, 0, 0, "0 forgets the conversation"}};
+constexpr Param cancel_params[] = {{"id", any, true, 0, 64, "id of the request to end"}};
+
+constexpr Command table[] = {
+    {Verb::ping, "", nullptr, run, {}, false, "is anyone there", "AT"},
+    {Verb::echo, "E", nullptr, run, on_off, false, "echo what is typed", "ATE0"},
+    {Verb::verbose, "V", nullptr, run, on_off, false, "final results as words or numbers", "ATV1"},
+    {Verb::quiet, "Q", nullptr, run, on_off, false, "1: no final results", "ATQ0"},
+    {Verb::info, "I", "info", run, {}, false, "who this is", "ATI"},
+    {Verb::reset, "Z", nullptr, run, {}, false, "abort, and the session as configured", "ATZ"},
+    {Verb::factory, "&F", nullptr, run, {}, false, "abort, and the session as from the factory", "AT&F"},
+    {Verb::maker, "+GMI", nullptr, run, {}, false, "maker", "AT+GMI"},
+    {Verb::model_name, "+GMM", nullptr, run, {}, false, "product", "AT+GMM"},
+    {Verb::version, "+GMR", nullptr, run, {}, false, "version", "AT+GMR"},
+    {Verb::serial, "+GSN", nullptr, run, {}, false, "serial number of the board", "AT+GSN"},
+    {Verb::list, "+CLAC", nullptr, run, {}, false, "all commands", "AT+CLAC"},
+    {Verb::errors, "+CMEE", nullptr, read | write, errors_params, false, "how errors are shown", "AT+CMEE=2"},
+    {Verb::help, "#HELP", "help", run | write, help_params, false, "this", "AT#HELP=\"#GEN\""},
+    {Verb::proto, "#PROTO", "proto", run | read | write, proto_params, false, "protocol version", "AT#PROTO?"},
+    {Verb::crc, "#CRC", nullptr, read | write, crc_params, false, "check of every line", "AT#CRC=1"},
+    {Verb::window, "#WIN", nullptr, read | write, window_params, false,
+     "wait for ACK 0x06, resend at NAK 0x15 (needs CRC)", "AT#WIN=1"},
+    {Verb::width, "#W", nullptr, read | write, width_params, false, "longest line to the client", "AT#W=56"},
+    {Verb::model, "#MODEL", "model", read | write, model_params, false, "models", "AT#MODEL?"},
+    {Verb::set, "#SET", "set", read | write, set_params, true, "how answers are generated", "AT#SET=\"temp\",0.7"},
+    {Verb::generate, "#GEN", "gen", run | write, generate_params, true, "generate an answer",
+     "AT#GEN=\"Name one use of a relay\",24"},
+    {Verb::chat, "#CHAT", "chat", run, chat_params, true, "talk: a line is a turn; Ctrl-Z or +++ ends", "AT#CHAT"},
+    {Verb::context, "#CTX", "ctx", read | write, context_params, false, "tokens of the conversation", "AT#CTX=0"},
+    {Verb::plan, "#PLAN", "plan", run | read, {}, false, "every byte of memory", "AT#PLAN?"},
+    {Verb::status,
+     "#STAT",
+     "stat",
+     run | read,
+     {},
+     false,
+     "state, queue, deg C, MiB used, MiB limit, tok/s, dropped lines",
+     "AT#STAT?"},
+    {Verb::discover,
+     nullptr,
+     "rpc.discover",
+     0,
+     {},
+     false,
+     "all methods (OpenRPC)",
+     "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"rpc.discover\"}"},
+    {Verb::cancel, nullptr, "$/cancelRequest", 0, cancel_params, false, "end a request",
+     "{\"jsonrpc\":\"2.0\",\"method\":\"$/cancelRequest\",\"params\":{\"id\":1}}"},
+};
+
+char upper(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; }
+
+bool same(std::string_view a, std::string_view b) {
+    if (a.size() != b.size()) return false;
+    for (std::size_t i = 0; i < a.size(); i++)
+        if (upper(a[i]) != upper(b[i])) return false;
+    return true;
+}
+
+}  // namespace
+
+std::span<const Command> commands() { return table; }
+
+const Command* find_command(std::string_view name) {
+    for (const Command& c : table)
+        if (c.name != nullptr && same(name, c.name)) return &c;
+    return nullptr;
+}
+
+const Command* find_method(std::string_view method) {
+    for (const Command& c : table)
+        if (c.method != nullptr && method == c.method) return &c;
+    return nullptr;
+}
+
+}  // namespace slmd::wire

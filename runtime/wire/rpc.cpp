@@ -1,0 +1,506 @@
+// The JSON rendering: JSON-RPC 2.0, one object a line; $/cancelRequest as in LSP; rpc.discover as in OpenRPC 1.2.
+#include <algorithm>
+#include <cstring>
+
+#include "base/bytes.h"
+#include "wire/session.h"
+
+namespace slmd::wire {
+namespace {
+
+constexpr std::size_t reserve = 768, piece_text = 256;
+
+int rpc_code(Code code) {
+    switch (code) {
+        case Code::not_supported: return -32601;
+        case Code::incorrect_parameters: return -32602;
+        case Code::line_too_long: return -32600;
+        case Code::aborted: return -32800;
+        case Code::unknown: return -32603;
+        default: return static_cast<int>(code);
+    }
+}
+
+// An id as it is written back; false when it is neither number, string nor null, or too long.
+bool render_id(Line& line, const JsonNode* id) {
+    line.clear();
+    if (id == nullptr || id->type == JsonType::null)
+        line.put("null");
+    else if (id->type == JsonType::number)
+        line.put(id->text);
+    else if (id->type == JsonType::string)
+        line.json_string(id->text);
+    else
+        return false;
+    return line.size() <= 96;
+}
+
+void schema(Line& line, const char* name, const char* type, bool required, const char* help) {
+    line.put("{\"name\":")
+        .json_string(name)
+        .put(",\"required\":")
+        .put(required ? "true" : "false")
+        .put(",\"description\":")
+        .json_string(help);
+    line.put(",\"schema\":{\"type\":").put(type);
+}
+
+}  // namespace
+
+// ---- lines in pieces
+
+void Session::rpc_open(std::string_view id) {
+    json_crc_ = 0;
+    Line line;
+    rpc_piece(line.put("{\"jsonrpc\":\"2.0\",\"id\":").put(id).put(",\"result\":"));
+}
+
+void Session::rpc_piece(const Line& line) {
+    json_crc_ = crc16_xmodem(line.view(), json_crc_);
+    push(line.view());
+    out_.clear();
+}
+
+// Closes the outer object and the line.
+void Session::rpc_end() {
+    Line line;
+    rpc_piece(line.put('}'));
+    line.clear();
+    if (crc_) line.put('*').hex4(json_crc_);
+    push(line.put(options_.tty ? "\r\n" : "\n").view());
+    first_info_ = true;
+}
+
+void Session::rpc_error(std::string_view id, const Error& error, int tokens) {
+    Line line;
+    json_crc_ = 0;
+    line.put("{\"jsonrpc\":\"2.0\",\"id\":")
+        .put(id)
+        .put(",\"error\":{\"code\":")
+        .number(rpc_code(error.code))
+        .put(",\"message\":");
+    line.json_string(error.text[0] != 0 ? error.text : code_text(error.code));
+    if (tokens >= 0) line.put(",\"data\":{\"tokens\":").number(tokens).put('}');
+    rpc_piece(line.put('}'));
+    rpc_end();
+}
+
+// ---- requests
+
+void Session::rpc_line(std::span<char> text) {
+    Line id;
+    if (auto parsed = json_.parse(text); !parsed) {
+        Line line;
+        json_crc_ = 0;
+        line.put("{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32700,\"message\":")
+            .json_string(parsed.error().text)
+            .put('}');
+        rpc_piece(line);
+        return rpc_end();
+    }
+    const JsonNode& root = json_.root();
+    const JsonNode *version = json_.find(root, "jsonrpc"), *method = json_.find(root, "method"),
+                   *params = json_.find(root, "params"), *id_node = json_.find(root, "id");
+    const Error invalid = Error::make(Code::line_too_long,
+                                      "not a JSON-RPC 2.0 request: {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"help\"}");
+    if (!render_id(id, id_node))
+        return rpc_error("null", Error::make(Code::line_too_long, "an id is a number or a string of at most 90 bytes"));
+    if (version == nullptr || version->type != JsonType::string || version->text != "2.0" || method == nullptr ||
+        method->type != JsonType::string ||
+        (params != nullptr && params->type != JsonType::object && params->type != JsonType::null))
+        return rpc_error(id.view(), invalid);
+    const Command* command = find_method(method->text);
+    if (command == nullptr) {
+        if (id_node == nullptr) return;  // an unknown notification is ignored
+        const int n = static_cast<int>(fit_json(method->text, 40));
+        return rpc_error(id.view(), Error::make(Code::not_supported, "no method \"%.*s\"; rpc.discover lists them", n,
+                                                method->text.data()));
+    }
+    rpc_run(*command, params, id_node);
+}
+
+void Session::rpc_run(const Command& command, const JsonNode* params, const JsonNode* id_node) {
+    Line id;
+    render_id(id, id_node);
+    const bool quiet = id_node == nullptr;
+    const auto refuse = [&](const Error& e) {
+        if (!quiet) rpc_error(id.view(), e);
+    };
+    Arg args[8];
+    const std::span<Arg> given{args, command.params.size()};
+    Settings settings = settings_;
+    bool stream = false, progress = false;
+    if (params != nullptr && params->type == JsonType::object) {
+        for (int i = json_.first(*params); i < params->next; i = json_.node(i).next) {
+            const JsonNode& n = json_.node(i);
+            if (n.type == JsonType::null) continue;
+            const auto to_arg = [](const JsonNode& v) {
+                if (v.type == JsonType::boolean) return Arg{Arg::number, {}, v.truth ? 1.0 : 0.0};
+                if (v.type == JsonType::number) return Arg{Arg::number, v.text, v.number};
+                return Arg{Arg::text, v.text, 0};
+            };
+            const bool scalar = n.type != JsonType::array && n.type != JsonType::object;
+            const auto p = std::find_if(command.params.begin(), command.params.end(),
+                                        [&](const Param& q) { return n.key == q.name; });
+            const bool generating = command.verb == Verb::generate || command.verb == Verb::chat;
+            if (generating && (n.key == "stream" || n.key == "progress")) {
+                if (n.type != JsonType::boolean)
+                    return refuse(Error::make(Code::incorrect_parameters, "stream and progress are true or false"));
+                (n.key == "stream" ? stream : progress) = n.truth;
+            } else if (const Setting* s =
+                           command.settings ? find_setting(n.key == "max_tokens" ? "max" : n.key) : nullptr) {
+                Arg values[Settings::max_stops + 1];
+                std::size_t count = 0;
+                if (n.type == JsonType::array) {
+                    for (int k = json_.first(n); k < n.next && count < std::size(values); k = json_.node(k).next)
+                        values[count++] = to_arg(json_.node(k));
+                } else if (n.type == JsonType::object) {
+                    return refuse(Error::make(Code::incorrect_parameters, "%s is not an object", s->name));
+                } else {
+                    values[count++] = to_arg(n);
+                }
+                if (auto r = assign(settings, *s, {values, count}); !r) return refuse(r.error());
+            } else if (p != command.params.end() && command.verb != Verb::set) {
+                if (!scalar) return refuse(Error::make(Code::incorrect_parameters, "%s is a single value", p->name));
+                args[p - command.params.begin()] = to_arg(n);
+            } else {
+                const int size = static_cast<int>(fit_json(n.key, 40));
+                return refuse(Error::make(Code::incorrect_parameters,
+                                          "%s has no parameter \"%.*s\"; rpc.discover lists them", command.method, size,
+                                          n.key.data()));
+            }
+        }
+    }
+    if (command.verb != Verb::set)
+        if (auto checked = check_args(command, given); !checked) return refuse(checked.error());
+
+    if (command.verb == Verb::cancel) {
+        Line wanted;
+        const JsonNode* target = params != nullptr ? json_.find(*params, "id") : nullptr;
+        render_id(wanted, target);
+        for (Active& a : actives_) {
+            if (a.handle < 0 || !a.json || a.id_view() != wanted.view() ||
+                (list_ == List::rpc_answer && list_active_ == &a))
+                continue;
+            const int tokens = host_->view(a.handle).tokens;
+            if (a.chat) turn_done(false);
+            release(a);
+            rpc_error(wanted.view(), Error::make(Code::aborted, "cancelled"), tokens);
+        }
+        if (!quiet) rpc_open(id.view()), rpc_piece(out_.put("{}")), rpc_end();
+        return;
+    }
+    if (command.verb == Verb::generate || command.verb == Verb::chat) {
+        if (auto r = rpc_request(command, given, settings, stream, progress, id.view()); !r) refuse(r.error());
+        return;
+    }
+    const bool has = !given.empty() && args[0].type != Arg::absent;
+    if (command.verb == Verb::set) settings_ = settings;
+    if (command.verb == Verb::context && has) forget();
+    if (quiet) return;
+    list_id_size_ = static_cast<std::uint8_t>(id.size());
+    std::memcpy(list_id_, id.view().data(), id.size());
+    out_.clear();
+    switch (command.verb) {
+        case Verb::plan: return start_list(List::rpc_plan);
+        case Verb::discover: return start_list(List::rpc_discover);
+        case Verb::help:
+            list_command_ = nullptr;
+            if (has) {
+                list_command_ = find_method(args[0].string);
+                if (list_command_ == nullptr) list_command_ = find_command(args[0].string);
+                if (list_command_ == nullptr)
+                    return refuse(Error::make(Code::not_found, "no such method; rpc.discover lists them"));
+            }
+            return start_list(List::rpc_help);
+        default: break;
+    }
+    Line result;
+    switch (command.verb) {
+        case Verb::info: {
+            const Identity& who = options_.identity;
+            result.put("{\"product\":")
+                .json_string(who.product)
+                .put(",\"version\":")
+                .json_string(who.version)
+                .put(",\"maker\":")
+                .json_string(who.maker);
+            result.put(",\"serial\":").json_string(who.serial).put(",\"proto\":1}");
+            break;
+        }
+        case Verb::proto: result.put("{\"version\":1,\"min\":1,\"max\":1}"); break;
+        case Verb::model: {
+            const ModelInfo m = host_->model();
+            if (m.name.empty()) return refuse(Error::make(Code::no_model, "no model is loaded"));
+            if (has && args[0].string != m.name)
+                return refuse(Error::make(Code::not_found, "no such model; model without a name shows them"));
+            result.put("{\"name\":").json_string(m.name).put(",\"bytes\":").number(static_cast<long long>(m.bytes));
+            result.put(",\"context\":")
+                .number(m.context)
+                .put(",\"resident\":")
+                .put(m.resident ? "true" : "false")
+                .put('}');
+            break;
+        }
+        case Verb::set: {
+            char separator = '{';
+            for (const Setting& s : settings_table()) {
+                result.put(separator).json_string(s.name).put(':');
+                show(result, settings_, s, true);
+                separator = ',';
+            }
+            result.put('}');
+            break;
+        }
+        case Verb::context:
+            result.put("{\"tokens\":")
+                .number(conversation_tokens_)
+                .put(",\"context\":")
+                .number(host_->model().context)
+                .put('}');
+            break;
+        case Verb::status: rpc_stat(result); break;
+        default: return;
+    }
+    rpc_open(id.view());
+    rpc_piece(result);
+    rpc_end();
+}
+
+void Session::rpc_stat(Line& line) {
+    const Status s = host_->status();
+    line.put("{\"state\":")
+        .json_string(s.state)
+        .put(",\"loading\":")
+        .number(s.loading)
+        .put(",\"queue\":")
+        .number(s.queue)
+        .put(",\"clients\":")
+        .number(s.clients);
+    line.put(",\"temp_c\":");
+    s.temp_c > -274 ? line.real(s.temp_c, 1) : line.put("null");
+    line.put(",\"mem_mib\":")
+        .number(static_cast<long long>(s.used_mib))
+        .put(",\"limit_mib\":")
+        .number(static_cast<long long>(s.limit_mib));
+    line.put(",\"tokens_s\":").real(s.rate, 1).put(",\"dropped\":").number(static_cast<long long>(dropped_)).put('}');
+}
+
+Result<void> Session::rpc_request(const Command& command, std::span<const Arg> args, const Settings& base, bool stream,
+                                  bool progress, std::string_view id) {
+    Settings settings = base;
+    if (args[0].type != Arg::text)
+        return Error::make(Code::incorrect_parameters, "prompt is missing: the text to answer");
+    if (id == "null") return Error::make(Code::not_allowed, "a request that is answered needs an id");
+    Active* slot = nullptr;
+    for (Active& a : actives_) {
+        if (a.handle >= 0 && a.json && a.id_view() == id)
+            return Error::make(Code::not_allowed, "a request with this id is running");
+        if (a.handle >= 0 && a.chat && command.verb == Verb::chat)
+            return Error::make(Code::not_allowed, "the conversation's last turn is still being answered");
+        if (&a != &foreground() && a.handle < 0 && slot == nullptr) slot = &a;
+    }
+    if (slot == nullptr)
+        return Error::make(Code::busy, "at most %d requests at a time on one connection", max_actives - 1);
+    const bool chat = command.verb == Verb::chat;
+    const int handle =
+        TRY(chat ? submit_turn(args[0].string, settings, stream) : submit_prompt(args[0].string, settings, stream));
+    *slot = {};
+    slot->handle = handle;
+    slot->json = true, slot->stream = stream, slot->progress = progress, slot->chat = chat;
+    slot->id_size = static_cast<std::uint8_t>(id.size());
+    std::memcpy(slot->id, id.data(), id.size());
+    return {};
+}
+
+void Session::rpc_outcome(Line& line, const Outcome& o) {
+    line.put("\"finish\":")
+        .json_string(o.finish)
+        .put(",\"prompt_tokens\":")
+        .number(o.prompt_tokens)
+        .put(",\"tokens\":")
+        .number(o.tokens);
+    line.put(",\"first_ms\":")
+        .number(o.first_ms)
+        .put(",\"total_ms\":")
+        .number(o.total_ms)
+        .put(",\"probability\":")
+        .real(static_cast<double>(o.probability), 4);
+}
+
+void Session::pump_rpc(Active& a) {
+    const auto notify = [&](const char* method) -> Line& {
+        json_crc_ = 0;
+        out_.clear();
+        return out_.put("{\"jsonrpc\":\"2.0\",\"method\":\"")
+            .put(method)
+            .put("\",\"params\":{\"id\":")
+            .put(a.id_view());
+    };
+    for (;;) {
+        const View v = host_->view(a.handle);
+        if (a.progress && v.state == View::waiting && v.place != a.place && room() >= reserve + 256) {
+            a.place = v.place;
+            notify("queue").put(",\"place\":").number(v.place).put('}');
+            rpc_piece(out_), rpc_end();
+        }
+        if (a.progress && v.total > 0 && v.done != a.done && room() >= reserve + 256) {
+            a.done = v.done;
+            notify("progress").put(",\"done\":").number(v.done).put(",\"total\":").number(v.total).put('}');
+            rpc_piece(out_), rpc_end();
+        }
+        if (!a.stream) {
+            if (v.state != View::finished || room() < reserve) return;
+        } else if (!v.text.empty()) {
+            if (room() < reserve + 1024) return;
+            const std::size_t n = fit_json(v.text.substr(0, std::min(v.text.size(), piece_text)), 800);
+            notify("tok").put(",\"text\":\"").json_escaped(v.text.substr(0, n)).put("\"}");
+            rpc_piece(out_), rpc_end();
+            if (a.chat) remember(v.text.substr(0, n));
+            host_->take(a.handle, n);
+            continue;
+        }
+        if (v.state != View::finished || room() < reserve) return;
+        const Outcome& o = *v.outcome;
+        if (o.failed) {
+            rpc_error(a.id_view(), o.error, v.tokens);
+            if (a.chat) turn_done(false);
+            return release(a);
+        }
+        if (!a.stream) {
+            list_active_ = &a;
+            return start_list(List::rpc_answer);
+        }
+        rpc_open(a.id_view());
+        out_.put('{');
+        rpc_outcome(out_, o);
+        rpc_piece(out_.put('}'));
+        rpc_end();
+        if (a.chat) conversation_tokens_ = o.prompt_tokens + o.tokens, turn_done(true);
+        return release(a);
+    }
+}
+
+// ---- help and discovery
+
+void Session::rpc_help_step() {
+    const auto table = commands();
+    const int at = list_at_ - 1;
+    const auto entry = [&](const Command& c) {
+        out_.put('"').json_escaped(c.method).put(": ").json_escaped(c.help).put("\"");
+    };
+    if (at == 0) {
+        rpc_open({list_id_, list_id_size_});
+        if (list_command_ == nullptr) return rpc_piece(out_.put("{\"methods\":["));
+        const Command& c = *list_command_;
+        out_.put("{\"name\":")
+            .json_string(c.method != nullptr ? c.method : c.name)
+            .put(",\"help\":")
+            .json_string(c.help);
+        out_.put(",\"example\":").json_string(c.example).put(",\"params\":{");
+        for (std::size_t i = 0; i < c.params.size(); i++) {
+            if (i > 0) out_.put(',');
+            out_.json_string(c.params[i].name).put(':').json_string(c.params[i].help);
+        }
+        return rpc_piece(out_.put('}'));
+    }
+    if (list_command_ == nullptr && static_cast<std::size_t>(at) <= table.size()) {
+        const Command& c = table[static_cast<std::size_t>(at - 1)];
+        if (c.method == nullptr) return;
+        if (list_sub_++ > 0) out_.put(',');
+        entry(c);
+        return rpc_piece(out_);
+    }
+    rpc_piece(out_.put(list_command_ == nullptr ? "]}" : "}"));
+    rpc_end();
+    end_list();
+}
+
+// One method's head, one parameter, or a tail at a time: a piece never exceeds the ring.
+void Session::rpc_discover_step() {
+    const auto table = commands();
+    if (list_at_ == 1) {
+        rpc_open({list_id_, list_id_size_});
+        out_.put("{\"openrpc\":\"1.2.6\",\"info\":{\"title\":\"SLM-AT\",\"version\":")
+            .json_string(options_.identity.version)
+            .put("},\"methods\":[");
+        rpc_piece(out_);
+        list_sub_ = -1;
+        list_command_ = table.data();
+        return;
+    }
+    const Command* const end = table.data() + table.size();
+    while (list_command_ < end && list_command_->method == nullptr) list_command_++;
+    if (list_command_ >= end) {
+        rpc_piece(out_.put("]}"));
+        rpc_end();
+        return end_list();
+    }
+    const Command& c = *list_command_;
+    const auto settings = settings_table();
+    if (list_sub_ == -1) {
+        if (&c != table.data() && std::any_of(table.data(), &c, [](const Command& b) { return b.method != nullptr; }))
+            out_.put(',');
+        out_.put("{\"name\":")
+            .json_string(c.method)
+            .put(",\"summary\":")
+            .json_string(c.help)
+            .put(",\"paramStructure\":\"by-name\",\"params\":[");
+        list_sub_ = 0;
+        return rpc_piece(out_);
+    }
+    const std::size_t own = c.verb == Verb::set ? 0 : c.params.size(), shared = c.settings ? settings.size() : 0;
+    const bool generating = c.verb == Verb::generate || c.verb == Verb::chat;
+    const auto sub = static_cast<std::size_t>(list_sub_++);
+    if (sub < own + shared + (generating ? 2 : 0)) {
+        const char* const name = sub < own             ? c.params[sub].name
+                                 : sub < own + shared  ? settings[sub - own].name
+                                 : sub == own + shared ? "stream"
+                                                       : "progress";
+        const bool twice = sub < own && c.settings && find_setting(name) != nullptr;  // "max" is a setting, too
+        if (!twice) {
+            if (sub > 0) out_.put(',');
+            if (sub < own) {
+                const Param& p = c.params[sub];
+                const bool number = p.type == ParamType::integer || p.type == ParamType::real;
+                schema(out_, name,
+                       p.type == ParamType::any ? "[\"number\",\"string\"]"
+                       : number                 ? (p.type == ParamType::real ? "\"number\"" : "\"integer\"")
+                                                : "\"string\"",
+                       p.required || (generating && sub == 0), p.help);
+                if (number)
+                    out_.put(",\"minimum\":").real(p.min).put(",\"maximum\":").real(p.max);
+                else if (p.type == ParamType::text)
+                    out_.put(",\"maxLength\":").real(p.max);
+            } else if (sub < own + shared) {
+                const Setting& s = settings[sub - own];
+                const char* const type = s.type == SettingType::real      ? "\"number\""
+                                         : s.type == SettingType::integer ? "\"integer\""
+                                         : s.type == SettingType::flag    ? "\"boolean\""
+                                         : s.type == SettingType::texts   ? "[\"string\",\"array\"]"
+                                                                          : "\"string\"";
+                schema(out_, name, type, false, s.help);
+                if (s.type == SettingType::real || s.type == SettingType::integer)
+                    out_.put(",\"minimum\":")
+                        .real(s.min)
+                        .put(",\"maximum\":")
+                        .real(s.max)
+                        .put(",\"default\":")
+                        .put(s.fallback);
+            } else {
+                schema(out_, name, "\"boolean\"", false,
+                       sub == own + shared ? "send the text in tok notifications as it comes"
+                                           : "send progress notifications while the prompt is read");
+            }
+            out_.put("}}");
+            return rpc_piece(out_);
+        }
+        return;
+    }
+    out_.put("],\"result\":{\"name\":\"result\",\"schema\":{\"type\":\"object\"}}}");
+    rpc_piece(out_);
+    list_command_++;
+    list_sub_ = -1;
+}
+
+}  // namespace slmd::wire

@@ -1,0 +1,273 @@
+// One client of SLM-AT/1: bytes in, bytes out, nothing else. No I/O, no clock, no thread, no allocation; what it needs
+// it asks of a Host.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "base/result.h"
+#include "wire/commands.h"
+#include "wire/json.h"
+#include "wire/settings.h"
+#include "wire/text.h"
+
+namespace slmd::wire {
+
+struct Turn {
+    bool assistant;
+    std::string_view text;
+};
+
+// What a client asks for. Host::submit copies the texts.
+struct Request {
+    std::span<const Turn> turns;  // user and assistant in turn, the last one a user's
+    const Settings* settings;
+    bool stream;  // false: the text is fetched when the answer is complete
+};
+
+struct Outcome {
+    bool failed = false;
+    Error error{};            // when failed
+    const char* finish = "";  // "stop", "length", "deadline", "cancelled"
+    int prompt_tokens = 0, tokens = 0;
+    std::int64_t first_ms = 0, total_ms = 0;  // to the first token, to the end; waiting included
+    float probability = 0;                    // mean over the answer's tokens
+};
+
+// How a request stands.
+struct View {
+    enum State : unsigned char { waiting, reading, answering, finished } state = waiting;
+    int place = 0;            // in the queue, from 1; 0 when it has a turn
+    int done = 0, total = 0;  // prompt tokens read
+    int tokens = 0;           // of the answer so far
+    std::string_view
+        text;  // the part of the answer that take() has not taken yet; UTF-8, perhaps not all of what there is
+    const Outcome* outcome = nullptr;  // when finished
+};
+
+struct Status {
+    const char* state = "idle";  // "loading", "idle", "busy", "stopping"
+    int loading = 100;           // per cent
+    int queue = 0, clients = 0;
+    double temp_c = -1000;  // below absolute zero: not known
+    std::uint64_t used_mib = 0, limit_mib = 0;
+    double rate = 0;  // tokens/s of the last answer
+};
+
+struct ModelInfo {
+    std::string_view name;
+    std::uint64_t bytes = 0;
+    int context = 0;
+    bool resident = false;
+};
+
+struct PlanItem {
+    const char* name;
+    std::uint64_t bytes;
+};
+
+struct Identity {
+    const char* maker = "slmd project";
+    const char* product = "slmd";
+    const char* version = "0.0.0";
+    const char* serial = "0";
+};
+
+class Host {
+  public:
+    virtual Result<int> submit(
+        const Request& request) = 0;  // a handle. Errors: busy, no_model, text_too_long, shutting_down
+    virtual View view(int handle) = 0;
+    virtual void take(int handle, std::size_t bytes) = 0;
+    virtual void release(int handle) = 0;  // ends it when it still runs; the handle is gone at once
+    virtual Status status() = 0;
+    virtual ModelInfo model() = 0;
+    virtual std::span<const PlanItem> plan() = 0;
+
+  protected:
+    ~Host() = default;
+};
+
+struct SessionOptions {
+    bool tty = true;                     // echo, 255 bytes a line, CR LF; otherwise a socket
+    std::span<char> line;                // where a command line and a prompt are collected, at least 512 bytes
+    const Settings* defaults = nullptr;  // null: the factory's
+    Identity identity{};
+};
+
+class Session {
+  public:
+    static constexpr std::size_t ring_bytes = 4096, tty_line_bytes = 255, conversation_bytes = 16384;
+    static constexpr int max_width = 1024, max_window = 8, max_actives = 5, max_turns = 64;
+    static constexpr std::uint64_t half_line_ms = 30000, prompt_ms = 300000, guard_ms = 1000, window_ms = 2000;
+
+    // A fresh session, whatever it was before.
+    void open(const SessionOptions& options, Host& host);
+    // Ends all its requests.
+    void close();
+    // `#READY: 1,"slmd","version"`
+    void greet();
+    // Takes bytes as long as there is room for their answers; returns how many. now: milliseconds of a clock that only
+    // goes forward.
+    std::size_t feed(std::string_view bytes, std::uint64_t now);
+    // Moves what the requests have to say into the output, looks at timeouts, goes on with what waited for room.
+    void pump(std::uint64_t now);
+    // The next bytes to send, and how many of them were sent.
+    std::string_view output() const;
+    void consume(std::size_t bytes);
+    // Every running request ends with error 269.
+    void stop();
+
+    bool wants_time() const;  // pump() is to be called every 100 ms or so
+    bool active() const;      // a request is running
+    std::uint64_t dropped() const { return dropped_; }
+
+  private:
+    enum class Mode : unsigned char { command, prompt, chat };
+    struct Active {
+        int handle = -1;
+        bool json = false, stream = false, progress = false, chat = false;
+        int place = 0, done = -1;
+        char id[96];
+        std::uint8_t id_size = 0;
+        std::string_view id_view() const { return {id, id_size}; }
+    };
+    enum class List : unsigned char {
+        none,
+        names,
+        help,
+        help_one,
+        setting_values,
+        setting_ranges,
+        plan,
+        rpc_plan,
+        rpc_help,
+        rpc_discover,
+        rpc_answer
+    };
+
+    // bytes
+    void byte(char c, std::uint64_t now);
+    void command_byte(char c);
+    void prompt_byte(char c);
+    void chat_byte(char c);
+    void echo(std::string_view text);
+    bool erase_last();
+    void drop_line();
+    void line_end();
+    void execute();
+    void cancel_foreground(bool report);
+    void chat_turn();
+    void chat_end();
+    std::string_view take_check(std::string_view line, bool& present, bool& good) const;
+
+    // output
+    std::size_t room() const { return ring_bytes - used_; }
+    void push(std::string_view text);
+    void info(const Line& line);
+    void info(std::string_view text);
+    void final(std::string_view words, int number);
+    void ok() { final("OK", 0); }
+    void fail(const Error& error);
+    void start_list(List kind);
+    void list_step();
+    void end_list();
+
+    // AT
+    void at_line(std::span<char> text);
+    void at_run(const Command& command, Forms form, std::span<const Arg> args);
+    void at_test(const Command& command);
+    Result<int> parse_args(std::span<char> text, std::span<Arg> args) const;
+    static Result<void> check_args(const Command& command, std::span<const Arg> args);
+    void at_generate(std::string_view prompt, const Arg& max);
+    void pump_at(Active& a);
+    void pump_chat(Active& a);
+    void close_at(Active& a, const Outcome& outcome);
+    void start_line(Line& line, const Command& command) const;
+    void help_line(Line& line, const Command& command) const;
+    void stat_line(Line& line);
+
+    // window
+    int unacked() const { return static_cast<int>(sent_ - acked_); }
+    void hold(std::string_view text);
+    void acknowledge();
+    void resend();
+
+    // JSON-RPC
+    void rpc_line(std::span<char> text);
+    void rpc_run(const Command& command, const JsonNode* params, const JsonNode* id);
+    Result<void> rpc_request(const Command& command, std::span<const Arg> args, const Settings& settings, bool stream,
+                             bool progress, std::string_view id);
+    void rpc_open(std::string_view id);
+    void rpc_piece(const Line& line);
+    void rpc_end();
+    void rpc_error(std::string_view id, const Error& error, int tokens = -1);
+    void rpc_discover_step();
+    void rpc_help_step();
+    void rpc_stat(Line& line);
+    void rpc_outcome(Line& line, const Outcome& outcome);
+    void pump_rpc(Active& a);
+
+    // requests and conversation
+    Result<int> submit_prompt(std::string_view prompt, const Settings& settings, bool stream);
+    Result<int> submit_turn(std::string_view text, const Settings& settings, bool stream);
+    void remember(std::string_view text);
+    void turn_done(bool keep);
+    void forget();
+    void release(Active& a);
+    Active& foreground() { return actives_[0]; }
+    const Active& foreground() const { return actives_[0]; }
+    void reset(bool factory);
+
+    SessionOptions options_;
+    Host* host_ = nullptr;
+    Settings settings_;
+    Mode mode_ = Mode::command;
+    std::uint64_t now_ = 0, last_byte_ = 0, dropped_ = 0;
+
+    std::size_t size_ = 0;  // of the line so far
+    bool swallow_ = false, pending_ = false, last_cr_ = false, smp_ = false, overflow_ = false, first_info_ = true;
+    char before_ = 0;
+    int pluses_ = 0;
+    std::int64_t prompt_max_ = 0;
+
+    bool echo_ = true, verbose_ = true, quiet_ = false, crc_ = false;
+    int errors_ = 1, window_ = 0, width_ = 80;
+
+    char ring_[ring_bytes];
+    std::size_t head_ = 0, used_ = 0;
+
+    // token lines that may have to be sent again: numbers acked_ .. sent_ and one before
+    struct Held {
+        std::uint16_t size = 0;
+        char text[max_width + 8];
+    } held_[max_window + 2];
+    std::uint32_t sent_ = 0, acked_ = 0;
+    std::uint64_t window_since_ = 0;
+    int window_tries_ = 0;
+    char closing_[256];
+    std::size_t closing_size_ = 0;
+
+    List list_ = List::none;
+    int list_at_ = 0, list_sub_ = 0;
+    const Command* list_command_ = nullptr;
+    Active* list_active_ = nullptr;
+    char list_id_[96];
+    std::uint8_t list_id_size_ = 0;
+    std::uint16_t json_crc_ = 0;
+
+    Active actives_[max_actives];
+    JsonReader json_;
+    Line out_;
+
+    char conversation_[conversation_bytes];
+    struct {
+        bool assistant;
+        std::uint32_t begin, end;
+    } turns_[max_turns];
+    int turn_count_ = 0;
+    bool conversation_full_ = false;
+    int conversation_tokens_ = 0;
+};
+
+}  // namespace slmd::wire

@@ -1,0 +1,80 @@
+// LINK: slmd_wire
+// Bytes into a session whose host answers at once: whatever comes, lines stay bounded and every reply has its end.
+#include <cstdint>
+#include <cstdlib>
+#include <string_view>
+
+#include "wire/session.h"
+
+namespace {
+
+using namespace slmd;
+using namespace slmd::wire;
+
+struct EchoHost final : Host {
+    struct Job {
+        char text[64];
+        std::size_t size = 0, taken = 0;
+        bool live = false;
+        Outcome outcome;
+    } jobs[8];
+
+    Result<int> submit(const Request& r) override {
+        for (int i = 0; i < 8; i++) {
+            if (jobs[i].live) continue;
+            const std::string_view prompt = r.turns.back().text;
+            jobs[i].size = fit_at(prompt, sizeof jobs[i].text);
+            prompt.copy(jobs[i].text, jobs[i].size);
+            jobs[i].taken = 0;
+            jobs[i].live = true;
+            jobs[i].outcome.finish = "stop";
+            if (!utf8_valid({jobs[i].text, jobs[i].size})) abort();
+            return i;
+        }
+        return Error::make(Code::busy, "full");
+    }
+    View view(int h) override {
+        View v;
+        if (!jobs[h].live) abort();
+        v.text = {jobs[h].text + jobs[h].taken, jobs[h].size - jobs[h].taken};
+        v.state = View::finished;
+        v.outcome = &jobs[h].outcome;
+        return v;
+    }
+    void take(int h, std::size_t n) override {
+        jobs[h].taken += n;
+        if (jobs[h].taken > jobs[h].size) abort();
+    }
+    void release(int h) override { jobs[h].live = false; }
+    Status status() override { return {}; }
+    ModelInfo model() override { return {"m", 1, 64, true}; }
+    std::span<const PlanItem> plan() override { return {}; }
+};
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    static EchoHost host;
+    static Session session;
+    static char line[1024];
+    if (size == 0) return 0;
+    SessionOptions options;
+    options.tty = (data[0] & 1) != 0;
+    options.line = line;
+    session.open(options, host);
+    std::string_view bytes{reinterpret_cast<const char*>(data) + 1, size - 1};
+    std::uint64_t now = 0;
+    for (int stuck = 0; !bytes.empty() && stuck < 100; stuck++) {
+        const std::size_t n = session.feed(bytes.substr(0, 1 + data[0] % 64), now);
+        bytes.remove_prefix(n);
+        session.pump(now);
+        if (n == 0 && session.output().empty()) abort();  // neither takes nor says anything: stuck for ever
+        if (n != 0) stuck = 0;
+        now += data[0];
+        while (!session.output().empty()) session.consume(session.output().size());
+    }
+    session.close();
+    for (const auto& j : host.jobs)
+        if (j.live) abort();
+    return 0;
+}

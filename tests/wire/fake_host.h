@@ -1,0 +1,119 @@
+// A host without an engine: answers are a function of the prompt, and appear a few bytes a pump.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "wire/session.h"
+
+namespace slmd::wire {
+
+struct FakeHost final : Host {
+    struct Job {
+        std::string prompt, answer;
+        std::size_t shown = 0, taken = 0;
+        bool live = false;
+        Outcome outcome;
+    };
+    std::vector<Job> jobs = std::vector<Job>(16);
+    std::vector<PlanItem> items = {{"image", 1000}, {"KV cache", 2000}};
+    std::vector<std::string> submitted;
+    std::size_t step = 3;  // bytes that appear between two pumps
+    int queue_place = 0;
+    Result<void> refusal;
+    Settings last;
+
+    static std::string answer_to(const std::string& prompt) {
+        return "You said: \"" + prompt + "\"\n\xC3\xA9\xF0\x9F\x98\x80 end.";
+    }
+
+    Result<int> submit(const Request& r) override {
+        if (!refusal) return refusal.error();
+        std::string prompt;
+        for (const Turn& t : r.turns)
+            prompt += (t.assistant ? "|A:" : prompt.empty() ? "" : "|U:") + std::string(t.text);
+        submitted.push_back(prompt);
+        last = *r.settings;
+        for (std::size_t i = 0; i < jobs.size(); i++) {
+            if (jobs[i].live) continue;
+            jobs[i] = {prompt, answer_to(prompt), 0, 0, true, {}};
+            jobs[i].outcome.finish = "stop";
+            jobs[i].outcome.prompt_tokens = 9, jobs[i].outcome.tokens = 11, jobs[i].outcome.first_ms = 390,
+            jobs[i].outcome.total_ms = 1120;
+            jobs[i].outcome.probability = 0.5f;
+            return static_cast<int>(i);
+        }
+        return Error::make(Code::busy, "full");
+    }
+    void advance() {
+        for (Job& j : jobs) j.shown = std::min(j.answer.size(), j.shown + step);
+    }
+    View view(int h) override {
+        Job& j = jobs.at(static_cast<std::size_t>(h));
+        View v;
+        v.place = queue_place;
+        v.tokens = static_cast<int>(j.shown / 3);
+        std::string_view all = std::string_view(j.answer).substr(0, j.shown);
+        std::size_t whole = 0;  // only whole code points are shown
+        while (whole < all.size()) {
+            const int n = utf8_length(all.substr(whole));
+            if (n <= 0) break;
+            whole += static_cast<std::size_t>(n);
+        }
+        v.text = all.substr(0, whole).substr(j.taken);
+        v.state = j.shown == j.answer.size() ? View::finished : View::answering;
+        v.outcome = v.state == View::finished ? &j.outcome : nullptr;
+        return v;
+    }
+    void take(int h, std::size_t n) override { jobs.at(static_cast<std::size_t>(h)).taken += n; }
+    void release(int h) override { jobs.at(static_cast<std::size_t>(h)).live = false; }
+    int live() const {
+        int n = 0;
+        for (const Job& j : jobs) n += j.live;
+        return n;
+    }
+    Status status() override {
+        Status s;
+        s.temp_c = 61.2, s.used_mib = 180, s.limit_mib = 512, s.rate = 14.3;
+        return s;
+    }
+    ModelInfo model() override { return {"smol", 92u << 20, 2048, true}; }
+    std::span<const PlanItem> plan() override { return items; }
+};
+
+// A session on a fake host, with everything that it said.
+struct Bench {
+    FakeHost host;
+    Session session;
+    std::vector<char> line;
+    std::uint64_t now = 1000;
+
+    explicit Bench(bool tty = true, std::size_t line_bytes = 4096) : line(line_bytes) {
+        SessionOptions o;
+        o.tty = tty;
+        o.line = line;
+        o.identity.version = "0.1.0";
+        session.open(o, host);
+    }
+    std::string drain() {
+        std::string out;
+        for (std::string_view v = session.output(); !v.empty(); v = session.output())
+            out += v, session.consume(v.size());
+        return out;
+    }
+    // Sends all of it and runs until nothing moves any more.
+    std::string say(std::string_view bytes) {
+        std::string out;
+        for (int idle = 0; idle < 50;) {
+            const std::size_t n = session.feed(bytes, now);
+            bytes.remove_prefix(n);
+            host.advance();
+            session.pump(now);
+            const std::string more = drain();
+            out += more;
+            idle = n == 0 && more.empty() ? idle + 1 : 0;
+        }
+        return out;
+    }
+};
+
+}  // namespace slmd::wire

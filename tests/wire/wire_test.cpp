@@ -1,0 +1,580 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <sstream>
+
+#include "base/bytes.h"
+#include "fake_host.h"
+#include "mcu.h"
+
+using namespace slmd;
+using namespace slmd::wire;
+using nlohmann::json;
+
+namespace {
+
+std::string unescape(const std::string& s) {
+    std::string r;
+    for (std::size_t i = 0; i < s.size(); i++) {
+        if (s[i] != '\\')
+            r += s[i];
+        else
+            switch (s[++i]) {
+                case 'r': r += '\r'; break;
+                case 'n': r += '\n'; break;
+                case 'b': r += '\b'; break;
+                case 'x': r += static_cast<char>(std::stoi(s.substr(i + 1, 2), nullptr, 16)), i += 2; break;
+                default: r += s[i];
+            }
+    }
+    return r;
+}
+
+// Replaces each "*{}" by the check of what stands before it in its line.
+std::string with_checks(std::string s) {
+    for (std::size_t at = s.find("*{}"); at != std::string::npos; at = s.find("*{}")) {
+        std::size_t begin = s.find_last_of("\r\n", at);
+        begin = begin == std::string::npos ? 0 : begin + 1;
+        char check[8];
+        std::snprintf(check, sizeof check, "*%04X", crc16_xmodem(std::string_view(s).substr(begin, at - begin)));
+        s.replace(at, 3, check);
+    }
+    return s;
+}
+
+void replay(const char* name, bool tty) {
+    std::ifstream file(std::string(SLMD_TESTS) + "/transcripts/" + name);
+    ASSERT_TRUE(file) << name;
+    Bench bench(tty);
+    std::string line, typed;
+    int steps = 0;
+    for (int n = 1; std::getline(file, line); n++) {
+        if (line.starts_with("> ")) typed = with_checks(unescape(line.substr(2)));
+        if (!line.starts_with("< ") && line != "<") continue;
+        const std::string expected = with_checks(unescape(line.substr(std::min<std::size_t>(2, line.size()))));
+        EXPECT_EQ(bench.say(typed), expected) << name << ":" << n;
+        bench.now += 10;
+        steps++;
+    }
+    EXPECT_GT(steps, 9);
+}
+
+std::string crc(const std::string& s) { return Mcu::checked(s); }
+
+}  // namespace
+
+TEST(Transcript, person) { replay("person.txt", true); }
+TEST(Transcript, program) { replay("program.txt", false); }
+TEST(Transcript, microcontroller) { replay("mcu.txt", true); }
+
+TEST(Conformance, every_command_answers_its_test_form_and_refuses_bad_parameters) {
+    int tested = 0;
+    for (const Command& c : commands()) {
+        if (c.name == nullptr || (c.name[0] != '+' && c.name[0] != '#')) continue;
+        const std::string name = c.name;
+        Bench b(true);
+        b.say("ATE0\r");
+        std::string r = b.say("AT" + name + "=?\r");
+        EXPECT_TRUE(r.ends_with("\r\nOK\r\n")) << name << ": " << r;
+        if (!c.params.empty()) {
+            EXPECT_NE(r.find(name + ": "), std::string::npos) << r;
+        }
+        tested++;
+        // too many parameters
+        std::string many = "1";
+        for (std::size_t i = 0; i < c.params.size() + 1; i++) many += ",1";
+        EXPECT_NE(b.say("AT" + name + "=" + many + "\r")
+                      .find((c.forms & slmd::wire::write) != 0 ? "+CME ERROR: 50" : "+CME ERROR: 4"),
+                  std::string::npos)
+            << name;
+        // help names every parameter
+        r = b.say("AT#HELP=\"" + name + "\"\r");
+        for (const Param& p : c.params) EXPECT_NE(r.find(p.name), std::string::npos) << name;
+        EXPECT_NE(r.find(c.example), std::string::npos);
+        if ((c.forms & slmd::wire::write) == 0) continue;
+        for (std::size_t i = 0; i < c.params.size(); i++) {
+            const Param& p = c.params[i];
+            std::string before;
+            for (std::size_t k = 0; k < i; k++) before += c.params[k].type == ParamType::integer ? "1," : "\"a\",";
+            std::vector<std::string> bad = {"x", "\"", "\"\\q\"", "1.", "--1", "\"a\"b", "1 2"};
+            if (p.type == ParamType::integer) {
+                bad.push_back("\"a\"");
+                bad.push_back(std::to_string(static_cast<long long>(p.max) + 1));
+                bad.push_back(std::to_string(static_cast<long long>(p.min) - 1));
+                bad.push_back("0.5");
+                bad.push_back("99999999999999999999999999999999999999999");
+            }
+            if (p.type == ParamType::text) bad.push_back("1");
+            for (const std::string& v : bad) {
+                r = b.say("AT" + name + "=" + before + v + "\r");
+                EXPECT_NE(r.find("+CME ERROR: "), std::string::npos) << name << "=" << before << v << " -> " << r;
+                EXPECT_EQ(r.find("OK"), std::string::npos) << name << "=" << before << v;
+            }
+        }
+        EXPECT_TRUE(b.host.submitted.empty());
+        EXPECT_EQ(b.host.live(), 0);
+    }
+    EXPECT_GT(tested, 12);
+}
+
+TEST(Conformance, every_example_runs) {
+    for (const Command& c : commands()) {
+        Bench b(true);
+        const std::string r = b.say(std::string(c.verb == Verb::window ? "AT#CRC=1\r" : "") + "\x1b" +
+                                    (c.verb == Verb::window ? crc(c.example) : c.example) + "\r");
+        if (c.example[0] == '{') continue;
+        EXPECT_EQ(r.find("ERROR"), std::string::npos) << c.example << " -> " << r;
+        EXPECT_TRUE(r.find("OK") != std::string::npos || r.find("CONNECT") != std::string::npos ||
+                    c.verb == Verb::quiet)
+            << r;
+    }
+}
+
+TEST(Conformance, every_setting_has_a_range_and_a_default) {
+    for (const Setting& s : settings_table()) {
+        Settings v;
+        Line shown;
+        show(shown, v, s, false);
+        const std::string fallback = s.type == SettingType::texts || s.type == SettingType::bias ? "\"\"" : s.fallback;
+        EXPECT_EQ(shown.view(), fallback) << s.name;
+        if (s.type == SettingType::texts || s.type == SettingType::bias) continue;
+        const auto put = [&](double x) {
+            const Arg a{Arg::number, {}, x};
+            return bool(assign(v, s, {&a, 1}));
+        };
+        EXPECT_TRUE(put(s.min) && put(s.max)) << s.name;
+        EXPECT_FALSE(put(s.max + 1) || put(s.min - 1) || put(std::nan(""))) << s.name;
+        if (s.type != SettingType::real) {
+            EXPECT_FALSE(put(s.min + 0.5)) << s.name;
+        }
+    }
+}
+
+TEST(Rpc, discover_describes_every_method) {
+    Bench b(false);
+    const std::string r = b.say("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"rpc.discover\"}\n");
+    ASSERT_EQ(r.find('\n'), r.size() - 1);
+    const json j = json::parse(r);
+    std::size_t methods = 0;
+    for (const Command& c : commands()) methods += c.method != nullptr;
+    EXPECT_EQ(j["result"]["methods"].size(), methods);
+    for (const auto& m : j["result"]["methods"]) {
+        const Command* c = find_method(m["name"].get<std::string>());
+        ASSERT_NE(c, nullptr);
+        std::set<std::string> names;
+        for (const auto& p : m["params"]) {
+            EXPECT_TRUE(names.insert(p["name"]).second) << p["name"];
+            EXPECT_TRUE(p["schema"].contains("type"));
+            EXPECT_FALSE(p["description"].get<std::string>().empty());
+        }
+        if (c->settings) {
+            EXPECT_TRUE(names.contains("temp") && names.contains("stop"));
+        }
+        if (c->verb == Verb::generate) {
+            EXPECT_TRUE(names.contains("prompt") && names.contains("stream") && names.contains("max"));
+        }
+    }
+    EXPECT_TRUE(json::accept(b.say("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"help\"}\n")));
+    EXPECT_TRUE(
+        json::accept(b.say("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"help\",\"params\":{\"verb\":\"gen\"}}\n")));
+}
+
+TEST(Rpc, cancel_ends_one_request_and_not_the_other) {
+    Bench b(false);
+    b.host.step = 0;
+    b.say(
+        "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"gen\",\"params\":{\"prompt\":\"a\",\"stream\":true}}\n"
+        "{\"jsonrpc\":\"2.0\",\"id\":\"7\",\"method\":\"gen\",\"params\":{\"prompt\":\"b\"}}\n");
+    EXPECT_EQ(b.host.live(), 2);
+    json j = json::parse(b.say("{\"jsonrpc\":\"2.0\",\"method\":\"$/cancelRequest\",\"params\":{\"id\":7}}\n"));
+    EXPECT_EQ(j["error"]["code"], -32800);
+    EXPECT_EQ(j["id"], 7);
+    EXPECT_EQ(b.host.live(), 1);
+    b.host.step = 5;
+    j = json::parse(b.say(""));
+    EXPECT_EQ(j["id"], "7");
+    EXPECT_EQ(j["result"]["text"], FakeHost::answer_to("b"));
+}
+
+TEST(Rpc, five_at_once_are_refused_and_a_repeated_id_too) {
+    Bench b(false);
+    b.host.step = 0;
+    for (int i = 0; i < 4; i++)
+        EXPECT_EQ(b.say("{\"jsonrpc\":\"2.0\",\"id\":" + std::to_string(i) +
+                        ",\"method\":\"gen\",\"params\":{\"prompt\":\"a\"}}\n"),
+                  "");
+    EXPECT_EQ(
+        json::parse(b.say(
+            "{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"gen\",\"params\":{\"prompt\":\"a\"}}\n"))["error"]["code"],
+        262);
+    EXPECT_EQ(
+        json::parse(b.say(
+            "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"gen\",\"params\":{\"prompt\":\"a\"}}\n"))["error"]["code"],
+        3);
+    b.session.close();
+    EXPECT_EQ(b.host.live(), 0);
+}
+
+TEST(Rpc, errors_carry_the_same_number) {
+    Bench b(false);
+    b.host.refusal = Error::make(Code::busy, "16 requests wait already");
+    const std::string r =
+        b.say("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"gen\",\"params\":{\"prompt\":\"a\"}}\nAT#GEN=\"a\"\r");
+    EXPECT_NE(r.find("\"code\":262,\"message\":\"16 requests wait already\""), std::string::npos) << r;
+    EXPECT_NE(r.find("+CME ERROR: 262"), std::string::npos);
+}
+
+TEST(Chat, conversation_goes_on_and_can_be_forgotten) {
+    Bench b(false);
+    const auto turn = [&](const char* t) {
+        return b.say(std::string("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"chat\",\"params\":{\"prompt\":\"") + t +
+                     "\"}}\n");
+    };
+    b.host.step = 1000;
+    turn("one");
+    turn("two");
+    EXPECT_EQ(b.host.submitted.back(), "one|A:" + FakeHost::answer_to("one") + "|U:two");
+    b.say("AT#CTX=0\r");
+    turn("three");
+    EXPECT_EQ(b.host.submitted.back(), "three");
+    // a conversation that outgrows its room says so and can go on after ctx
+    b.say("AT#CTX=0\r");
+    std::string last;
+    for (int i = 0; i < 40 && last.find("263") == std::string::npos; i++) last = turn(std::string(1500, 'x').c_str());
+    EXPECT_EQ(json::parse(last)["error"]["code"], 263);
+    b.say("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ctx\",\"params\":{\"forget\":0}}\n");
+    EXPECT_NE(turn("again").find("result"), std::string::npos);
+}
+
+TEST(Chat, plus_plus_plus_needs_silence_around_it) {
+    Bench b(true);
+    b.say("ATE0\rAT#CHAT\r");
+    b.now += 500;
+    EXPECT_NE(b.say("+++\r").find("+++"), std::string::npos);  // part of a turn: answered, not an escape
+    b.now += 1500;
+    EXPECT_EQ(b.say("+++"), "");
+    b.now += 500;
+    EXPECT_EQ(b.say(""), "");
+    b.now += 600;
+    EXPECT_EQ(b.say(""), "\r\nOK\r\n");
+    EXPECT_EQ(b.say("AT\r"), "\r\nOK\r\n");
+}
+
+TEST(Line, half_a_line_dies_after_30_seconds) {
+    Bench b(true);
+    b.say("ATE0\r");
+    b.say("AT#GE");
+    b.now += 29999;
+    b.say("");
+    EXPECT_TRUE(b.session.wants_time());
+    b.now += 1;
+    b.say("");
+    EXPECT_FALSE(b.session.wants_time());
+    EXPECT_EQ(b.say("N=\"a\"\r"), "");
+    EXPECT_EQ(b.say("AT\r"), "\r\nOK\r\n");
+}
+
+TEST(Line, too_long_is_swallowed_then_257) {
+    for (const std::size_t n : {250u, 251u, 252u, 253u, 254u, 300u, 5000u}) {
+        Bench b(true);
+        b.say("ATE0\r");
+        const std::string r = b.say("AT#GEN=\"" + std::string(n, 'x') + "\"\r");
+        if (n + 9 <= 255) {
+            EXPECT_EQ(b.host.submitted.size(), 1u) << n;
+        } else
+            EXPECT_EQ(r, "\r\n+CME ERROR: 257\r\n") << n;
+        EXPECT_EQ(b.say("AT\r"), "\r\nOK\r\n");
+    }
+}
+
+TEST(Line, escape_recovers_from_any_state) {
+    const char* const states[] = {"AT#GEN\r",     "AT#GEN\rsome text", "AT#GEN=\"abc",  "{\"jsonrpc\":",
+                                  "\x06\x09zzzz", "AT#CHAT\r",         "AT#GEN=\"a\"\r"};
+    for (const char* s : states) {
+        Bench b(true);
+        b.host.step = 0;
+        b.say("ATE0\r");
+        b.say(s);
+        if (std::string_view(s) == "AT#CHAT\r") b.say("\x1a");
+        b.say("\x1b\r");
+        EXPECT_TRUE(b.say("AT\r").ends_with("\r\nOK\r\n")) << s;
+        EXPECT_EQ(b.host.live(), 0) << s;
+    }
+}
+
+TEST(Line, a_command_typed_during_an_answer_waits_for_it) {
+    Bench b(true);
+    b.say("ATE0\r");
+    const std::string r = b.say("AT#GEN=\"a\"\rAT#CTX?\r");
+    EXPECT_LT(r.find("#GEN: "), r.find("#CTX: "));
+    EXPECT_TRUE(r.ends_with("#CTX: 0,2048\r\n\r\nOK\r\n")) << r;
+}
+
+TEST(Line, cancel_keys_end_the_answer_with_52) {
+    for (const char* key : {"\x1b", "\x03", "\x18"}) {
+        Bench b(true);
+        b.host.step = 0;
+        b.say("ATE0\rAT#GEN=\"a\"\r");
+        EXPECT_EQ(b.host.live(), 1);
+        EXPECT_EQ(b.say(key), "\r\n+CME ERROR: 52\r\n");
+        EXPECT_EQ(b.host.live(), 0);
+    }
+}
+
+TEST(Line, queue_place_is_told) {
+    Bench b(true);
+    b.host.step = 0;
+    b.host.queue_place = 2;
+    EXPECT_NE(b.say("AT#GEN=\"a\"\r").find("#Q: 2\r\n"), std::string::npos);
+    b.host.queue_place = 1;
+    EXPECT_EQ(b.say(""), "#Q: 1\r\n");
+}
+
+TEST(Line, stop_answers_269_to_everyone) {
+    Bench b(false);
+    b.host.step = 0;
+    b.say("AT#GEN=\"a\"\r{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"gen\",\"params\":{\"prompt\":\"b\"}}\n");
+    b.session.stop();
+    const std::string r = b.drain();
+    EXPECT_NE(r.find("+CME ERROR: 269"), std::string::npos);
+    EXPECT_NE(r.find("\"code\":269"), std::string::npos);
+    EXPECT_EQ(b.host.live(), 0);
+}
+
+TEST(Slow, a_client_that_never_reads_stops_its_own_input_and_answer) {
+    Bench b(false);
+    b.host.step = 1000;
+    std::string many;
+    for (int i = 0; i < 500; i++) many += "AT#HELP\r";
+    std::size_t taken = 0;
+    for (int i = 0; i < 100; i++) {
+        taken += b.session.feed(std::string_view(many).substr(taken), b.now);
+        b.session.pump(b.now);
+    }
+    EXPECT_LT(taken, many.size() / 10);
+    std::string all;
+    for (int i = 0; i < 100000 && (taken < many.size() || !b.session.output().empty()); i++) {
+        all += b.drain();
+        b.session.pump(b.now);
+        taken += b.session.feed(std::string_view(many).substr(taken), b.now);
+        b.session.pump(b.now);
+    }
+    std::size_t oks = 0;
+    for (std::size_t at = all.find("\r\nOK\r\n"); at != std::string::npos; at = all.find("\r\nOK\r\n", at + 1)) oks++;
+    EXPECT_EQ(oks, 500u);  // nothing was lost
+}
+
+TEST(Check, a_command_with_any_flipped_bits_is_never_executed) {
+    std::mt19937 random(1);
+    int refused = 0;
+    for (int round = 0; round < 20000; round++) {
+        Bench b(true, 512);
+        b.session.feed("AT#CRC=1\r", 0);
+        b.drain();
+        std::string command = crc("AT#GEN=\"pump pressure 3.1 bar, ok?\",16");
+        const int flips = 1 + static_cast<int>(random() % 3);
+        for (int i = 0; i < flips; i++) command[random() % command.size()] ^= static_cast<char>(1 << random() % 8);
+        if (command == crc("AT#GEN=\"pump pressure 3.1 bar, ok?\",16")) continue;
+        b.session.feed(command + "\r", 0);
+        EXPECT_TRUE(b.host.submitted.empty()) << command;
+        refused += b.drain().find("256") != std::string::npos;
+    }
+    EXPECT_GT(refused, 10000);
+}
+
+TEST(Check, garbage_before_a_checked_command_does_no_harm) {
+    for (const char* garbage : {"", "xx", "AT", "AT#", "at+", "ATAT", "\xff\x01 AT#GEN=\"", "*1234"}) {
+        Bench b(true);
+        b.say("AT#CRC=1\r");
+        b.say(garbage + crc("AT#GEN=\"hi\"") + "\r");
+        ASSERT_EQ(b.host.submitted.size(), 1u) << garbage;
+        EXPECT_EQ(b.host.submitted[0], "hi");
+    }
+}
+
+// Bits flip both ways; the client's rules are in mcu.h. What it accepts must be the whole text.
+TEST(Window, a_noisy_wire_delivers_the_whole_text_or_nothing) {
+    std::mt19937 random(7);
+    int accepted = 0, naks = 0, damaged = 0, tries = 0;
+    for (int round = 0; round < 300; round++) {
+        const double rate = round % 3 == 0 ? 0 : round % 3 == 1 ? 3e-4 : 2e-3;
+        std::bernoulli_distribution flip(rate);
+        const auto noisy = [&](std::string s) {
+            for (char& c : s)
+                for (int bit = 0; bit < 8; bit++)
+                    if (flip(random)) c ^= static_cast<char>(1 << bit);
+            return s;
+        };
+        Bench b(true);
+        b.host.step = 4;
+        Mcu mcu;
+        b.say("ATE0\rAT#CRC=1\r" + crc("AT#WIN=" + std::to_string(1 + round % 4)) + "\r" + crc("AT#W=56") + "\r");
+        const std::string prompt = "round " + std::to_string(round) + " says: the pump is fine, the valve too";
+        bool done = false;
+        for (int attempt = 0; attempt < 20 && !done; attempt++) {
+            tries++;
+            mcu.generate(prompt, 16);
+            for (int idle = 0; idle < 40 && !done;) {
+                const std::string in = noisy(std::exchange(mcu.out, {}));
+                std::string_view rest = in;
+                rest.remove_prefix(b.session.feed(rest, b.now));
+                b.host.advance();
+                b.session.pump(b.now);
+                const std::string out = noisy(b.drain());
+                for (const char c : out) done |= mcu.byte(c) == Mcu::Got::generated;
+                b.now += 100;
+                idle = in.empty() && out.empty() ? idle + 1 : 0;
+                if (idle == 15 && mcu.generating && mcu.expected > 1) mcu.nak();  // nothing for 1.5 s
+            }
+        }
+        if (rate == 0) {
+            EXPECT_TRUE(done);
+            EXPECT_EQ(mcu.naks, 0);
+        }
+        if (done) {
+            accepted++;
+            ASSERT_EQ(mcu.text, FakeHost::answer_to(prompt)) << "round " << round;
+        }
+        naks += mcu.naks, damaged += mcu.damaged;
+    }
+    EXPECT_GT(accepted, 290);
+    EXPECT_GT(naks, 100);
+    EXPECT_GT(damaged, 100);
+}
+
+TEST(Window, no_acknowledgement_for_8_seconds_ends_with_267) {
+    Bench b(true);
+    b.say("ATE0\rAT#CRC=1\r" + crc("AT#WIN=1") + "\r" + crc("AT#GEN=\"a\"") + "\r");
+    int resent = 0;
+    std::string r;
+    for (int i = 0; i < 90 && r.find("267") == std::string::npos; i++) {
+        b.now += 100;
+        r = b.say("");
+        resent += r.find("#TOK") != std::string::npos;
+    }
+    EXPECT_EQ(resent, 3);
+    EXPECT_NE(r.find("+CME ERROR: 267"), std::string::npos);
+    EXPECT_EQ(b.host.live(), 0);
+}
+
+TEST(Noise, random_bytes_never_break_a_session) {
+    std::mt19937 random(3);
+    const char* const words[] = {"AT",
+                                 "AT#GEN=\"",
+                                 "\"\r",
+                                 "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"",
+                                 "gen\",\"params\":{\"prompt\":\"x\"}}\n",
+                                 "\x1b",
+                                 "\x06",
+                                 "\x15",
+                                 "AT#CRC=1\r",
+                                 "AT#CHAT\r",
+                                 "\x1a",
+                                 "+++",
+                                 "AT#WIN=3*",
+                                 "\\x",
+                                 "AT#HELP\r",
+                                 "rpc.discover\"}\n",
+                                 "AT#SET=\"stop\",\"",
+                                 "\xf0\x9f"};
+    for (int round = 0; round < 400; round++) {
+        Bench b(round % 2 == 0, 512 + random() % 4096);
+        for (int i = 0; i < 300; i++) {
+            std::string bytes = random() % 3 == 0 ? std::string(1 + random() % 20, static_cast<char>(random()))
+                                                  : words[random() % std::size(words)];
+            b.now += random() % 2000;
+            std::string_view rest = bytes;
+            for (int k = 0; k < 20 && !rest.empty(); k++) {
+                rest.remove_prefix(b.session.feed(rest, b.now));
+                b.host.advance();
+                b.session.pump(b.now);
+                if (random() % 2) b.drain();
+            }
+        }
+        b.drain();
+        b.session.close();
+        EXPECT_EQ(b.host.live(), 0);
+    }
+}
+
+TEST(Json, reads_what_is_json_and_nothing_else) {
+    JsonReader reader;
+    const auto parse = [&](std::string s) {
+        std::string copy = s;
+        const bool ok = bool(reader.parse(copy));
+        EXPECT_EQ(ok, json::accept(s)) << s;
+        return ok;
+    };
+    for (const char* s : {"1",
+                          "-0.5e+10",
+                          "01",
+                          "1.",
+                          ".5",
+                          "+1",
+                          "1e",
+                          "\"\\u00e9\\ud83d\\ude00\"",
+                          "\"\\ud83d\"",
+                          "\"\\ude00\"",
+                          "\"\\x\"",
+                          "\"a",
+                          "\"\t\"",
+                          "[1,2,]",
+                          "{\"a\":1,}",
+                          "{\"a\" 1}",
+                          "{a:1}",
+                          "[",
+                          "]",
+                          "tru",
+                          "true",
+                          "null",
+                          "nul",
+                          "true false",
+                          "{\"a\":{\"b\":[1,{\"c\":null}]}}",
+                          "",
+                          " ",
+                          "\"\xff\"",
+                          "\"\xc3\xa9\"",
+                          "\"\xc3\"",
+                          "[[[[[[[1]]]]]]]",
+                          "\"\xed\xa0\x80\"",
+                          "\"\xc0\x80\""})
+        parse(s);
+    std::string deep = "[[[[[[[[1]]]]]]]]", wide = "[0";
+    EXPECT_FALSE(reader.parse(deep));
+    for (int i = 0; i < 200; i++) wide += ",0";
+    wide += "]";
+    EXPECT_FALSE(reader.parse(wide));
+    std::string s = R"({"a":"x\u00e9\ud83d\ude00\n\"","b":[1,2,{"c":3}],"d":-1.5e2,"a":"last"})";
+    ASSERT_TRUE(reader.parse(s));
+    EXPECT_EQ(reader.find(reader.root(), "a")->text, "last");
+    EXPECT_EQ(reader.find(reader.root(), "d")->number, -150);
+    EXPECT_EQ(reader.find(reader.root(), "d")->text, "-1.5e2");
+    EXPECT_EQ(reader.find(reader.root(), "c"), nullptr);
+    EXPECT_EQ(reader.node(reader.first(reader.root())).text, "x\xC3\xA9\xF0\x9F\x98\x80\n\"");
+}
+
+TEST(Json, mutated_requests_agree_with_a_full_parser) {
+    std::mt19937 random(5);
+    JsonReader reader;
+    const std::string seed =
+        R"({"jsonrpc":"2.0","id":"x\u00e9","method":"gen","params":{"prompt":"a\"b","stop":["\n","b"],"temp":0.5,"stream":true}})";
+    int accepted = 0;
+    for (int i = 0; i < 20000; i++) {
+        std::string s = seed;
+        for (unsigned k = 0; k <= random() % 3; k++) {
+            const std::size_t at = random() % s.size();
+            if (random() % 2)
+                s.erase(at, 1 + random() % 3);
+            else
+                s.insert(at, 1, "{}[],:\"\\0123456789.eE-+truefalsn \t"[random() % 35]);
+        }
+        std::string copy = s;
+        const bool ours = bool(reader.parse(copy)), theirs = json::accept(s);
+        EXPECT_EQ(ours, theirs) << s;
+        accepted += ours;
+    }
+    EXPECT_GT(accepted, 500);
+}
