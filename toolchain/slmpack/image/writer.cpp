@@ -296,7 +296,7 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
         s.codes = TRY(put(streams.codes, block_codes(entry)));
         s.scales = TRY(put(streams.scales, block_scales(entry)));
         s.steps = TRY(put(streams.steps, stream_align));
-        summary.tensors.push_back(s);
+        if (contents.written) contents.written(contents.tensors[i], s);
     }
     const std::vector<std::byte> padding(round_up(plan.tensors_end, section_align) - plan.tensors_end);
     if (!padding.empty()) TRY(out.put(padding));

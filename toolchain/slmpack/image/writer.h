@@ -16,12 +16,19 @@ struct TensorSpec {
     std::uint32_t rows, cols, residency = 0;
 };
 
+struct StreamSummary {
+    std::uint64_t raw = 0, stored = 0;
+};
+struct TensorSummary {
+    StreamSummary codes, scales, steps;
+};
 struct ImageContents {
     image::ModelParams params{};
     std::vector<std::byte> tokenizer, chat;                       // sections; left out when empty
     std::vector<TensorSpec> tensors;                              // in execution order, which is the order in the file
     std::function<Result<TensorData>(const TensorSpec&)> tensor;  // called once for each, in order
-    std::function<std::string()> provenance;                      // called after the last tensor; JSON
+    std::function<void(const TensorSpec&, const TensorSummary&)> written;  // may be empty; after each tensor
+    std::function<std::string()> provenance;                               // called after the last tensor; JSON
 };
 
 struct WriteOptions {
@@ -33,23 +40,16 @@ struct WriteOptions {
     std::function<void(std::uint64_t done, std::uint64_t total)> progress{};  // raw bytes
 };
 
-struct StreamSummary {
-    std::uint64_t raw = 0, stored = 0;
-};
-struct TensorSummary {
-    StreamSummary codes, scales, steps;
-};
 struct WriteSummary {
-    std::uint64_t raw = 0, stored = 0;   // whole image; stored: bytes of the file
-    std::vector<TensorSummary> tensors;  // as ImageContents::tensors
+    std::uint64_t raw = 0, stored = 0;  // whole image; stored: bytes of the file
 };
 
 // The file appears whole or not at all. Errors: storage_failure; model_format (names, shapes, counts that the format
 // does not hold); those of `tensor`, with the tensor's name in front.
 Result<WriteSummary> write_image(const std::string& path, const ImageContents& contents, const WriteOptions& options);
 
-// One zstd frame of raw (RLE and raw) blocks that decodes to `bytes`; its size depends on bytes.size() only, unless it
-// is one block of equal bytes.
+// One zstd frame of raw (RLE and raw) blocks that decodes to `bytes`. Zero pages at the end
+// cost nothing.
 std::vector<std::byte> plain_frame(std::span<const std::byte> bytes);
 
 }  // namespace slmd::pack

@@ -1,0 +1,31 @@
+// slmpack's commands: what the command line asks for, and the functions that do it. Each returns the exit code: 0, or 1
+// after one line on stderr.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "base/result.h"
+
+namespace slmd::pack {
+
+struct ImportCommand {
+    std::string source, output, kind, name, chat_template;
+    bool raw = false;
+    double least_saving = 0;
+    int level = 0;
+};
+int run_import(const ImportCommand& command);
+
+int run_inspect(const std::string& path);
+int run_verify(const std::string& path);
+int run_cat(const std::string& path);
+
+// "slmpack: what" on stderr; returns 1.
+int fail(const std::string& what);
+
+// A progress line on stderr where that is a terminal: "packing  43 %".
+std::function<void(std::uint64_t done, std::uint64_t total)> progress_line(const std::string& label);
+void end_progress();
+
+}  // namespace slmd::pack

@@ -1,0 +1,114 @@
+// inspect, verify, cat: what is in an image.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <optional>
+
+#include "commands.h"
+#include "image/check.h"
+#include "image/image.h"
+#include "image/layout.h"
+#include "image/stored.h"
+#include "toolchain/slmpack/image/verify.h"
+
+namespace slmd::pack {
+namespace {
+
+using namespace image;
+using Number = unsigned long long;
+
+// Bytes of the file that hold [offset, offset + size) of the raw form: whole frames, since streams do not share them.
+std::uint64_t stored_bytes(const StoredFile& file, std::uint64_t offset, std::uint64_t size) {
+    std::uint64_t sum = 0;
+    if (size == 0) return 0;
+    for (std::uint32_t i = file.frame_at(offset), end = file.frame_at(offset + size - 1); i <= end; i++)
+        sum += file.frames()[i].stored;
+    return sum;
+}
+
+}  // namespace
+
+int run_inspect(const std::string& path) {
+    const auto opened = Image::open(path.c_str(), {.threads = 2});
+    if (!opened) return fail(opened.error().text);
+    const Image& image = opened.value();
+    const Sizes& sizes = image.sizes();
+    const ModelParams& p = image.params();
+    std::optional<StoredFile> file;
+    if (sizes.compressed) {
+        auto stored = StoredFile::open(path.c_str(), ::open(path.c_str(), O_RDONLY | O_CLOEXEC), sizes.file);
+        if (!stored) return fail(stored.error().text);
+        file.emplace(std::move(*stored));
+    }
+    const auto in_file = [&](std::uint64_t offset, std::uint64_t size) {
+        return file ? stored_bytes(*file, offset, size) : size;
+    };
+
+    std::printf("%s: %s image, %llu bytes, %llu when open", path.c_str(), sizes.compressed ? "stored" : "raw",
+                static_cast<Number>(sizes.file), static_cast<Number>(sizes.raw));
+    if (sizes.compressed) std::printf(", %llu frames", static_cast<Number>(sizes.frames));
+    std::printf("\n\nmodel     %s, family %s\n", p.name, p.family);
+    std::printf("layers    %u, dim %u, hidden %u, heads %u (%u KV) of %u, vocabulary %u, context %u\n", p.layers, p.dim,
+                p.hidden, p.heads, p.kv_heads, p.head_dim, p.vocab, p.context);
+    std::printf("details   norm eps %g, RoPE theta %g over %u dimensions, output %s\n\n",
+                static_cast<double>(p.norm_eps), static_cast<double>(p.rope_theta), p.rope_dims,
+                (p.flags & flag_tied_output) != 0 ? "tied to the embedding" : "of its own");
+
+    RawHeader header;
+    std::memcpy(&header, image.raw().data(), sizeof header);
+    std::printf("%-24s %12s %12s %12s %7s\n", "section", "offset", "raw", "in file", "ratio");
+    for (std::uint32_t i = 0; i < header.section_count; i++) {
+        const Section& s = header.sections[i];
+        const std::uint64_t stored = in_file(s.offset, s.size);
+        std::printf("%-24s %12llu %12llu %12llu %7.3f\n", section_name(s.id), static_cast<Number>(s.offset),
+                    static_cast<Number>(s.size), static_cast<Number>(stored),
+                    static_cast<double>(stored) / static_cast<double>(s.size));
+    }
+
+    std::printf("\n%-24s %-4s %15s %12s %12s %7s %7s\n", "tensor", "kind", "shape", "raw", "in file", "codes",
+                "scales");
+    for (const TensorEntry& t : image.tensors()) {
+        const std::uint64_t codes = in_file(t.codes, t.codes_size), scales = in_file(t.scales, t.scales_size),
+                            steps = in_file(t.steps, t.steps_size);
+        char shape[32];
+        std::snprintf(shape, sizeof shape, "%u x %u", t.rows, t.cols);
+        std::printf("%-24s %-4s %15s %12llu %12llu %7.3f", t.name, kind_name(t.kind), shape,
+                    static_cast<Number>(t.codes_size + t.scales_size + t.steps_size),
+                    static_cast<Number>(codes + scales + steps),
+                    static_cast<double>(codes) / static_cast<double>(t.codes_size));
+        if (t.scales_size != 0) std::printf(" %7.3f", static_cast<double>(scales) / static_cast<double>(t.scales_size));
+        if (t.kind == Kind::i4) {
+            std::printf("  book");
+            for (const std::int8_t level : t.book) std::printf(" %d", level);
+        }
+        std::printf("\n");
+    }
+    const auto text = image.section(SectionId::provenance);
+    std::printf("\nprovenance\n%.*s\n", static_cast<int>(text.size()), reinterpret_cast<const char*>(text.data()));
+    return 0;
+}
+
+int run_verify(const std::string& path) {
+    const auto problems = verify_image(path, progress_line("verifying " + path));
+    end_progress();
+    for (const std::string& problem : problems) std::fprintf(stderr, "slmpack: %s\n", problem.c_str());
+    if (problems.empty()) std::printf("%s: good\n", path.c_str());
+    return problems.empty() ? 0 : 1;
+}
+
+int run_cat(const std::string& path) {
+    const auto image = Image::open(path.c_str(), {.threads = 2});
+    if (!image) return fail(image.error().text);
+    auto bytes = image.value().raw();
+    while (!bytes.empty()) {
+        const ssize_t n = write(STDOUT_FILENO, bytes.data(), bytes.size());
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return fail(std::string("cannot write to standard output: ") + strerror(errno));
+        bytes = bytes.subspan(static_cast<std::size_t>(n));
+    }
+    return 0;
+}
+
+}  // namespace slmd::pack

@@ -1,0 +1,175 @@
+#include "import.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "image/layout.h"
+#include "image/sha256.h"
+#include "quantize.h"
+#ifdef SLMD_PACK_TOKENIZER
+#include "toolchain/slmpack/tokenizer/tokenizer.h"
+#endif
+
+namespace slmd::pack {
+namespace {
+
+namespace fs = std::filesystem;
+using image::Kind;
+using Json = nlohmann::ordered_json;
+
+constexpr char rope_tensor[] = "rope.inv_freq";
+
+bool is_vector(const SourceTensor& t) { return t.rows == 1; }
+bool is_float(const SourceTensor& t) {
+    return t.type == "F32" || t.type == "F16" || t.type == "BF16" || t.type == "F64";
+}
+bool is_embedding(const SourceTensor& t) { return t.name == "token_embd" || t.name == "output"; }
+
+std::string hex(const image::Sha256& digest) {
+    std::string text;
+    for (const std::uint8_t b : digest)
+        for (const int shift : {4, 0}) text += "0123456789abcdef"[b >> shift & 15];
+    return text;
+}
+
+struct SourceFiles {
+    Json list = Json::array();
+    std::uint64_t bytes = 0;  // of the weights
+};
+
+// The source's files with their hashes: one, or those of a folder that say what the model is.
+Result<SourceFiles> describe_files(const std::string& path) {
+    std::vector<fs::path> files;
+    std::error_code failed;
+    if (fs::is_directory(path, failed)) {
+        for (const auto& entry : fs::directory_iterator(path, failed)) {
+            const auto extension = entry.path().extension();
+            if (entry.is_regular_file() && (extension == ".safetensors" || extension == ".json"))
+                files.push_back(entry.path());
+        }
+        std::sort(files.begin(), files.end());
+    } else {
+        files.push_back(path);
+    }
+    SourceFiles out;
+    for (const fs::path& file : files) {
+        const MappedFile map = TRY(MappedFile::open(file.c_str()));
+        if (file.extension() != ".json") out.bytes += map.bytes().size();
+        out.list.push_back({{"name", file.filename().string()},
+                            {"bytes", map.bytes().size()},
+                            {"sha256", hex(TRY(image::sha256(map.bytes())))}});
+    }
+    return out;
+}
+
+Result<TensorData> convert(const Source& source, const SourceTensor& tensor, Kind kind, bool requantize,
+                           KindSummary& summary) {
+    if (!requantize && (kind == Kind::i4a || kind == Kind::i8) && !is_float(tensor)) {
+        if (auto codes = TRY(source.codes(tensor))) {
+            const std::size_t groups = std::size_t{tensor.rows} * (tensor.cols / 32);
+            if (codes->kind != kind || codes->codes.size() != std::size_t{tensor.rows} * tensor.cols ||
+                codes->scales.size() != groups || codes->minimums.size() != (kind == Kind::i4a ? groups : 0))
+                return Error::make(Code::unknown, "the source's codes do not have the tensor's shape");
+            TensorData t{.kind = kind, .rows = tensor.rows, .cols = tensor.cols};
+            t.codes = std::move(codes->codes);
+            t.scales = std::move(codes->scales);
+            t.minimums = std::move(codes->minimums);
+            return t;
+        }
+    }
+    const std::vector<float> values = TRY(source.read(tensor));
+    if (values.size() != std::size_t{tensor.rows} * tensor.cols)
+        return Error::make(Code::unknown, "the source gave %zu values", values.size());
+    if (kind == Kind::f32) return keep_f32(values, tensor.rows, tensor.cols);
+    TensorData t = TRY(kind == Kind::i4 ? quantize_i4(values, tensor.rows, tensor.cols)
+                                        : quantize_i8(values, tensor.rows, tensor.cols));
+    const std::vector<float> rounded = dequantize(t);
+    for (std::size_t i = 0; i < values.size(); i++) {
+        const double e = static_cast<double>(values[i]) - rounded[i];
+        summary.error += e * e;
+        summary.power += static_cast<double>(values[i]) * values[i];
+    }
+    return t;
+}
+
+std::string provenance(const Source& source, const SourceFiles& files, const ImportOptions& options,
+                       const ImportSummary& summary) {
+    Json kinds = Json::object();
+    for (const auto& [kind, k] : summary.kinds) {
+        Json& entry = kinds[image::kind_name(kind)] = {
+            {"tensors", k.tensors}, {"weights", k.weights}, {"raw", k.raw}, {"stored", k.stored}};
+        if (k.power > 0)
+            entry["rounding_error"] = std::round(std::sqrt(k.error / k.power) * 1e6) / 1e6;  // relative RMS
+    }
+    return Json{{"tool", "slmpack " SLMD_VERSION},
+                {"source", {{"format", source.format}, {"files", files.list}}},
+                {"kind", options.kind ? image::kind_name(*options.kind) : "as the source"},
+                {"kinds", kinds}}
+        .dump(1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace
+
+Result<Kind> kind_of(const Source& source, const SourceTensor& tensor, const ImportOptions& options) {
+    if (is_vector(tensor)) return Kind::f32;
+    if (options.kind) return *options.kind;
+    if (is_float(tensor)) return is_embedding(tensor) ? Kind::i8 : Kind::i4;
+    if (const auto codes = TRY(source.codes(tensor))) return codes->kind;
+    return Kind::i8;  // Q5_1, Q5_K, Q6_K: 4 bits would lose what the source still has
+}
+
+Result<ImportSummary> import_model(const Source& source, const std::string& path, const ImportOptions& options) {
+    const SourceFiles files = TRY(describe_files(source.path));
+    ImageContents contents;
+    contents.params = source.params;
+    if (!options.name.empty()) {
+        if (options.name.size() >= sizeof contents.params.name)
+            return Error::make(Code::incorrect_parameters, "--name: at most %zu bytes",
+                               sizeof contents.params.name - 1);
+        std::memset(contents.params.name, 0, sizeof contents.params.name);
+        std::memcpy(contents.params.name, options.name.data(), options.name.size());
+    }
+#ifdef SLMD_PACK_TOKENIZER
+    if (!source.tokenizer.tokens.empty()) {
+        contents.tokenizer = TRY(build_tokenizer(source.tokenizer));
+        contents.chat = TRY(build_chat(source.chat_template, source.tokenizer, options.chat_template));
+    }
+#endif
+
+    std::vector<const SourceTensor*> order;
+    for (const SourceTensor& t : source.tensors) order.push_back(&t);
+    // A tied embedding is read in full only as the output matrix: last.
+    if ((source.params.flags & image::flag_tied_output) != 0)
+        std::stable_partition(order.begin(), order.end(),
+                              [](const SourceTensor* t) { return t->name != "token_embd"; });
+    if (!source.inv_freq.empty())
+        contents.tensors.push_back({rope_tensor, Kind::f32, 1, static_cast<std::uint32_t>(source.inv_freq.size())});
+    for (const SourceTensor* t : order)
+        contents.tensors.push_back({t->name, TRY(kind_of(source, *t, options)), t->rows, t->cols});
+
+    ImportSummary summary;
+    summary.source_bytes = files.bytes;
+    contents.tensor = [&](const TensorSpec& spec) -> Result<TensorData> {
+        KindSummary& kind = summary.kinds[spec.kind];
+        kind.tensors++;
+        kind.weights += std::uint64_t{spec.rows} * spec.cols;
+        if (spec.name == rope_tensor) return keep_f32(source.inv_freq, 1, spec.cols);
+        return convert(source, *source.find(spec.name), spec.kind, options.kind.has_value(), kind);
+    };
+    contents.written = [&](const TensorSpec& spec, const TensorSummary& s) {
+        KindSummary& kind = summary.kinds[spec.kind];
+        kind.raw += s.codes.raw + s.scales.raw + s.steps.raw;
+        kind.stored += s.codes.stored + s.scales.stored + s.steps.stored;
+    };
+    contents.provenance = [&] { return provenance(source, files, options, summary); };
+    const WriteSummary written = TRY(write_image(path, contents, options.write));
+    summary.raw_bytes = written.raw;
+    summary.image_bytes = written.stored;
+    return summary;
+}
+
+}  // namespace slmd::pack

@@ -1,0 +1,41 @@
+// From a published model to an image: which tensor becomes which kind, and what the image says about where it came
+// from.
+#pragma once
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "toolchain/slmpack/source.h"
+#include "writer.h"
+
+namespace slmd::pack {
+
+struct ImportOptions {
+    std::optional<image::Kind>
+        kind{};                   // i4 or i8: round every matrix to it, also where the source's own codes would do
+    std::string name{};           // instead of the source's, for people
+    std::string chat_template{};  // a name of chat_template_names(), "none", or empty: what the source's template is
+                                  // recognised as
+    WriteOptions write{};
+};
+
+struct KindSummary {
+    std::uint64_t tensors = 0, weights = 0, raw = 0, stored = 0;
+    double error = 0, power = 0;  // squared, of tensors that were rounded here
+};
+
+struct ImportSummary {
+    std::uint64_t source_bytes = 0, raw_bytes = 0, image_bytes = 0;
+    std::map<image::Kind, KindSummary> kinds;
+};
+
+// Codes that fit go in unchanged (i4a, i8). Otherwise sources above 4 bits (Q5_1, Q5_K, Q6_K) become i8; float matrices
+// become i4, embedding and output i8; vectors stay f32. The same source and options give the same bytes. Errors: those
+// of the source, of the tokenizer and chat builders and of write_image().
+Result<ImportSummary> import_model(const Source& source, const std::string& path, const ImportOptions& options);
+
+// The kind that import_model() gives a tensor.
+Result<image::Kind> kind_of(const Source& source, const SourceTensor& tensor, const ImportOptions& options);
+
+}  // namespace slmd::pack
