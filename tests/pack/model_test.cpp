@@ -1,7 +1,8 @@
 // The real model: SmolLM2-135M-Instruct, from the cache.
+#include "tests/pack/model.h"
+
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
 
 #include "toolchain/slmpack/source.h"
@@ -9,14 +10,6 @@
 
 namespace slmd::pack {
 namespace {
-
-std::string model_path() {
-    const char *own = std::getenv("SLMD_CACHE"), *xdg = std::getenv("XDG_CACHE_HOME"), *home = std::getenv("HOME");
-    const std::string folder = own   ? own
-                               : xdg ? std::string(xdg) + "/slmd"
-                                     : std::string(home ? home : "") + "/.cache/slmd";
-    return folder + "/SmolLM2-135M-Instruct.Q4_1.gguf";
-}
 
 class SmolLM2 : public testing::Test {
   protected:

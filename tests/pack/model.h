@@ -1,0 +1,16 @@
+// Where the tests find the real model.
+#pragma once
+#include <cstdlib>
+#include <string>
+
+namespace slmd {
+
+inline std::string model_path() {
+    const char *own = std::getenv("SLMD_CACHE"), *xdg = std::getenv("XDG_CACHE_HOME"), *home = std::getenv("HOME");
+    const std::string folder = own   ? own
+                               : xdg ? std::string(xdg) + "/slmd"
+                                     : std::string(home ? home : "") + "/.cache/slmd";
+    return folder + "/SmolLM2-135M-Instruct.Q4_1.gguf";
+}
+
+}  // namespace slmd

@@ -1,0 +1,56 @@
+// The model as its authors wrote it down, in float32: what images and the engine are judged against. It shares no
+// arithmetic with the engine.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "toolchain/slmpack/source.h"
+
+namespace slmd::pack {
+
+class Reference {
+  public:
+    // Holds every weight in float32: 4 bytes a parameter. Errors: what the source says about a tensor; not_supported
+    // for another family.
+    static Result<std::unique_ptr<Reference>> open(const Source& source);
+
+    const image::ModelParams& params() const { return params_; }
+
+    // Logits of positions first .. tokens.size() - 1 of one sequence: [(tokens.size() - first) x vocab], row-major.
+    // Errors: incorrect_parameters (no token, a token outside the vocabulary), context_full. May be called from several
+    // threads at once.
+    Result<std::vector<float>> logits(std::span<const std::int32_t> tokens, std::size_t first = 0) const;
+
+    struct Step {
+        std::int32_t token;
+        float margin;  // its logit minus the second best
+    };
+    // Greedy decoding with a cache: at most max_tokens, up to and with the first of `ends`. Lowest id wins a tie.
+    // Errors as logits().
+    Result<std::vector<Step>> greedy(std::span<const std::int32_t> prompt, std::size_t max_tokens,
+                                     std::span<const std::int32_t> ends) const;
+
+  private:
+    // Keys (rotated) and values of a sequence: per layer [length x kv_heads * head_dim].
+    struct Cache {
+        std::vector<std::vector<float>> keys, values;
+        std::size_t length = 0;
+    };
+    Reference() = default;
+    const float* weight(const std::string& name) const { return weights_.at(name).data(); }
+    Result<void> check(std::span<const std::int32_t> tokens, std::size_t before) const;
+    // Appends tokens to the cache; returns the normed hidden states of tokens[first..]: [n x dim].
+    std::vector<float> forward(std::span<const std::int32_t> tokens, std::size_t first, Cache& cache) const;
+    std::vector<float> output(const std::vector<float>& hidden) const;
+
+    image::ModelParams params_{};
+    std::vector<float> inv_freq_;
+    std::map<std::string, std::vector<float>> weights_;
+};
+
+}  // namespace slmd::pack
