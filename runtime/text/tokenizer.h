@@ -1,4 +1,5 @@
-// Tokenizers that run in place on the image's tokenizer section: nothing is parsed or built at start, nothing is allocated.
+// Tokenizers that run in place on the image's tokenizer section: nothing is parsed or built at start, nothing is
+// allocated.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -9,7 +10,8 @@
 
 namespace slmd::text {
 
-// A part of the text in which special tokens ("<|im_end|>") count. Elsewhere they are ordinary text: a user cannot forge a turn.
+// A part of the text in which special tokens ("<|im_end|>") count. Elsewhere they are ordinary text: a user cannot
+// forge a turn.
 struct Trusted {
     std::uint32_t begin, end;
 };
@@ -21,19 +23,21 @@ class Tokenizer {
 
     // Bytes of scratch that encode() needs for a text of that length.
     static std::size_t scratch_bytes(std::size_t text_bytes);
-    // Token ids of text, with the model's own beginning-of-sequence token when it wants one and add_bos is set. Returns their number.
-    // Errors: context_full when out is too small, memory_full when scratch is. Invalid UTF-8 is tokenized as bytes, never refused.
-    Result<std::size_t> encode(std::string_view text, std::span<const Trusted> trusted, bool add_bos, std::span<std::int32_t> out,
-                               std::span<std::byte> scratch) const;
-    // The bytes of one token as they continue a text (SentencePiece: the leading space is a space). Special tokens give "" unless specials is set.
-    // The view is into the section, or into a table of the 256 single bytes.
+    // Token ids of text, with the model's own beginning-of-sequence token when it wants one and add_bos is set. Returns
+    // their number. Errors: context_full when out is too small, memory_full when scratch is. Invalid UTF-8 is tokenized
+    // as bytes, never refused.
+    Result<std::size_t> encode(std::string_view text, std::span<const Trusted> trusted, bool add_bos,
+                               std::span<std::int32_t> out, std::span<std::byte> scratch) const;
+    // The bytes of one token as they continue a text (SentencePiece: the leading space is a space). Special tokens give
+    // "" unless specials is set. The view is into the section, or into a table of the 256 single bytes.
     std::string_view piece(std::int32_t id, bool specials = false) const;
 
     std::int32_t vocab() const;
-    std::int32_t bos() const;          // -1 when there is none
-    bool is_end(std::int32_t id) const;  // end of sequence, end of turn
+    std::int32_t bos() const;                           // -1 when there is none
+    bool is_end(std::int32_t id) const;                 // end of sequence, end of turn
     std::int32_t find(std::string_view special) const;  // id of a special token by its text, -1
-    bool strip_first_space() const;  // SentencePiece with a dummy prefix: the first decoded piece of a text drops one space
+    bool strip_first_space()
+        const;  // SentencePiece with a dummy prefix: the first decoded piece of a text drops one space
 
   private:
     std::span<const std::byte> section_;
