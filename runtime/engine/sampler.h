@@ -20,7 +20,7 @@ struct SamplerParams {
     float repetition_penalty = 1;  // 1: off; applied to the last `penalty_window` tokens (CTRL, arXiv 1909.05858)
     int penalty_window = 64;
     std::uint64_t seed = 0;
-    std::span<const Bias> bias;
+    std::span<const Bias> bias{};
 };
 
 class Sampler {

@@ -1,0 +1,238 @@
+// The engine's contract on a small random model: one answer, prefix reuse, slots, cancel, the plan, refusals.
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+
+#include "base/bytes.h"
+#include "compute/kernels.h"
+#include "engine/sampler.h"
+#include "tests/engine/tiny_model.h"
+
+using namespace slmd;
+using engine::Config;
+using engine::Engine;
+
+namespace {
+
+const std::atomic<bool> never{false};
+
+const image::Image& tiny_image() {
+    static const auto image = [] {
+        const std::string path = testing::TempDir() + "slmd-tiny-" + std::to_string(getpid()) + ".slm";
+        test::TinyModel model;
+        EXPECT_TRUE(pack::write_image(path, model.contents, {}));
+        auto opened = image::Image::open(path.c_str(), {});
+        std::remove(path.c_str());
+        return std::make_unique<image::Image>(std::move(opened).value());
+    }();
+    return *image;
+}
+
+std::unique_ptr<Engine> make(Config c) {
+    auto e = Engine::open(tiny_image(), c);
+    EXPECT_TRUE(e) << (e ? "" : e.error().what());
+    return std::unique_ptr<Engine>(e.value());
+}
+
+std::vector<std::int32_t> tokens_of(int n, unsigned seed = 1) {
+    test::Random r{seed};
+    std::vector<std::int32_t> t;
+    for (int i = 0; i < n; i++) t.push_back(r.between(0, 300));
+    return t;
+}
+
+// FNV-1a over the bits of the logits of every position.
+std::uint64_t hash(Engine& e, const std::vector<std::int32_t>& tokens, int batch) {
+    std::uint64_t h = 1469598103934665603ull;
+    auto sink = [](void* context, int, std::span<const float> logits) {
+        auto& x = *static_cast<std::uint64_t*>(context);
+        for (float f : logits) x = (x ^ load<std::uint32_t>(&f)) * 1099511628211ull;
+    };
+    EXPECT_TRUE(e.score(tokens, batch, sink, &h));
+    return h;
+}
+
+std::vector<float> last_logits(Engine& e, int slot, const std::vector<std::int32_t>& tokens, int step = 1000) {
+    for (;;) {
+        auto p = e.advance(slot, tokens, step, never);
+        EXPECT_TRUE(p) << (p ? "" : p.error().what());
+        if (p->cached == p->total) return {p->logits.begin(), p->logits.end()};
+        EXPECT_TRUE(p->logits.empty());
+    }
+}
+
+TEST(Engine, OneAnswerOnEveryLevelThreadCountAndBatch) {
+    const auto tokens = tokens_of(150);
+    // Pinned: the same constant on x86 and on ARM. It changes only when NUMERICS.md does.
+    constexpr std::uint64_t expected = 16161182005250859203ull;
+    for (auto level = compute::levels(); *level != nullptr; level++)
+        for (int threads : {1, 2, 3})
+            for (int batch : {1, 7, 32}) {
+                auto e = make({.context = 256, .threads = threads, .batch = 32, .level = (*level)->name});
+                EXPECT_EQ(hash(*e, tokens, batch), expected)
+                    << (*level)->name << " threads " << threads << " batch " << batch;
+            }
+}
+
+TEST(Engine, AdvanceEqualsScoringInAnyPieces) {
+    const auto tokens = tokens_of(100);
+    auto e = make({.context = 128, .threads = 2, .batch = 16});
+    std::vector<float> expected;
+    auto sink = [](void* context, int position, std::span<const float> l) {
+        if (position == 99) static_cast<std::vector<float>*>(context)->assign(l.begin(), l.end());
+    };
+    ASSERT_TRUE(e->score(tokens, 16, sink, &expected));
+    for (float l : expected) ASSERT_TRUE(std::isfinite(l) && std::abs(l) < 1000);
+    for (int step : {1, 5, 16, 1000}) {
+        e->forget(0);
+        EXPECT_EQ(last_logits(*e, 0, tokens, step), expected) << step;
+    }
+}
+
+TEST(Engine, ASharedPrefixIsKeptAndGivesTheSameLogits) {
+    auto e = make({.context = 128, .slots = 2, .threads = 2});
+    auto a = tokens_of(80), b = a;
+    b.resize(50);
+    for (auto t : tokens_of(20, 9)) b.push_back(t);
+    last_logits(*e, 0, a);
+    const auto reused = last_logits(*e, 0, b);
+    EXPECT_EQ(e->cached(0).size(), b.size());
+    EXPECT_EQ(last_logits(*e, 1, b), reused);
+    // The other slot was not disturbed, and a repeated prompt computes its last token again.
+    EXPECT_EQ(last_logits(*e, 0, b), reused);
+    // A shorter prompt than what is cached.
+    b.resize(30);
+    const auto shorter = last_logits(*e, 0, b);
+    e->forget(1);
+    EXPECT_EQ(last_logits(*e, 1, b), shorter);
+}
+
+TEST(Engine, CancelKeepsWhatIsComplete) {
+    auto e = make({.context = 128, .threads = 2, .batch = 8});
+    const auto tokens = tokens_of(64);
+    auto p = e->advance(0, tokens, 24, never);
+    ASSERT_TRUE(p);
+    EXPECT_EQ(p->cached, 24);
+    const std::atomic<bool> now{true};
+    auto cancelled = e->advance(0, tokens, 1000, now);
+    ASSERT_FALSE(cancelled);
+    EXPECT_EQ(cancelled.error().code, Code::aborted);
+    EXPECT_EQ(e->cached(0).size(), 24u);
+    const auto resumed = last_logits(*e, 0, tokens);
+    e->forget(0);
+    EXPECT_EQ(last_logits(*e, 0, tokens), resumed);
+}
+
+TEST(Engine, RefusesWhatItCannotRun) {
+    auto code = [](const Config& c) { return Engine::open(tiny_image(), c).error().code; };
+    EXPECT_EQ(code({.context = 513}), Code::incorrect_parameters);
+    EXPECT_EQ(code({.context = 0}), Code::incorrect_parameters);
+    EXPECT_EQ(code({.context = 64, .slots = 17}), Code::incorrect_parameters);
+    EXPECT_EQ(code({.context = 64, .threads = 99}), Code::incorrect_parameters);
+    EXPECT_EQ(code({.context = 64, .batch = 1000}), Code::incorrect_parameters);
+    EXPECT_EQ(code({.context = 64, .level = "sse9"}), Code::incorrect_parameters);
+    auto e = make({.context = 16});
+    const auto tokens = tokens_of(17);
+    EXPECT_EQ(e->advance(0, tokens, 100, never).error().code, Code::context_full);
+    EXPECT_EQ(e->advance(1, tokens, 100, never).error().code, Code::invalid_index);
+    const std::int32_t outside[] = {5, 301}, negative[] = {-1};
+    EXPECT_EQ(e->advance(0, outside, 100, never).error().code, Code::incorrect_parameters);
+    EXPECT_EQ(e->advance(0, negative, 100, never).error().code, Code::incorrect_parameters);
+    EXPECT_EQ(e->advance(0, {}, 100, never).error().code, Code::incorrect_parameters);
+}
+
+TEST(Engine, RefusesImagesThatDoNotFitTheirFamily) {
+    struct Case {
+        const char* what;
+        void (*change)(test::TinyModel&);
+    } const cases[] = {{"family", [](test::TinyModel& m) { std::strcpy(m.contents.params.family, "mamba"); }},
+                       {"heads", [](test::TinyModel& m) { m.contents.params.kv_heads = 3; }},
+                       {"dim", [](test::TinyModel& m) { m.contents.params.dim = 65; }},
+                       {"norm_eps", [](test::TinyModel& m) { m.contents.params.norm_eps = 0; }},
+                       {"blk.2.attn_q",
+                        [](test::TinyModel& m) {
+                            std::erase_if(m.contents.tensors, [](auto& t) { return t.name == "blk.2.attn_q"; });
+                        }},
+                       {"blk.0.ffn_gate", [](test::TinyModel& m) { m.contents.params.hidden = 180; }}};
+    for (const auto& c : cases) {
+        test::TinyModel model;
+        c.change(model);
+        const std::string path = testing::TempDir() + "slmd-misfit-" + std::to_string(getpid()) + ".slm";
+        ASSERT_TRUE(pack::write_image(path, model.contents, {}));
+        auto image = image::Image::open(path.c_str(), {});
+        std::remove(path.c_str());
+        ASSERT_TRUE(image) << c.what;
+        auto e = Engine::open(*image, {.context = 64});
+        ASSERT_FALSE(e) << c.what;
+        EXPECT_NE(std::string(e.error().what()).find(c.what), std::string::npos) << e.error().what();
+    }
+}
+
+TEST(Engine, ThePlanIsWhatIsUsed) {
+    for (int slots : {1, 3}) {
+        const Config c{.context = 200, .slots = slots, .threads = 2, .batch = 16};
+        auto plan = engine::plan(tiny_image(), c);
+        ASSERT_TRUE(plan);
+        auto e = make(c);
+        std::uint64_t arena = 0;
+        for (int i = 0; i < plan->count; i++)
+            if (std::string_view(plan->items[i].name) == "KV cache" ||
+                std::string_view(plan->items[i].name) == "activations")
+                arena += plan->items[i].bytes;
+        EXPECT_EQ(arena, e->arena_bytes());
+    }
+}
+
+TEST(Sampler, GreedyTakesTheLowestOfEquals) {
+    engine::Sampler s;
+    s.reset({});
+    std::vector<float> l{0, 3, 3, 1};
+    EXPECT_EQ(s.sample(l, {}), 1);
+    EXPECT_NEAR(s.probability(), std::exp(3) / (1 + 2 * std::exp(3) + std::exp(1)), 1e-6);
+}
+
+TEST(Sampler, DrawsInProportion) {
+    engine::Sampler s;
+    s.reset({.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 0, .seed = 5});
+    int count[3] = {};
+    for (int i = 0; i < 20000; i++) {
+        std::vector<float> l{std::log(0.2f), std::log(0.3f), std::log(0.5f)};
+        count[s.sample(l, {})]++;
+    }
+    EXPECT_NEAR(count[0] / 20000.0, 0.2, 0.015);
+    EXPECT_NEAR(count[2] / 20000.0, 0.5, 0.015);
+}
+
+TEST(Sampler, FiltersAndPenaltyAndBiasAndSeed) {
+    const std::vector<float> base{1.0f, 2.0f, 3.0f, 2.9f, -1.0f};
+    auto draws = [&](engine::SamplerParams p, std::vector<std::int32_t> history = {}) {
+        engine::Sampler s;
+        s.reset(p);
+        std::vector<std::int32_t> out;
+        for (int i = 0; i < 300; i++) {
+            auto l = base;
+            out.push_back(s.sample(l, history));
+        }
+        return out;
+    };
+    auto distinct = [](std::vector<std::int32_t> v) {
+        std::sort(v.begin(), v.end());
+        v.erase(std::unique(v.begin(), v.end()), v.end());
+        return v;
+    };
+    using V = std::vector<std::int32_t>;
+    EXPECT_EQ(distinct(draws({.temperature = 1, .top_k = 2, .top_p = 1, .min_p = 0})), (V{2, 3}));
+    EXPECT_EQ(distinct(draws({.temperature = 1, .top_k = 0, .top_p = 0.4f, .min_p = 0})), (V{2}));
+    EXPECT_EQ(distinct(draws({.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 0.3f})), (V{1, 2, 3}));
+    EXPECT_EQ(distinct(draws({.repetition_penalty = 2}, {2, 2, 2})), (V{3}));
+    EXPECT_EQ(distinct(draws({.repetition_penalty = 2, .penalty_window = 1}, {2, 3})), (V{2}));
+    const engine::Bias bias[] = {{0, 10}, {99, 5}, {-1, 5}};
+    EXPECT_EQ(distinct(draws({.bias = bias})), (V{0}));
+    const engine::SamplerParams sampled{.temperature = 0.8f, .seed = 11};
+    EXPECT_EQ(draws(sampled), draws(sampled));
+    EXPECT_NE(draws(sampled), draws({.temperature = 0.8f, .seed = 12}));
+}
+
+}  // namespace
