@@ -17,6 +17,25 @@ struct ImportCommand {
 };
 int run_import(const ImportCommand& command);
 
+struct TokenizeCommand {
+    std::string model;
+    bool decode = false, no_bos = false, specials = false;
+};
+int run_tokenize(const TokenizeCommand& command);
+
+struct LogitsCommand {
+    std::string model, tokens, output, level;
+    int threads = 0, batch = 32;
+    bool f32 = false;
+};
+int run_logits(const LogitsCommand& command);
+
+struct EvalCommand {
+    std::string image, source, text, level;
+    int tokens = 20480, window = 512, threads = 0, batch = 32;
+};
+int run_eval(const EvalCommand& command);
+
 int run_inspect(const std::string& path);
 int run_verify(const std::string& path);
 int run_cat(const std::string& path);

@@ -48,6 +48,50 @@ int main(int argc, char** argv) {
     c->footer("Example: slmpack cat smollm2.slm > smollm2.raw");
     c->callback([&] { code = run_cat(path); });
 
+    TokenizeCommand tokenize;
+    c = app.add_subcommand("tokenize", "Token ids of the text on standard input, in one line");
+    c->add_option("MODEL", tokenize.model, "An image or a source; of a folder only the tokenizer is read")->required();
+    c->add_flag("--decode", tokenize.decode, "The other way: the text of the ids on standard input");
+    c->add_flag("--no-bos", tokenize.no_bos, "Without the model's beginning-of-sequence token");
+    c->add_flag("--specials", tokenize.specials,
+                "Special tokens in the text count (\"<|im_end|>\"), and are shown when decoding");
+    c->footer("Example: echo -n 'Hello world' | slmpack tokenize smollm2.slm");
+    c->callback([&] { code = run_tokenize(tokenize); });
+
+    LogitsCommand logits;
+    c = app.add_subcommand("logits", "Logits of every position of a sequence of tokens, as a NumPy array");
+    c->add_option("MODEL", logits.model, "An image or a source; the engine runs a source as a temporary image")
+        ->required();
+    c->add_option("--tokens", logits.tokens, "Token ids: .npy, int32 or int64")->required();
+    c->add_option("-o,--output", logits.output, "The .npy to write: float32 [positions x vocabulary]")->required();
+    c->add_flag("--f32", logits.f32, "The float32 reference instead of the engine; needs a source");
+    c->add_option("--level", logits.level, "CPU level of the engine: scalar, neon, dotprod, avx2, avx512");
+    c->add_option("--threads", logits.threads, "Threads of the engine; 0: as many as fit")
+        ->check(CLI::Range(0, 16))
+        ->capture_default_str();
+    c->add_option("--batch", logits.batch, "Tokens a pass")->check(CLI::Range(1, 128))->capture_default_str();
+    c->footer("Example: slmpack logits smollm2.slm --tokens t.npy -o l.npy --level scalar");
+    c->callback([&] { code = run_logits(logits); });
+
+    EvalCommand eval;
+    c = app.add_subcommand("eval", "Perplexity and KL of an image on the engine against its source in float32");
+    c->add_option("IMAGE", eval.image)->required();
+    c->add_option("--source", eval.source, "The model that the image was made of")->required();
+    c->add_option("--text", eval.text, "A text file")->required();
+    c->add_option("--tokens", eval.tokens, "Use that many tokens from the front of the text")
+        ->check(CLI::Range(2, 100000000))
+        ->capture_default_str();
+    c->add_option("--window", eval.window, "Tokens a window; the second half of each is scored")
+        ->check(CLI::Range(2, 131072))
+        ->capture_default_str();
+    c->add_option("--level", eval.level, "CPU level of the engine");
+    c->add_option("--threads", eval.threads, "Threads of the engine; 0: as many as fit")
+        ->check(CLI::Range(0, 16))
+        ->capture_default_str();
+    c->add_option("--batch", eval.batch, "Tokens a pass")->check(CLI::Range(1, 128))->capture_default_str();
+    c->footer("Example: slmpack eval smollm2.slm --source SmolLM2-135M-Instruct.Q4_1.gguf --text wiki.test.raw");
+    c->callback([&] { code = run_eval(eval); });
+
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {

