@@ -194,7 +194,8 @@ std::vector<Expected> expected_tensors(const Family& family, Form form, const Mo
     std::vector<Expected> all;
     const bool tied = p.flags & image::flag_tied_output;
     const auto add = [&](const Family::Tensor& t, std::uint32_t layer) {
-        const std::string& source = form == Form::hugging_face ? t.hugging_face : t.gguf;
+        // llama2.c has no names: its reader uses ours.
+        const std::string& source = form == Form::hugging_face ? t.hugging_face : form == Form::gguf ? t.gguf : t.name;
         all.push_back({with_layer(t.name, layer), with_layer(source, layer), *size_named(p, t.rows),
                        *size_named(p, t.cols), t.rope});
     };

@@ -89,6 +89,10 @@ Result<void> StoredSource::take(const Family& family, Form form, std::map<std::s
         add(e.name, t, pairs && e.rope);
         stored.erase(found);
     }
+    // Some tied checkpoints hold the output matrix all the same.
+    image::ModelParams untied = params;
+    untied.flags &= ~image::flag_tied_output;
+    for (const auto& e : expected_tensors(family, form, untied)) stored.erase(e.source);
     for (const auto& [name, t] : stored)
         if (!is_ignored(family, form, name))
             return Error::make(Code::not_supported,

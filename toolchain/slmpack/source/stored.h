@@ -49,6 +49,13 @@ class StoredSource : public Source {
     std::map<std::string, Place> places_;
 };
 
+// The readers. `path` names the source; the bytes may come from elsewhere.
 Result<std::unique_ptr<Source>> open_gguf(FileBytes file, const std::string& path);
+Result<std::unique_ptr<Source>> open_llama2c(FileBytes file, const std::string& path);
+// config: the text of config.json; shards: the safetensors files, each with its name.
+Result<std::unique_ptr<Source>> open_hugging_face(std::string_view config,
+                                                  std::vector<std::pair<std::string, FileBytes>> shards,
+                                                  const std::string& path);
+Result<std::unique_ptr<Source>> open_hugging_face(const std::string& folder);
 
 }  // namespace slmd::pack

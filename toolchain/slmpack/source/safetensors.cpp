@@ -1,0 +1,105 @@
+#include "toolchain/slmpack/source/safetensors.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "base/bytes.h"
+#include "image/format.h"
+
+namespace slmd::pack {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::uint64_t max_header = 32u << 20;  // 4096 tensors take less than one
+constexpr int max_depth = 64;                    // of JSON; tokenizer.json has 6
+
+}  // namespace
+
+Result<json> parse_json(std::string_view text, const std::string& what) {
+    try {
+        return json::parse(text, [&](int depth, json::parse_event_t, json&) {
+            if (depth > max_depth) throw std::length_error("nested too deeply");
+            return true;
+        });
+    } catch (const json::parse_error& e) {
+        return Error::make(Code::model_format, "%s is not JSON: wrong at byte %zu", what.c_str(), e.byte);
+    } catch (const std::exception& e) {
+        return Error::make(Code::model_format, "%s cannot be read: %.80s", what.c_str(), e.what());
+    }
+}
+
+Result<void> read_safetensors(std::span<const std::byte> bytes, const std::string& file,
+                              std::map<std::string, StoredTensor>& into) {
+    const std::string name = shown(file);
+    const auto wrong = [&](const std::string& what) {
+        return Error::make(Code::model_format, "%s: %s", name.c_str(), what.c_str());
+    };
+    ByteReader in(bytes);
+    const auto header_size = in.get<std::uint64_t>();
+    if (!in.ok()) return wrong("the file is empty or truncated");
+    if (header_size > max_header || header_size > in.left())
+        return wrong("its header says it is " + std::to_string(header_size) +
+                     " bytes long: the file is truncated, damaged or no safetensors file");
+    const json header = TRY(parse_json(in.text(std::size_t(header_size)), name + ": its header"));
+    if (!header.is_object()) return wrong("its header is not a JSON object");
+    if (header.size() > image::max_tensors + 1)
+        return wrong(std::to_string(header.size()) + " tensors: at most " + std::to_string(image::max_tensors) +
+                     " are allowed");
+    const auto data = bytes.subspan(in.at());
+
+    struct Place {
+        std::uint64_t begin, end;
+        std::string name;
+    };
+    std::vector<Place> places;
+    for (const auto& [key, value] : header.items()) {
+        if (key == "__metadata__") continue;
+        const std::string what = "tensor " + shown(key);
+        const auto number = [](const json& v) { return v.is_number_unsigned() ? v.get<std::uint64_t>() : UINT64_MAX; };
+        const json none;
+        const auto part = [&](const char* field) -> const json& {
+            return value.is_object() && value.contains(field) ? value[field] : none;
+        };
+        const json &dtype = part("dtype"), &shape = part("shape"), &offsets = part("data_offsets");
+        if (!dtype.is_string() || !shape.is_array() || !offsets.is_array() || offsets.size() != 2)
+            return wrong(what + " has no dtype, shape or data_offsets");
+        const std::string type_name = dtype.get<std::string>();
+        if (type_name != "F32" && type_name != "F16" && type_name != "BF16")
+            return Error::make(Code::not_supported, "%s: %s is of type %s: slmpack reads F32 F16 BF16", name.c_str(),
+                               what.c_str(), shown(type_name).c_str());
+        StoredTensor t{tensor_type(type_name.c_str()), 1, 1, {}};
+        if (shape.size() > 2)
+            return Error::make(Code::not_supported, "%s: %s has %zu dimensions: it is not a matrix", name.c_str(),
+                               what.c_str(), shape.size());
+        std::uint32_t* const sizes[2] = {shape.size() == 2 ? &t.rows : &t.cols, &t.cols};
+        for (std::size_t d = 0; d < shape.size(); d++) {
+            const auto n = number(shape[d]);
+            if (n < 1 || n > UINT32_MAX) return wrong(what + ": a dimension is zero or too large");
+            *sizes[d] = std::uint32_t(n);
+        }
+        const auto begin = number(offsets[0]), end = number(offsets[1]), size = std::uint64_t(t.rows) * t.cols;
+        if (begin > end || end > data.size())
+            return wrong(what + " ends at offset " + std::to_string(end) + " of " + std::to_string(data.size()) +
+                         " bytes of data: the file is truncated or damaged");
+        if ((end - begin) % t.type->bytes != 0 || (end - begin) / t.type->bytes != size)
+            return wrong(what + ": " + std::to_string(end - begin) + " bytes do not hold " + std::to_string(size) +
+                         " values of type " + type_name);
+        t.bytes = data.subspan(std::size_t(begin), std::size_t(end - begin));
+        places.push_back({begin, end, key});
+        if (!into.emplace(key, t).second) return wrong(what + " stands in another file too");
+    }
+    std::sort(places.begin(), places.end(), [](const Place& a, const Place& b) { return a.begin < b.begin; });
+    std::uint64_t at = 0;
+    for (const auto& p : places) {
+        if (p.begin != at)
+            return wrong("tensor " + shown(p.name) + " begins at offset " + std::to_string(p.begin) +
+                         (p.begin < at ? ", inside the one before it" : ", behind a hole"));
+        at = p.end;
+    }
+    if (at != data.size())
+        return wrong("the file is longer than its tensors, which end at offset " + std::to_string(at) + " of the data");
+    return {};
+}
+
+}  // namespace slmd::pack
