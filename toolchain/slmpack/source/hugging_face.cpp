@@ -5,6 +5,7 @@
 #include <set>
 
 #include "toolchain/slmpack/source/safetensors.h"
+#include "toolchain/slmpack/tokenizer/tokenizer.h"
 
 namespace slmd::pack {
 namespace {
@@ -184,6 +185,12 @@ Result<std::unique_ptr<Source>> open_hugging_face(const std::string& folder) {
     const std::string config = TRY(file_text(folder + "/config.json"));
     auto s = TRY(open_hugging_face(config, std::move(shards), folder));
     s->chat_template = TRY(folder_chat_template(folder));
+    auto tokenizer = read_tokenizer_folder(folder);
+    if (!tokenizer && tokenizer.error().code == Code::not_found) return s;  // weights alone: logits can be had
+    s->tokenizer = TRY(std::move(tokenizer));
+    if (s->tokenizer.tokens.size() > s->params.vocab)
+        return Error::make(Code::model_format, "%.120s: the tokenizer has %zu tokens, the embedding %u rows",
+                           folder.c_str(), s->tokenizer.tokens.size(), s->params.vocab);
     return s;
 }
 

@@ -1,11 +1,37 @@
 // llama2.c's first format (https://github.com/karpathy/llama2.c, export.py version 0): seven int32, then float32
 // tensors without names.
-#include <cstring>
+#include <filesystem>
+#include <set>
 
 #include "base/bytes.h"
 #include "toolchain/slmpack/source/stored.h"
+#include "toolchain/slmpack/tokenizer/tokenizer.h"
 
 namespace slmd::pack {
+namespace {
+
+// The format knows no tokenizer, and files called tok*.bin beside a model are a custom, not a rule: the first, by name,
+// that is a tokenizer with as many tokens as the model has. Without one the tokens stay empty.
+TokenizerSpec tokenizer_beside(const std::string& path, std::size_t vocab) {
+    namespace fs = std::filesystem;
+    std::error_code none;
+    std::set<std::string> names;
+    for (const auto& entry : fs::directory_iterator(fs::absolute(path, none).parent_path(), none)) {
+        const std::string name = entry.path().filename().string();
+        if (name.starts_with("tok") && (name.ends_with(".bin") || name.ends_with(".model")))
+            names.insert(entry.path().string());
+    }
+    for (const auto& name : names) {
+        const auto file = FileBytes::open(name);
+        if (!file) continue;
+        auto spec = name.ends_with(".bin") ? read_llama2c_tokenizer(file.value().bytes, name)
+                                           : read_sentencepiece(file.value().bytes, name);
+        if (spec && spec.value().tokens.size() == vocab) return std::move(spec).value();
+    }
+    return {};
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Source>> open_llama2c(FileBytes file, const std::string& path) {
     auto s = std::make_unique<StoredSource>();
@@ -82,6 +108,7 @@ Result<std::unique_ptr<Source>> open_llama2c(FileBytes file, const std::string& 
                            "%.120s: %zu bytes behind its last tensor: no llama2.c file, or a damaged one", path.c_str(),
                            in.left());
     if (auto r = s->take(family, Form::llama2c, std::move(stored)); !r) return r.error();
+    s->tokenizer = tokenizer_beside(path, p.vocab);
     return std::unique_ptr<Source>(std::move(s));
 }
 
