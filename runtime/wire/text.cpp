@@ -33,36 +33,6 @@ constexpr char hex[] = "0123456789ABCDEF";
 
 }  // namespace
 
-int utf8_length(std::string_view text) {
-    if (text.empty()) return -1;
-    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-    const unsigned char c = byte(0);
-    if (c < 0x80) return 1;
-    const int n = c >= 0xC2 && c <= 0xDF ? 2 : (c & 0xF0) == 0xE0 ? 3 : c >= 0xF0 && c <= 0xF4 ? 4 : 0;
-    if (n == 0) return 0;
-    for (int i = 1; i < n; i++) {
-        if (static_cast<std::size_t>(i) >= text.size()) return -1;
-        unsigned char low = 0x80, high = 0xBF;
-        if (i == 1) {  // no overlong forms, no surrogates, nothing above U+10FFFF
-            if (c == 0xE0) low = 0xA0;
-            if (c == 0xED) high = 0x9F;
-            if (c == 0xF0) low = 0x90;
-            if (c == 0xF4) high = 0x8F;
-        }
-        if (byte(static_cast<std::size_t>(i)) < low || byte(static_cast<std::size_t>(i)) > high) return 0;
-    }
-    return n;
-}
-
-bool utf8_valid(std::string_view text) {
-    while (!text.empty()) {
-        const int n = utf8_length(text);
-        if (n <= 0) return false;
-        text.remove_prefix(static_cast<std::size_t>(n));
-    }
-    return true;
-}
-
 Line& Line::number(long long value) {
     char digits[24];
     const int n = std::snprintf(digits, sizeof digits, "%lld", value);

@@ -1,15 +1,12 @@
-// Bounded text: a line under construction, and UTF-8.
+// Bounded text: a line under construction.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
-namespace slmd::wire {
+#include "base/utf8.h"
 
-// Length of the well-formed UTF-8 sequence at the start of text (RFC 3629): 0 when it is malformed, -1 when text ends
-// within it.
-int utf8_length(std::string_view text);
-bool utf8_valid(std::string_view text);
+namespace slmd::wire {
 
 // A line is built here and then sent whole. What does not fit is dropped and full() says so: lines are sized so that it
 // cannot happen with valid input.

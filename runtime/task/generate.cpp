@@ -1,0 +1,161 @@
+#include "task/generate.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/utf8.h"
+
+namespace slmd::task {
+const char* finish_name(Finish finish) {
+    switch (finish) {
+        case Finish::none: return "";
+        case Finish::stop: return "stop";
+        case Finish::length: return "length";
+        case Finish::deadline: return "deadline";
+        case Finish::cancelled: return "cancelled";
+    }
+    return "";
+}
+
+Result<void> Generation::open(const text::Tokenizer& tokenizer, const text::ChatTemplate& chat,
+                              std::span<const text::Message> messages, const GenerateOptions& options,
+                              std::span<std::int32_t> tokens, const Workspace& workspace) {
+    *this = {};
+    if (messages.empty()) return Error::make(Code::incorrect_parameters, "there is no prompt");
+    if (options.stop.size() > max_stops || options.sampler.bias.size() > max_bias)
+        return Error::make(Code::incorrect_parameters, "at most %d stop texts and %d biases", max_stops, max_bias);
+    tokenizer_ = &tokenizer;
+    tokens_ = tokens;
+    max_ = options.max_tokens;
+    deadline_ns_ = options.deadline_ns;
+    for (const std::string_view s : options.stop) {
+        if (s.empty() || s.size() > stop_bytes)
+            return Error::make(Code::text_too_long, "a stop text has 1 to %zu bytes", stop_bytes);
+        std::memcpy(stop_[stops_].text, s.data(), s.size());
+        stop_[stops_++].size = s.size();
+    }
+    engine::SamplerParams params = options.sampler;
+    std::copy(params.bias.begin(), params.bias.end(), bias_);
+    for (const engine::Bias& b : params.bias)
+        if (b.token < 0 || b.token >= tokenizer.vocab())
+            return Error::make(Code::incorrect_parameters, "bias: token %d is outside the vocabulary of %d", b.token,
+                               tokenizer.vocab());
+    params.bias = {bias_, params.bias.size()};
+    sampler_.reset(params);
+
+    std::string_view prompt = messages.back().text;
+    std::span<const text::Trusted> trusted;
+    bool add_bos = true;
+    if (!options.raw && !chat.empty()) {
+        const auto r = TRY(chat.render(messages, true, workspace.text, workspace.trusted));
+        prompt = {workspace.text.data(), r.bytes};
+        trusted = workspace.trusted.first(r.trusted);
+        add_bos = !chat.has_bos();
+        strip_space_ = tokenizer.strip_first_space();
+    }
+    const auto n = tokenizer.encode(prompt, trusted, add_bos, tokens, workspace.scratch);
+    if (!n && n.error().code == Code::context_full)
+        return Error::make(Code::context_full, "the prompt (%zu bytes) has more tokens than the context of %zu",
+                           prompt.size(), tokens.size());
+    if (!n) return n.error();
+    if (n.value() == 0) return Error::make(Code::incorrect_parameters, "the prompt has no tokens");
+    if (n.value() >= tokens.size())
+        return Error::make(Code::context_full, "the prompt fills the context of %zu tokens; nothing is left to answer",
+                           tokens.size());
+    count_ = prompt_ = static_cast<int>(n.value());
+    return {};
+}
+
+Result<bool> Generation::step(engine::Engine& engine, int slot, int chunk, const std::atomic<bool>& cancel,
+                              std::int64_t now_ns, TextSink& sink) {
+    if (finish_ != Finish::none) return true;
+    if (deadline_ns_ != 0 && now_ns >= deadline_ns_) {
+        if (drawn_ == 0)
+            return Error::make(Code::deadline, "the deadline passed before the first token (%d of %d prompt tokens read)",
+                               cached_, prompt_);
+        end(Finish::deadline, sink);
+        return true;
+    }
+    const auto progress = engine.advance(slot, tokens(), chunk, cancel);
+    if (!progress) {
+        if (progress.error().code != Code::aborted) return progress.error();
+        end(Finish::cancelled, sink);
+        return true;
+    }
+    cached_ = std::min(progress.value().cached, prompt_);
+    if (progress.value().cached < progress.value().total) return false;
+
+    const std::int32_t token = sampler_.sample(engine.mutable_logits(), tokens());
+    probability_ += static_cast<double>(sampler_.probability());
+    drawn_++;
+    if (tokenizer_->is_end(token)) {
+        end(Finish::stop, sink);
+        return true;
+    }
+    answer_++;
+    tokens_[static_cast<std::size_t>(count_++)] = token;
+    const std::string_view piece = tokenizer_->piece(token);
+    if (piece.size() > held_bytes - 64)
+        return Error::make(Code::model_format, "token %d is %zu bytes long", token, piece.size());
+    if (accept(piece, sink)) return true;
+    if (answer_ >= max_ || static_cast<std::size_t>(count_) >= tokens_.size()) {
+        end(Finish::length, sink);
+        return true;
+    }
+    return false;
+}
+
+// Adds a piece to what is held back and lets go what cannot become a stop text any more. True when a stop text is complete.
+bool Generation::accept(std::string_view piece, TextSink& sink) {
+    if (strip_space_ && !piece.empty()) {
+        strip_space_ = false;
+        if (piece.front() == ' ') piece.remove_prefix(1);
+    }
+    std::memcpy(held_ + held_size_, piece.data(), piece.size());
+    held_size_ += piece.size();
+    const std::string_view held{held_, held_size_};
+    std::size_t first = std::string_view::npos;
+    for (int i = 0; i < stops_; i++) first = std::min(first, held.find({stop_[i].text, stop_[i].size}));
+    if (first != std::string_view::npos) {
+        held_size_ = first;
+        end(Finish::stop, sink);
+        return true;
+    }
+    std::size_t keep = 0;  // the longest end of the text that a stop text begins with
+    for (int i = 0; i < stops_; i++)
+        for (std::size_t n = std::min(stop_[i].size - 1, held.size()); n > keep; n--)
+            if (held.ends_with(std::string_view{stop_[i].text, n})) keep = n;
+    flush(held_size_ - keep, false, sink);
+    return false;
+}
+
+// Lets go the first `bytes`: malformed bytes become U+FFFD; a sequence that is not complete yet stays, unless all is set.
+void Generation::flush(std::size_t bytes, bool all, TextSink& sink) {
+    std::size_t at = 0, from = 0;
+    const auto send = [&](std::size_t to) {
+        if (to > from) sink.append({held_ + from, to - from});
+    };
+    while (at < bytes) {
+        // what follows `bytes` is held back as text, but tells whether a sequence is complete
+        const int n = utf8_length({held_ + at, held_size_ - at});
+        if (n > 0 && at + static_cast<std::size_t>(n) <= bytes) {
+            at += static_cast<std::size_t>(n);
+            continue;
+        }
+        if (n != 0 && !all) break;
+        send(at);
+        sink.append("\xEF\xBF\xBD");
+        from = at = n < 0 ? bytes : at + 1;
+    }
+    send(at);
+    std::memmove(held_, held_ + at, held_size_ - at);
+    held_size_ -= at;
+}
+
+void Generation::end(Finish finish, TextSink& sink) {
+    if (finish_ != Finish::none) return;
+    finish_ = finish;
+    flush(held_size_, true, sink);
+}
+
+}  // namespace slmd::task

@@ -1,0 +1,92 @@
+// One answer as an object that can be stopped after every token: prompt to tokens, tokens to text, stop strings, limits.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "base/result.h"
+#include "engine/engine.h"
+#include "engine/sampler.h"
+#include "text/chat.h"
+#include "text/tokenizer.h"
+
+namespace slmd::task {
+
+enum class Finish : unsigned char { none, stop, length, deadline, cancelled };
+const char* finish_name(Finish finish);  // "stop", "length", "deadline", "cancelled"
+
+// Where the text goes. append() gets whole, well-formed UTF-8 and must take it.
+class TextSink {
+  public:
+    virtual void append(std::string_view text) = 0;
+
+  protected:
+    ~TextSink() = default;
+};
+
+// Buffers that open() needs and that all generations of a thread may share.
+struct Workspace {
+    std::span<char> text;  // the rendered prompt
+    std::span<text::Trusted> trusted;
+    std::span<std::byte> scratch;  // Tokenizer::scratch_bytes(text.size())
+};
+
+struct GenerateOptions {
+    engine::SamplerParams sampler;
+    int max_tokens = 256;
+    bool raw = false;  // the last message as it is, no chat template
+    std::span<const std::string_view> stop;
+    std::int64_t deadline_ns = 0;  // CLOCK_MONOTONIC; 0: none
+};
+
+class Generation {
+  public:
+    static constexpr int max_stops = 4, max_bias = 8;
+    static constexpr std::size_t stop_bytes = 32, held_bytes = 1024;
+    static constexpr std::size_t append_bytes = 3 * held_bytes;  // of text that one step() appends, at most
+
+    // Tokenizes the prompt. tokens: as many as the engine's context; prompt and answer live there. Copies the options' texts.
+    // Errors: context_full with the numbers, text_too_long, incorrect_parameters.
+    Result<void> open(const text::Tokenizer& tokenizer, const text::ChatTemplate& chat,
+                      std::span<const text::Message> messages, const GenerateOptions& options,
+                      std::span<std::int32_t> tokens, const Workspace& workspace);
+
+    // At most one chunk of `chunk` prompt tokens, or one token of the answer. The slot may have been used by others in
+    // between: what is missing is computed again. Returns true when the answer is complete. Errors: deadline when it
+    // passes before the first token, and the engine's.
+    Result<bool> step(engine::Engine& engine, int slot, int chunk, const std::atomic<bool>& cancel, std::int64_t now_ns,
+                      TextSink& sink);
+    // Ends it here: what is held back is text after all.
+    void end(Finish finish, TextSink& sink);
+
+    std::span<const std::int32_t> tokens() const { return tokens_.first(static_cast<std::size_t>(count_)); }
+    int prompt_tokens() const { return prompt_; }
+    int answer_tokens() const { return answer_; }  // without the end token
+    int cached() const { return cached_; }         // of the prompt
+    Finish finish() const { return finish_; }
+    float probability() const { return drawn_ == 0 ? 0 : static_cast<float>(probability_ / drawn_); }  // mean
+    std::int64_t deadline_ns() const { return deadline_ns_; }
+
+  private:
+    bool accept(std::string_view piece, TextSink& sink);
+    void flush(std::size_t bytes, bool all, TextSink& sink);
+
+    const text::Tokenizer* tokenizer_ = nullptr;
+    std::span<std::int32_t> tokens_;
+    int count_ = 0, prompt_ = 0, answer_ = 0, cached_ = 0, max_ = 0, drawn_ = 0, stops_ = 0;
+    Finish finish_ = Finish::none;
+    bool strip_space_ = false;
+    double probability_ = 0;
+    std::int64_t deadline_ns_ = 0;
+    engine::Sampler sampler_;
+    engine::Bias bias_[max_bias];
+    struct {
+        char text[stop_bytes];
+        std::size_t size;
+    } stop_[max_stops];
+    char held_[held_bytes];
+    std::size_t held_size_ = 0;
+};
+
+}  // namespace slmd::task
