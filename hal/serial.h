@@ -22,7 +22,8 @@ bool serial_baud_ok(int baud);
 
 class Serial {
   public:
-    // Errors: incorrect_parameters (a rate that is not one of the standard ones), device_io with path, reason and what to do.
+    // Errors: incorrect_parameters (a rate that is not one of the standard ones), device_io with path, reason and what
+    // to do.
     static Result<Serial> open(const SerialConfig& config);
     Serial(Serial&& o) noexcept : fd_(std::exchange(o.fd_, -1)) {}
     Serial& operator=(Serial&& o) noexcept {

@@ -14,14 +14,15 @@ namespace {
 constexpr struct {
     int baud;
     speed_t speed;
-} rates[] = {{9600, B9600},     {19200, B19200},   {38400, B38400},   {57600, B57600},  {115200, B115200},
+} rates[] = {{9600, B9600},     {19200, B19200},   {38400, B38400},   {57600, B57600},   {115200, B115200},
              {230400, B230400}, {460800, B460800}, {500000, B500000}, {576000, B576000}, {921600, B921600}};
 
 Error failed(const char* path, const char* what, int e) {
-    const char* const advice = e == EACCES   ? "; add the user to the group dialout"
-                               : e == ENOENT ? "; is the adapter plugged in, the UART enabled (dtoverlay, raspi-config)?"
-                               : e == EBUSY  ? "; another program has it: stop serial-getty@ for this port, minicom, ModemManager"
-                                             : "";
+    const char* const advice =
+        e == EACCES   ? "; add the user to the group dialout"
+        : e == ENOENT ? "; is the adapter plugged in, the UART enabled (dtoverlay, raspi-config)?"
+        : e == EBUSY  ? "; another program has it: stop serial-getty@ for this port, minicom, ModemManager"
+                      : "";
     return Error::make(Code::device_io, "serial line %s: %s: %s%s", path, what, strerror(e), advice);
 }
 
@@ -42,9 +43,10 @@ Result<Serial> Serial::open(const SerialConfig& config) {
     for (const auto& r : rates)
         if (r.baud == config.baud) speed = r.speed;
     if (speed == B0)
-        return Error::make(Code::incorrect_parameters,
-                           "serial line %s: %d baud; use 9600, 19200, 38400, 57600, 115200, 230400, 460800, 500000, 576000 or 921600",
-                           config.path, config.baud);
+        return Error::make(
+            Code::incorrect_parameters,
+            "serial line %s: %d baud; use 9600, 19200, 38400, 57600, 115200, 230400, 460800, 500000, 576000 or 921600",
+            config.path, config.baud);
     Serial port(::open(config.path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
     if (port.fd_ < 0) return failed(config.path, "cannot open", errno);
     if (!isatty(port.fd_)) return Error::make(Code::device_io, "serial line %s: not a terminal device", config.path);
@@ -65,7 +67,8 @@ Result<Serial> Serial::open(const SerialConfig& config) {
     if (cfgetospeed(&now) != speed)
         return Error::make(Code::device_io, "serial line %s: the device does not do %d baud", config.path, config.baud);
     if (config.rtscts && !(now.c_cflag & CRTSCTS))
-        return Error::make(Code::device_io, "serial line %s: the device has no RTS/CTS; set rtscts = false", config.path);
+        return Error::make(Code::device_io, "serial line %s: the device has no RTS/CTS; set rtscts = false",
+                           config.path);
     tcflush(port.fd_, TCIOFLUSH);
     return port;
 }
@@ -73,8 +76,8 @@ Result<Serial> Serial::open(const SerialConfig& config) {
 SerialErrors Serial::errors() const {
     serial_icounter_struct c{};
     if (ioctl(fd_, TIOCGICOUNT, &c) != 0) return {};  // ENOTTY on a pty
-    return {static_cast<std::uint32_t>(c.frame), static_cast<std::uint32_t>(c.overrun), static_cast<std::uint32_t>(c.parity),
-            static_cast<std::uint32_t>(c.brk)};
+    return {static_cast<std::uint32_t>(c.frame), static_cast<std::uint32_t>(c.overrun),
+            static_cast<std::uint32_t>(c.parity), static_cast<std::uint32_t>(c.brk)};
 }
 
 }  // namespace slmd::hal

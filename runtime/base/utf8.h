@@ -5,8 +5,8 @@
 
 namespace slmd {
 
-// Length of the well-formed sequence at the start of text (not empty): 0 when it is malformed, -1 when text ends within it.
-// No overlong forms, no surrogates, nothing above U+10FFFF.
+// Length of the well-formed sequence at the start of text (not empty): 0 when it is malformed, -1 when text ends within
+// it. No overlong forms, no surrogates, nothing above U+10FFFF.
 inline int utf8_length(std::string_view text) {
     const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
     const unsigned char c = byte(0);

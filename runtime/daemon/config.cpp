@@ -19,8 +19,8 @@ struct Reader {
     Config& config;
 
     Error at(const toml::node& node, const char* what) const {
-        return Error::make(Code::incorrect_parameters, "%s:%u: %s", path, static_cast<unsigned>(node.source().begin.line),
-                           what);
+        return Error::make(Code::incorrect_parameters, "%s:%u: %s", path,
+                           static_cast<unsigned>(node.source().begin.line), what);
     }
     Error unknown(const toml::key& key, const char* known) const {
         const auto name = key.str();
@@ -40,45 +40,61 @@ struct Reader {
         if (auto r = set_number(name, n->get(), low, high, out); !r) return at(node, r.error().text);
         return {};
     }
-    Result<const toml::table*> table(const char* name, const toml::node& node) const {
+    Result<void> table(const char* name, const toml::node& node,
+                       Result<void> (Reader::*read)(const toml::table&) const) const {
         const auto* t = node.as_table();
-        if (t == nullptr) return at(node, (std::string(name) + " is a table: write [" + name + "] on a line of its own").c_str());
-        return t;
+        if (t == nullptr)
+            return at(node, (std::string(name) + " is a table: write [" + name + "] on a line of its own").c_str());
+        return (this->*read)(*t);
     }
 
     Result<void> root(const toml::table& t) const {
         for (const auto& [key, node] : t) {
             const std::string_view k = key.str();
-            if (k == "model") TRY(text("model", node, config.model, sizeof config.model));
-            else if (k == "engine") TRY(engine(*TRY(table("engine", node))));
-            else if (k == "socket") TRY(socket(*TRY(table("socket", node))));
-            else if (k == "limits") TRY(limits(*TRY(table("limits", node))));
-            else if (k == "generate") TRY(generate(*TRY(table("generate", node))));
+            if (k == "model")
+                TRY(text("model", node, config.model, sizeof config.model));
+            else if (k == "engine")
+                TRY(table("engine", node, &Reader::engine));
+            else if (k == "socket")
+                TRY(table("socket", node, &Reader::socket));
+            else if (k == "limits")
+                TRY(table("limits", node, &Reader::limits));
+            else if (k == "generate")
+                TRY(table("generate", node, &Reader::generate));
             else if (k == "tty") {
                 const auto* list = node.as_array();
                 if (list == nullptr) return at(node, "tty is a list: write [[tty]] on a line of its own");
-                for (const toml::node& n : *list) TRY(tty(*TRY(table("tty", n))));
-            } else return unknown(key, "model, [engine], [socket], [[tty]], [limits], [generate]");
+                for (const toml::node& n : *list) TRY(table("tty", n, &Reader::tty));
+            } else
+                return unknown(key, "model, [engine], [socket], [[tty]], [limits], [generate]");
         }
         return {};
     }
     Result<void> engine(const toml::table& t) const {
         for (const auto& [key, node] : t) {
             const std::string_view k = key.str();
-            if (k == "context") TRY(number("context", node, 0, 1 << 20, config.engine.context));
-            else if (k == "slots") TRY(number("slots", node, 1, 16, config.engine.slots));
-            else if (k == "threads") TRY(number("threads", node, 0, 16, config.engine.threads));
-            else if (k == "batch") TRY(number("batch", node, 1, 128, config.engine.batch));
-            else if (k == "level") TRY(text("level", node, config.level, sizeof config.level));
-            else return unknown(key, "context, slots, threads, batch, level");
+            if (k == "context")
+                TRY(number("context", node, 0, 1 << 20, config.engine.context));
+            else if (k == "slots")
+                TRY(number("slots", node, 1, 16, config.engine.slots));
+            else if (k == "threads")
+                TRY(number("threads", node, 0, 16, config.engine.threads));
+            else if (k == "batch")
+                TRY(number("batch", node, 1, 128, config.engine.batch));
+            else if (k == "level")
+                TRY(text("level", node, config.level, sizeof config.level));
+            else
+                return unknown(key, "context, slots, threads, batch, level");
         }
         return {};
     }
     Result<void> socket(const toml::table& t) const {
         for (const auto& [key, node] : t) {
             const std::string_view k = key.str();
-            if (k == "path") TRY(text("path", node, config.socket, sizeof config.socket));
-            else if (k == "group") TRY(text("group", node, config.socket_group, sizeof config.socket_group));
+            if (k == "path")
+                TRY(text("path", node, config.socket, sizeof config.socket));
+            else if (k == "group")
+                TRY(text("group", node, config.socket_group, sizeof config.socket_group));
             else if (k == "mode") {
                 char mode[8] = "";
                 TRY(text("mode", node, mode, sizeof mode));
@@ -86,7 +102,8 @@ struct Reader {
                 const unsigned long m = std::strtoul(mode, &end, 8);
                 if (*end != 0 || end == mode || m > 0777) return at(node, "mode is an octal text such as \"0660\"");
                 config.socket_mode = static_cast<unsigned>(m);
-            } else return unknown(key, "path, mode, group");
+            } else
+                return unknown(key, "path, mode, group");
         }
         return {};
     }
@@ -95,15 +112,20 @@ struct Reader {
         Config::Tty& tty = config.ttys[config.tty_count++];
         for (const auto& [key, node] : t) {
             const std::string_view k = key.str();
-            if (k == "path") TRY(text("path", node, tty.path, sizeof tty.path));
+            if (k == "path")
+                TRY(text("path", node, tty.path, sizeof tty.path));
             else if (k == "baud") {
                 TRY(number("baud", node, 9600, 921600, tty.baud));
-                if (!hal::serial_baud_ok(tty.baud)) return at(node, "baud is a standard rate: 9600, 19200, 38400, 57600, 115200, 230400, 460800, 500000, 576000, 921600");
+                if (!hal::serial_baud_ok(tty.baud))
+                    return at(node,
+                              "baud is a standard rate: 9600, 19200, 38400, 57600, 115200, 230400, 460800, 500000, "
+                              "576000, 921600");
             } else if (k == "rtscts") {
                 const auto* b = node.as_boolean();
                 if (b == nullptr) return at(node, "rtscts is true or false");
                 tty.rtscts = b->get();
-            } else return unknown(key, "path, baud, rtscts");
+            } else
+                return unknown(key, "path, baud, rtscts");
         }
         if (tty.path[0] == 0) return at(t, "this [[tty]] has no path");
         return {};
@@ -111,9 +133,12 @@ struct Reader {
     Result<void> limits(const toml::table& t) const {
         for (const auto& [key, node] : t) {
             const std::string_view k = key.str();
-            if (k == "clients") TRY(number("clients", node, 1, Config::max_clients, config.clients));
-            else if (k == "queue") TRY(number("queue", node, 1, Config::max_queue, config.queue));
-            else return unknown(key, "clients, queue");
+            if (k == "clients")
+                TRY(number("clients", node, 1, Config::max_clients, config.clients));
+            else if (k == "queue")
+                TRY(number("queue", node, 1, Config::max_queue, config.queue));
+            else
+                return unknown(key, "clients, queue");
         }
         return {};
     }
@@ -121,16 +146,22 @@ struct Reader {
     Result<void> generate(const toml::table& t) const {
         for (const auto& [key, node] : t) {
             const wire::Setting* s = wire::find_setting(key.str());
-            if (s == nullptr) return unknown(key, "temp, topk, topp, minp, rep, seed, max, stop, deadline_ms, raw, bias");
+            if (s == nullptr)
+                return unknown(key, "temp, topk, topp, minp, rep, seed, max, stop, deadline_ms, raw, bias");
             wire::Arg values[wire::Settings::max_stops + 1];
             std::size_t count = 0;
             const auto add = [&](const toml::node& n) {
                 wire::Arg& a = values[count++];
-                if (const auto* i = n.as_integer()) a = {wire::Arg::number, {}, static_cast<double>(i->get())};
-                else if (const auto* f = n.as_floating_point()) a = {wire::Arg::number, {}, f->get()};
-                else if (const auto* b = n.as_boolean()) a = {wire::Arg::number, {}, b->get() ? 1.0 : 0.0};
-                else if (const auto* text_node = n.as_string()) a = {wire::Arg::text, text_node->get(), 0};
-                else return false;
+                if (const auto* i = n.as_integer())
+                    a = {wire::Arg::number, {}, static_cast<double>(i->get())};
+                else if (const auto* f = n.as_floating_point())
+                    a = {wire::Arg::number, {}, f->get()};
+                else if (const auto* b = n.as_boolean())
+                    a = {wire::Arg::number, {}, b->get() ? 1.0 : 0.0};
+                else if (const auto* text_node = n.as_string())
+                    a = {wire::Arg::text, text_node->get(), 0};
+                else
+                    return false;
                 return true;
             };
             if (const auto* list = node.as_array()) {
@@ -152,16 +183,16 @@ Result<void> read_config(const char* path, Config& config) {
     if (!parsed) {
         const auto& e = parsed.error();
         const auto what = e.description();
-        return Error::make(Code::incorrect_parameters, "%s:%u: %.*s", path, static_cast<unsigned>(e.source().begin.line),
-                           static_cast<int>(what.size()), what.data());
+        return Error::make(Code::incorrect_parameters, "%s:%u: %.*s", path,
+                           static_cast<unsigned>(e.source().begin.line), static_cast<int>(what.size()), what.data());
     }
     return Reader{path, config}.root(parsed.table());
 }
 
 Result<void> set_number(const char* name, std::int64_t value, std::int64_t low, std::int64_t high, int& out) {
     if (value < low || value > high)
-        return Error::make(Code::incorrect_parameters, "%s = %lld: use %lld to %lld", name, static_cast<long long>(value),
-                           static_cast<long long>(low), static_cast<long long>(high));
+        return Error::make(Code::incorrect_parameters, "%s = %lld: use %lld to %lld", name,
+                           static_cast<long long>(value), static_cast<long long>(low), static_cast<long long>(high));
     out = static_cast<int>(value);
     return {};
 }
@@ -174,7 +205,8 @@ Result<void> set_text(const char* name, const char* value, char* out, std::size_
 }
 
 Result<void> add_tty(Config& config, const char* text) {
-    if (config.tty_count == Config::max_ttys) return Error::make(Code::incorrect_parameters, "at most %d serial lines", Config::max_ttys);
+    if (config.tty_count == Config::max_ttys)
+        return Error::make(Code::incorrect_parameters, "at most %d serial lines", Config::max_ttys);
     Config::Tty& tty = config.ttys[config.tty_count];
     tty = {};
     TRY(set_text("--tty", text, tty.path, sizeof tty.path));
@@ -182,7 +214,8 @@ Result<void> add_tty(Config& config, const char* text) {
         char* end;
         const long baud = std::strtol(at + 1, &end, 10);
         if (*end != 0 || baud < 0 || baud > 921600 || !hal::serial_baud_ok(static_cast<int>(baud)))
-            return Error::make(Code::incorrect_parameters, "--tty %s: \"%s\" is not a standard rate from 9600 to 921600", text, at + 1);
+            return Error::make(Code::incorrect_parameters,
+                               "--tty %s: \"%s\" is not a standard rate from 9600 to 921600", text, at + 1);
         tty.baud = static_cast<int>(baud);
         *at = 0;
     }
@@ -194,9 +227,11 @@ Result<void> check(const Config& config, int handed_over) {
     if (config.model[0] == 0)
         return Error::make(Code::no_model, "no model: give --model FILE, or model = \"FILE\" in the configuration");
     if (config.socket[0] == 0 && config.tty_count == 0 && handed_over == 0)
-        return Error::make(Code::incorrect_parameters, "no wire: give --socket PATH or --tty DEVICE, or [socket] or [[tty]] in the configuration");
+        return Error::make(Code::incorrect_parameters,
+                           "no wire: give --socket PATH or --tty DEVICE, or [socket] or [[tty]] in the configuration");
     if (config.tty_count >= config.clients && (config.socket[0] != 0 || handed_over > 0))
-        return Error::make(Code::incorrect_parameters, "clients = %d, and %d serial lines: none is left for the socket", config.clients, config.tty_count);
+        return Error::make(Code::incorrect_parameters, "clients = %d, and %d serial lines: none is left for the socket",
+                           config.clients, config.tty_count);
     return {};
 }
 

@@ -1,4 +1,5 @@
-// What slmd is told: a TOML file, and options that override it. Strict: what is not understood is refused, with its line.
+// What slmd is told: a TOML file, and options that override it. Strict: what is not understood is refused, with its
+// line.
 #pragma once
 #include <cstdint>
 

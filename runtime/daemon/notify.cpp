@@ -1,8 +1,8 @@
 #include "daemon/notify.h"
 
 #include <fcntl.h>
-#include <stddef.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,13 +21,15 @@ void Notify::open() {
         memcpy(address.sun_path, path, n);
         if (path[0] == '@') address.sun_path[0] = 0;  // abstract
         fd_ = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        if (fd_ >= 0 && connect(fd_, reinterpret_cast<sockaddr*>(&address), static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + n)) != 0) {
+        if (fd_ >= 0 && connect(fd_, reinterpret_cast<sockaddr*>(&address),
+                                static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + n)) != 0) {
             close(fd_);
             fd_ = -1;
         }
     }
     const char *const usec = getenv("WATCHDOG_USEC"), *const pid = getenv("WATCHDOG_PID");
-    if (fd_ >= 0 && usec != nullptr && (pid == nullptr || atol(pid) == getpid())) watchdog_ms_ = strtoull(usec, nullptr, 10) / 1000;
+    if (fd_ >= 0 && usec != nullptr && (pid == nullptr || atol(pid) == getpid()))
+        watchdog_ms_ = strtoull(usec, nullptr, 10) / 1000;
 }
 
 Notify::~Notify() {
@@ -41,7 +43,9 @@ void Notify::send(const char* format, ...) {
     va_start(args, format);
     const int n = vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    if (n > 0) (void)!::send(fd_, text, static_cast<size_t>(n) < sizeof text ? static_cast<size_t>(n) : sizeof text - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n > 0)
+        (void)!::send(fd_, text, static_cast<size_t>(n) < sizeof text ? static_cast<size_t>(n) : sizeof text - 1,
+                      MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 int listen_fds() {

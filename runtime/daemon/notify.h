@@ -7,7 +7,8 @@ namespace slmd::daemon {
 
 class Notify {
   public:
-    // Reads NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID and opens the socket. Without systemd everything below does nothing.
+    // Reads NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID and opens the socket. Without systemd everything below does
+    // nothing.
     void open();
     ~Notify();
     [[gnu::format(printf, 2, 3)]] void send(const char* format, ...);

@@ -71,8 +71,9 @@ Result<bool> Generation::step(engine::Engine& engine, int slot, int chunk, const
     if (finish_ != Finish::none) return true;
     if (deadline_ns_ != 0 && now_ns >= deadline_ns_) {
         if (drawn_ == 0)
-            return Error::make(Code::deadline, "the deadline passed before the first token (%d of %d prompt tokens read)",
-                               cached_, prompt_);
+            return Error::make(Code::deadline,
+                               "the deadline passed before the first token (%d of %d prompt tokens read)", cached_,
+                               prompt_);
         end(Finish::deadline, sink);
         return true;
     }
@@ -105,7 +106,8 @@ Result<bool> Generation::step(engine::Engine& engine, int slot, int chunk, const
     return false;
 }
 
-// Adds a piece to what is held back and lets go what cannot become a stop text any more. True when a stop text is complete.
+// Adds a piece to what is held back and lets go what cannot become a stop text any more. True when a stop text is
+// complete.
 bool Generation::accept(std::string_view piece, TextSink& sink) {
     if (strip_space_ && !piece.empty()) {
         strip_space_ = false;
@@ -129,7 +131,8 @@ bool Generation::accept(std::string_view piece, TextSink& sink) {
     return false;
 }
 
-// Lets go the first `bytes`: malformed bytes become U+FFFD; a sequence that is not complete yet stays, unless all is set.
+// Lets go the first `bytes`: malformed bytes become U+FFFD; a sequence that is not complete yet stays, unless all is
+// set.
 void Generation::flush(std::size_t bytes, bool all, TextSink& sink) {
     std::size_t at = 0, from = 0;
     const auto send = [&](std::size_t to) {

@@ -1,4 +1,5 @@
-// One answer as an object that can be stopped after every token: prompt to tokens, tokens to text, stop strings, limits.
+// One answer as an object that can be stopped after every token: prompt to tokens, tokens to text, stop strings,
+// limits.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -46,8 +47,8 @@ class Generation {
     static constexpr std::size_t stop_bytes = 32, held_bytes = 1024;
     static constexpr std::size_t append_bytes = 3 * held_bytes;  // of text that one step() appends, at most
 
-    // Tokenizes the prompt. tokens: as many as the engine's context; prompt and answer live there. Copies the options' texts.
-    // Errors: context_full with the numbers, text_too_long, incorrect_parameters.
+    // Tokenizes the prompt. tokens: as many as the engine's context; prompt and answer live there. Copies the options'
+    // texts. Errors: context_full with the numbers, text_too_long, incorrect_parameters.
     Result<void> open(const text::Tokenizer& tokenizer, const text::ChatTemplate& chat,
                       std::span<const text::Message> messages, const GenerateOptions& options,
                       std::span<std::int32_t> tokens, const Workspace& workspace);

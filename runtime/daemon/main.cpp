@@ -1,0 +1,193 @@
+// slmd: the daemon. Usage: slmd --help
+#include <getopt.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "daemon/server.h"
+
+namespace slmd::daemon {
+namespace {
+
+constexpr char help[] =
+    "slmd: answers requests to a small language model on serial lines and a socket\n"
+    "usage: slmd [--config FILE] [--model FILE] [--socket PATH] [--tty DEVICE[@BAUD]]... [options]\n"
+    "  -c, --config FILE     TOML; options override it\n"
+    "  -m, --model FILE      the model image (.slm or .raw), made by slmpack\n"
+    "  -s, --socket PATH     Unix socket to listen on\n"
+    "  -t, --tty DEV[@BAUD]  serial line, 115200 by default; up to 4 times\n"
+    "      --rtscts          hardware flow control on the serial lines given by --tty\n"
+    "      --context N       tokens that a slot holds (default: what the model has, 2048 at most)\n"
+    "      --slots N         answers at a time without reading a prompt again (2)\n"
+    "      --threads N       that compute (default: one a core)\n"
+    "      --level NAME      scalar, neon, dotprod, avx2, avx512 (default: the best)\n"
+    "      --clients N       connections at a time (16)\n"
+    "      --queue N         requests that wait (16)\n"
+    "      --plan            say every byte of memory, and end\n"
+    "  -V, --version\n"
+    "exit status: 0 stopped as asked, 1 failed, 64 wrong usage, 78 wrong configuration\n";
+
+constexpr int exit_usage = 64, exit_config = 78;
+
+enum Option { opt_rtscts = 256, opt_context, opt_slots, opt_threads, opt_level, opt_clients, opt_queue, opt_plan };
+
+constexpr option options[] = {{"config", required_argument, nullptr, 'c'},
+                              {"model", required_argument, nullptr, 'm'},
+                              {"socket", required_argument, nullptr, 's'},
+                              {"tty", required_argument, nullptr, 't'},
+                              {"rtscts", no_argument, nullptr, opt_rtscts},
+                              {"context", required_argument, nullptr, opt_context},
+                              {"slots", required_argument, nullptr, opt_slots},
+                              {"threads", required_argument, nullptr, opt_threads},
+                              {"level", required_argument, nullptr, opt_level},
+                              {"clients", required_argument, nullptr, opt_clients},
+                              {"queue", required_argument, nullptr, opt_queue},
+                              {"plan", no_argument, nullptr, opt_plan},
+                              {"help", no_argument, nullptr, 'h'},
+                              {"version", no_argument, nullptr, 'V'},
+                              {nullptr, 0, nullptr, 0}};
+
+Result<void> number(const char* name, const char* text, int low, int high, int& out) {
+    char* end;
+    const long long v = strtoll(text, &end, 10);
+    if (end == text || *end != 0)
+        return Error::make(Code::incorrect_parameters, "%s %s: not a whole number", name, text);
+    return set_number(name, v, low, high, out);
+}
+
+struct Command {
+    bool plan = false, help = false, version = false;
+};
+
+// Twice over the arguments: the file first, wherever it stands, then what overrides it.
+Result<Command> parse(int argc, char** argv, Config& config) {
+    Command command;
+    for (const bool files : {true, false}) {
+        bool ttys = false;
+        optind = 0;
+        for (int o; (o = getopt_long(argc, argv, "c:m:s:t:hV", options, nullptr)) != -1;) {
+            if (o == '?') return Error::make(Code::not_supported, "slmd --help shows the options");
+            if (files) {
+                if (o == 'c') TRY(read_config(optarg, config));
+                continue;
+            }
+            switch (o) {
+                case 'm': TRY(set_text("--model", optarg, config.model, sizeof config.model)); break;
+                case 's': TRY(set_text("--socket", optarg, config.socket, sizeof config.socket)); break;
+                case 't':
+                    if (!ttys) config.tty_count = 0;
+                    ttys = true;
+                    TRY(add_tty(config, optarg));
+                    break;
+                case opt_rtscts:
+                    for (auto& t : config.ttys) t.rtscts = true;
+                    break;
+                case opt_context: TRY(number("--context", optarg, 0, 1 << 20, config.engine.context)); break;
+                case opt_slots: TRY(number("--slots", optarg, 1, 16, config.engine.slots)); break;
+                case opt_threads: TRY(number("--threads", optarg, 0, 16, config.engine.threads)); break;
+                case opt_level: TRY(set_text("--level", optarg, config.level, sizeof config.level)); break;
+                case opt_clients: TRY(number("--clients", optarg, 1, Config::max_clients, config.clients)); break;
+                case opt_queue: TRY(number("--queue", optarg, 1, Config::max_queue, config.queue)); break;
+                case opt_plan: command.plan = true; break;
+                case 'h': command.help = true; break;
+                case 'V': command.version = true; break;
+                default: break;
+            }
+        }
+        if (optind < argc)
+            return Error::make(Code::not_supported, "\"%s\" is not an option; slmd --help shows them", argv[optind]);
+    }
+    return command;
+}
+
+// The board's serial number from the device tree, for AT+GSN.
+const char* serial_number() {
+    static char text[64] = "0";
+    if (FILE* f = fopen("/sys/firmware/devicetree/base/serial-number", "re")) {
+        if (fgets(text, sizeof text, f) == nullptr) strcpy(text, "0");
+        fclose(f);
+    }
+    return text;
+}
+
+void print_plan(const Plan& p, const char* model) {
+    printf("%s, %d tokens a slot\n", model, p.context);
+    for (const auto& item : p.view()) printf("%14llu  %s\n", static_cast<unsigned long long>(item.bytes), item.name);
+    printf("%14llu  total (%.1f MiB)\n", static_cast<unsigned long long>(p.total()),
+           static_cast<double>(p.total()) / 1048576);
+}
+
+Result<void> serve(const Config& config, const Plan& p, Notify& notify, int handed_over) {
+    Arena counting;
+    Memory memory{};
+    lay_out(counting, config, p.context, memory);
+    void* const block =
+        mmap(nullptr, counting.used(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (block == MAP_FAILED)
+        return Error::make(Code::memory_full, "cannot map %zu KiB for clients and requests", counting.used() >> 10);
+    Arena arena({static_cast<std::byte*>(block), counting.used()});
+    lay_out(arena, config, p.context, memory);
+    const int wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (wake < 0) return Error::make(Code::device_io, "eventfd: %s", strerror(errno));
+
+    wire::Identity identity;
+    identity.version = SLMD_VERSION;
+    identity.serial = serial_number();
+    Service service(config, p, memory, wake);
+    Server server(config, service, memory, notify, wake, identity);
+    TRY(server.open(handed_over));
+    TRY(service.start());
+    auto result = server.run();
+    service.stop();
+    return result;
+}
+
+int main(int argc, char** argv) {
+    // One heap for all threads: arenas of their own would be reserved and touched, and are not in the plan.
+    mallopt(M_ARENA_MAX, 1);
+    static Config config;
+    const auto command = parse(argc, argv, config);
+    if (!command) {
+        fprintf(stderr, "<3>slmd: %s\n", command.error().text);
+        return command.error().code == Code::not_supported ? exit_usage : exit_config;
+    }
+    if (command.value().help) return fputs(help, stdout), 0;
+    if (command.value().version) return puts("slmd " SLMD_VERSION), 0;
+    const int handed_over = listen_fds();
+    if (auto ok = command.value().plan && config.model[0] != 0 ? Result<void>{} : check(config, handed_over); !ok) {
+        fprintf(stderr, "<3>slmd: %s\n", ok.error().text);
+        return exit_config;
+    }
+    // Signals come through a descriptor; threads inherit the mask.
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    signal(SIGPIPE, SIG_IGN);
+
+    const auto planned = [&]() -> Result<Plan> { return plan(TRY(image::Image::open_index(config.model)), config); }();
+    if (!planned) {
+        fprintf(stderr, "<3>slmd: %s\n", planned.error().text);
+        return 1;
+    }
+    if (command.value().plan) return print_plan(planned.value(), config.model), 0;
+    static Notify notify;
+    notify.open();
+    if (auto served = serve(config, planned.value(), notify, handed_over); !served) {
+        notify.send("STATUS=%s\nERRNO=1", served.error().text);
+        fprintf(stderr, "<3>slmd: %s\n", served.error().text);
+        return 1;
+    }
+    return 0;
+}
+
+}  // namespace
+}  // namespace slmd::daemon
+
+int main(int argc, char** argv) { return slmd::daemon::main(argc, argv); }

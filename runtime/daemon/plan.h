@@ -1,0 +1,82 @@
+// Every byte of slmd, before anything is loaded: the engine's plan and what the clients and requests take beside it.
+#pragma once
+#include <span>
+
+#include "base/arena.h"
+#include "daemon/config.h"
+#include "engine/engine.h"
+#include "image/image.h"
+#include "task/generate.h"
+#include "wire/session.h"
+
+namespace slmd::daemon {
+
+constexpr std::size_t prompt_bytes = 65536;    // of a request
+constexpr std::size_t tty_line_bytes = 16384;  // a prompt typed after AT#GEN
+constexpr std::size_t answer_bytes = 16384;    // text that waits for its client
+constexpr std::size_t render_bytes = prompt_bytes + 16384;
+constexpr std::size_t render_parts = 4 * wire::Session::max_turns;
+// Measured: what the program, the C++ library and the stacks of all threads take when an answer has been given.
+constexpr std::uint64_t program_bytes = 4u << 20;
+
+// One request, from its acceptance to the end of its answer. Guarded by the service's lock, except what the comment
+// says.
+struct Job {
+    enum State : unsigned char { free, live, finished } state;
+    bool released;  // the client is gone, or cancelled it
+    bool stream, opened, stepping;
+    int slot;             // -1: none
+    std::uint64_t order;  // of acceptance
+    std::atomic<bool> cancel;
+    std::int64_t submitted_ns, first_ns, deadline_ns;
+    int done, total, tokens_out;  // as the client sees them
+    wire::Outcome outcome;
+    wire::Settings settings;
+    struct {
+        bool assistant;
+        std::uint32_t begin, end;
+    } turns[wire::Session::max_turns];
+    int turn_count;
+    char* text;                   // [prompt_bytes] turns
+    std::int32_t* tokens;         // [context] engine thread only
+    task::Generation generation;  // engine thread only
+    char* answer;                 // [answer_bytes] ring of text that the client has not taken
+    std::size_t head, used;
+    char joint[4];  // a code point that lies across the ring's end
+};
+
+// A client's place: the session and the bytes that it has not looked at yet.
+struct Client {
+    int fd;
+    int tty;  // index of the serial line, -1: a socket
+    bool ended, reading, writing;
+    std::size_t in_size, in_at;
+    char in[1024];
+    wire::Session session;
+    std::span<char> line;
+};
+
+struct Memory {
+    Client* clients;
+    Job* jobs;
+    int job_count;
+    task::Workspace workspace;
+};
+
+// The same code counts and hands out. Jobs: one a slot, the queue, and as many that are being abandoned.
+void lay_out(Arena& arena, const Config& config, int context, Memory& memory);
+
+struct Plan {
+    wire::PlanItem items[20];
+    int count = 0;
+    int context = 0;  // tokens of a slot
+    std::uint64_t total() const;
+    std::span<const wire::PlanItem> view() const { return {items, static_cast<std::size_t>(count)}; }
+};
+
+// Errors: as engine::plan.
+Result<Plan> plan(const image::Image& image, const Config& config);
+// The engine's configuration with what was left open filled in.
+engine::Config engine_config(const image::Image& image, const Config& config);
+
+}  // namespace slmd::daemon

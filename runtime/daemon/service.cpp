@@ -1,0 +1,457 @@
+#include "daemon/service.h"
+
+#include <string.h>
+#include <sys/sysinfo.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/utf8.h"
+
+namespace slmd::daemon {
+namespace {
+
+struct Lock {
+    explicit Lock(pthread_mutex_t& m) : mutex(m) { pthread_mutex_lock(&mutex); }
+    ~Lock() { pthread_mutex_unlock(&mutex); }
+    pthread_mutex_t& mutex;
+};
+
+// Appends to a job's ring; step() made sure that there is room.
+struct RingSink final : task::TextSink {
+    Job& job;
+    pthread_mutex_t& lock;
+    RingSink(Job& j, pthread_mutex_t& l) : job(j), lock(l) {}
+    void append(std::string_view text) override {
+        const Lock guard(lock);
+        for (const char c : text)
+            if (job.used < answer_bytes) job.answer[(job.head + job.used++) % answer_bytes] = c;
+    }
+};
+
+bool has_room(const Job& job) { return job.used + task::Generation::append_bytes <= answer_bytes; }
+
+}  // namespace
+
+std::int64_t now_ns() {
+    timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<std::int64_t>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
+}
+
+Service::Service(const Config& config, const Plan& plan, Memory& memory, int wake)
+    : config_(config),
+      plan_(plan),
+      memory_(memory),
+      wake_(wake),
+      jobs_(memory.jobs, static_cast<std::size_t>(memory.job_count)) {
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&work_, &attributes);
+    pthread_condattr_destroy(&attributes);
+    std::fill(std::begin(slot_job_), std::end(slot_job_), -1);
+    std::fill(std::begin(slot_used_), std::end(slot_used_), 0u);
+}
+
+Result<void> Service::start() {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 1024 * 1024);
+    const int e = pthread_create(&thread_, &attributes, thread_main, this);
+    pthread_attr_destroy(&attributes);
+    if (e != 0) return Error::make(Code::memory_full, "cannot start the engine thread: %s", strerror(e));
+    started_ = true;
+    return {};
+}
+
+void Service::stop() {
+    if (!started_) return;
+    {
+        const Lock guard(lock_);
+        stop_ = true;
+        for (Job& job : jobs_) job.cancel.store(true);
+        pthread_cond_signal(&work_);
+    }
+    state_.store(State::stopping, std::memory_order_release);
+    pthread_join(thread_, nullptr);
+    started_ = false;
+    delete engine_;
+    engine_ = nullptr;
+}
+
+void Service::wake() const {
+    const std::uint64_t one = 1;
+    (void)!write(wake_, &one, sizeof one);
+}
+
+void* Service::thread_main(void* self) {
+    auto& s = *static_cast<Service*>(self);
+    if (auto loaded = s.load(); !loaded) {
+        s.failure_ = loaded.error();
+        State expected = State::loading;
+        s.state_.compare_exchange_strong(expected, State::failed);
+        s.wake();
+        return nullptr;
+    }
+    State expected = State::loading;
+    s.state_.compare_exchange_strong(expected, State::ready);
+    s.wake();
+    s.serve();
+    return nullptr;
+}
+
+Result<void> Service::load() {
+    image::OpenOptions options;
+    const engine::Config engine_threads = config_.engine;
+    options.threads = engine_threads.threads > 0 ? engine_threads.threads
+                                                 : static_cast<int>(std::clamp(sysconf(_SC_NPROCESSORS_ONLN), 1L, 4L));
+    options.context = this;
+    options.progress = [](void* context, std::uint64_t done, std::uint64_t total) {
+        auto& s = *static_cast<Service*>(context);
+        const int percent = total == 0 ? 0 : static_cast<int>(done * 99 / total);
+        s.steps_.fetch_add(1);
+        if (percent != s.percent_.exchange(percent)) s.wake();
+    };
+    image_.emplace(TRY(image::Image::open(config_.model, options)));
+    engine_ = TRY(engine::Engine::open(*image_, engine_config(*image_, config_)));
+    tokenizer_.emplace(TRY(text::Tokenizer::open(image_->section(image::SectionId::tokenizer))));
+    if (tokenizer_->vocab() > engine_->vocab())
+        return Error::make(Code::model_format, "%s: the tokenizer has %d tokens, the model %d", config_.model,
+                           tokenizer_->vocab(), engine_->vocab());
+    chat_.emplace(TRY(text::ChatTemplate::open(image_->section(image::SectionId::chat))));
+    percent_.store(100);
+    return {};
+}
+
+const char* Service::describe(char* text, std::size_t size) const {
+    const image::ModelParams& p = image_->params();
+    snprintf(text, size, "%.64s: %d slots of %d tokens, %d threads, level %s", p.name, engine_->slots(),
+             engine_->context(), engine_->threads(), engine_->level());
+    return text;
+}
+
+bool Service::progressed() {
+    const std::uint64_t steps = steps_.load();
+    if (steps != steps_seen_) return steps_seen_ = steps, true;
+    if (state() != State::ready) return false;
+    const Lock guard(lock_);
+    return sleeping_;
+}
+
+// ---- the engine thread
+
+void Service::serve() {
+    for (;;) {
+        Job* const job = next();
+        if (job == nullptr) return;
+        if (!job->opened)
+            open(*job);
+        else
+            step(*job);
+        steps_.fetch_add(1);
+        wake();
+    }
+}
+
+bool Service::runnable(const Job& job) const {
+    return job.state == Job::live && (has_room(job) || !job.stream || job.cancel.load(std::memory_order_relaxed));
+}
+
+// The next job to do a step of, in turn; sleeps while there is none. Null: stop.
+Job* Service::next() {
+    const Lock guard(lock_);
+    for (;;) {
+        if (stop_) return nullptr;
+        const std::int64_t now = now_ns();
+        std::int64_t wait_until = 0;
+        for (Job& job : jobs_) {
+            job.stepping = false;
+            if (job.released && job.state != Job::free) {
+                if (job.slot >= 0) slot_job_[job.slot] = -1;
+                job.slot = -1;
+                job.state = Job::free;
+                continue;
+            }
+            if (job.state != Job::live || job.deadline_ns == 0) continue;
+            // a job without a slot, or one whose client does not read, meets its deadline here
+            if (now >= job.deadline_ns && (job.slot < 0 || !runnable(job))) {
+                if (job.tokens_out == 0) {
+                    const Error e = Error::make(Code::deadline, "the deadline passed while the request waited");
+                    finish(job, &e);
+                } else {
+                    job.outcome.finish = task::finish_name(task::Finish::deadline);
+                    finish(job, nullptr);
+                }
+                wake();
+            } else if (wait_until == 0 || job.deadline_ns < wait_until) {
+                wait_until = job.deadline_ns;
+            }
+        }
+        // slots go to those who came first; tokenizing comes before a slot is chosen
+        Job* first = nullptr;
+        for (;;) {
+            first = nullptr;
+            for (Job& job : jobs_)
+                if (runnable(job) && job.slot < 0 && (first == nullptr || job.order < first->order)) first = &job;
+            if (first == nullptr) break;
+            if (!first->opened) {
+                first->stepping = true;
+                return first;
+            }
+            if (!give_slot(*first)) break;
+        }
+        // round robin over the slots
+        for (int i = 0; i < engine_->slots(); i++) {
+            const auto slot = (turn_ + static_cast<std::uint64_t>(i)) % static_cast<std::uint64_t>(engine_->slots());
+            if (slot_job_[slot] < 0 || !runnable(jobs_[static_cast<std::size_t>(slot_job_[slot])])) continue;
+            turn_ = slot + 1;
+            Job& job = jobs_[static_cast<std::size_t>(slot_job_[slot])];
+            slot_used_[slot] = ++order_;
+            job.stepping = true;
+            return &job;
+        }
+        sleeping_ = true;
+        if (wait_until != 0) {
+            const timespec until{wait_until / 1'000'000'000, wait_until % 1'000'000'000};
+            pthread_cond_timedwait(&work_, &lock_, &until);
+        } else {
+            pthread_cond_wait(&work_, &lock_);
+        }
+        sleeping_ = false;
+    }
+}
+
+// A free slot, best the one that shares the longest beginning; else one whose job waits for its client.
+bool Service::give_slot(Job& job) {
+    const auto tokens = job.generation.tokens();
+    int best = -1;
+    std::size_t best_shared = 0;
+    for (int s = 0; s < engine_->slots(); s++) {
+        if (slot_job_[s] >= 0) continue;
+        const auto cached = engine_->cached(s);
+        std::size_t shared = 0;
+        while (shared < cached.size() && shared < tokens.size() && cached[shared] == tokens[shared]) shared++;
+        if (best < 0 || shared > best_shared || (shared == best_shared && slot_used_[s] < slot_used_[best]))
+            best = s, best_shared = shared;
+    }
+    for (int s = 0; best < 0 && s < engine_->slots(); s++) {
+        Job& holder = jobs_[static_cast<std::size_t>(slot_job_[s])];
+        if (runnable(holder)) continue;
+        holder.slot = -1;
+        best = s;
+    }
+    if (best < 0) return false;
+    slot_job_[best] = static_cast<int>(&job - jobs_.data());
+    job.slot = best;
+    return true;
+}
+
+void Service::open(Job& job) {
+    text::Message messages[wire::Session::max_turns];
+    for (int i = 0; i < job.turn_count; i++)
+        messages[i] = {job.turns[i].assistant ? text::Role::assistant : text::Role::user,
+                       {job.text + job.turns[i].begin, job.turns[i].end - job.turns[i].begin}};
+    const wire::Settings& s = job.settings;
+    engine::Bias bias[wire::Settings::max_bias];
+    for (int i = 0; i < s.biases; i++) bias[i] = {s.bias[i].token, s.bias[i].value};
+    std::string_view stops[wire::Settings::max_stops];
+    for (int i = 0; i < s.stops; i++) stops[i] = s.stop[i].view();
+    task::GenerateOptions o;
+    o.sampler.temperature = static_cast<float>(s.temp);
+    o.sampler.top_k = static_cast<int>(s.top_k);
+    o.sampler.top_p = static_cast<float>(s.top_p);
+    o.sampler.min_p = static_cast<float>(s.min_p);
+    o.sampler.repetition_penalty = static_cast<float>(s.rep);
+    o.sampler.seed = static_cast<std::uint64_t>(s.seed);
+    o.sampler.bias = {bias, static_cast<std::size_t>(s.biases)};
+    o.max_tokens = static_cast<int>(s.max);
+    o.raw = s.raw;
+    o.stop = {stops, static_cast<std::size_t>(s.stops)};
+    o.deadline_ns = job.deadline_ns;
+    const auto opened =
+        job.generation.open(*tokenizer_, *chat_, {messages, static_cast<std::size_t>(job.turn_count)}, o,
+                            {job.tokens, static_cast<std::size_t>(plan_.context)}, memory_.workspace);
+    const Lock guard(lock_);
+    job.opened = true;
+    job.total = job.generation.prompt_tokens();
+    if (!opened) finish(job, &opened.error());
+}
+
+void Service::step(Job& job) {
+    RingSink sink(job, lock_);
+    task::Generation& g = job.generation;
+    bool full;
+    {
+        const Lock guard(lock_);
+        full = !has_room(job);
+    }
+    if (full && !job.cancel.load()) {  // only when the client wants it all at once
+        g.end(task::Finish::length, sink);
+    }
+    const auto done = g.step(*engine_, job.slot, config_.engine.batch, job.cancel, now_ns(), sink);
+    const Lock guard(lock_);
+    job.done = g.cached();
+    job.tokens_out = g.answer_tokens();
+    if (job.first_ns == 0 && job.tokens_out > 0) job.first_ns = now_ns();
+    if (!done) return finish(job, &done.error());
+    if (done.value()) {
+        job.outcome.finish = task::finish_name(g.finish());
+        finish(job, nullptr);
+    }
+}
+
+// With the lock.
+void Service::finish(Job& job, const Error* error) {
+    const std::int64_t now = now_ns();
+    wire::Outcome& o = job.outcome;
+    o.failed = error != nullptr;
+    if (error != nullptr) o.error = *error;
+    o.prompt_tokens = job.opened ? job.generation.prompt_tokens() : 0;
+    o.tokens = job.tokens_out;
+    o.probability = job.opened ? job.generation.probability() : 0;
+    o.first_ms = job.first_ns == 0 ? 0 : (job.first_ns - job.submitted_ns) / 1'000'000;
+    o.total_ms = (now - job.submitted_ns) / 1'000'000;
+    if (job.first_ns != 0 && now > job.first_ns && job.tokens_out > 1)
+        rate_ = static_cast<double>(job.tokens_out - 1) * 1e9 / static_cast<double>(now - job.first_ns);
+    if (job.slot >= 0) slot_job_[job.slot] = -1;
+    job.slot = -1;
+    job.state = Job::finished;
+}
+
+// ---- the event loop's side
+
+Result<int> Service::submit(const wire::Request& request) {
+    const State state = this->state();
+    if (state == State::loading)
+        return Error::make(Code::busy, "the model is being loaded: %d %%; AT#STAT? shows when it is there",
+                           loaded_percent());
+    if (state == State::failed) return Error::make(Code::no_model, "the model could not be loaded");
+    if (state == State::stopping) return Error::make(Code::shutting_down, "slmd is stopping");
+    std::size_t bytes = 0;
+    for (const wire::Turn& t : request.turns) bytes += t.text.size();
+    if (bytes > prompt_bytes || request.turns.size() > wire::Session::max_turns)
+        return Error::make(Code::text_too_long, "the request is %zu bytes; at most %zu", bytes, prompt_bytes);
+    const Lock guard(lock_);
+    int live = 0;
+    Job* found = nullptr;
+    for (Job& job : jobs_) {
+        live += job.state == Job::live && !job.released;
+        if (job.state == Job::free && !job.stepping && found == nullptr) found = &job;
+    }
+    if (found == nullptr || live >= config_.engine.slots + config_.queue)
+        return Error::make(Code::busy, "%d requests run and wait already; ask again later", live);
+    Job& job = *found;
+    job.released = job.opened = false;
+    job.stream = request.stream;
+    job.slot = -1;
+    job.order = ++order_;
+    job.cancel.store(false);
+    job.submitted_ns = now_ns();
+    job.first_ns = 0;
+    job.deadline_ns =
+        request.settings->deadline_ms == 0 ? 0 : job.submitted_ns + request.settings->deadline_ms * 1'000'000;
+    job.done = job.total = job.tokens_out = 0;
+    job.outcome = {};
+    job.settings = *request.settings;
+    job.turn_count = 0;
+    std::uint32_t at = 0;
+    for (const wire::Turn& t : request.turns) {
+        memcpy(job.text + at, t.text.data(), t.text.size());
+        job.turns[job.turn_count++] = {t.assistant, at, at + static_cast<std::uint32_t>(t.text.size())};
+        at += static_cast<std::uint32_t>(t.text.size());
+    }
+    job.head = job.used = 0;
+    job.state = Job::live;
+    pthread_cond_signal(&work_);
+    return static_cast<int>(&job - jobs_.data());
+}
+
+int Service::place(const Job& job) const {
+    if (job.slot >= 0 || job.stepping || !runnable(job)) return 0;
+    int place = 0, free_slots = 0;
+    for (const Job& other : jobs_) place += runnable(other) && other.slot < 0 && other.order <= job.order;
+    for (int s = 0; s < engine_->slots(); s++) free_slots += slot_job_[s] < 0;
+    return std::max(0, place - free_slots);
+}
+
+wire::View Service::view(int handle) {
+    const Lock guard(lock_);
+    Job& job = jobs_[static_cast<std::size_t>(handle)];
+    wire::View v;
+    v.done = job.done, v.total = job.total, v.tokens = job.tokens_out;
+    if (job.state == Job::finished)
+        v.state = wire::View::finished, v.outcome = &job.outcome;
+    else if (job.tokens_out > 0)
+        v.state = wire::View::answering;
+    else if (job.slot >= 0)
+        v.state = wire::View::reading;
+    else
+        v.place = place(job);
+    std::string_view text{job.answer + job.head, std::min(job.used, answer_bytes - job.head)};
+    if (text.size() < job.used) {  // the ring's end may cut a code point
+        std::size_t whole = text.size();
+        while (whole > 0 && text.size() - whole < 4 && (text[whole - 1] & 0xC0) == 0x80) whole--;
+        if (whole > 0 && utf8_length(text.substr(whole - 1)) < 0) text = text.substr(0, whole - 1);
+        if (text.empty()) {
+            std::size_t n = 0;
+            for (; n < std::min<std::size_t>(4, job.used); n++)
+                job.joint[n] = job.answer[(job.head + n) % answer_bytes];
+            text = {job.joint, static_cast<std::size_t>(std::max(1, utf8_length({job.joint, n})))};
+        }
+    }
+    v.text = text;
+    return v;
+}
+
+void Service::take(int handle, std::size_t bytes) {
+    const Lock guard(lock_);
+    Job& job = jobs_[static_cast<std::size_t>(handle)];
+    const bool paused = !runnable(job);
+    job.head = (job.head + bytes) % answer_bytes;
+    job.used -= bytes;
+    if (paused && runnable(job)) pthread_cond_signal(&work_);
+}
+
+void Service::release(int handle) {
+    const Lock guard(lock_);
+    Job& job = jobs_[static_cast<std::size_t>(handle)];
+    job.cancel.store(true);
+    job.released = true;
+    pthread_cond_signal(&work_);
+}
+
+wire::Status Service::status() {
+    wire::Status s;
+    const Lock guard(lock_);
+    int running = 0;
+    for (const Job& job : jobs_) {
+        if (job.state != Job::live || job.released) continue;
+        if (job.slot >= 0)
+            running++;
+        else
+            s.queue++;
+    }
+    const State state = this->state();
+    s.state = state == State::loading    ? "loading"
+              : state == State::stopping ? "stopping"
+              : state == State::failed   ? "failed"
+              : running > 0              ? "busy"
+                                         : "idle";
+    s.loading = loaded_percent();
+    s.clients = clients_;
+    s.used_mib = plan_.total() >> 20;
+    struct sysinfo memory {};
+    if (sysinfo(&memory) == 0) s.limit_mib = static_cast<std::uint64_t>(memory.totalram) * memory.mem_unit >> 20;
+    s.rate = rate_;
+    return s;
+}
+
+wire::ModelInfo Service::model() {
+    if (state() != State::ready) return {};
+    const image::ModelParams& p = image_->params();
+    return {{p.name, strnlen(p.name, sizeof p.name)}, image_->sizes().raw, engine_->context(), true};
+}
+
+}  // namespace slmd::daemon

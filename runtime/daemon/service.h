@@ -1,0 +1,89 @@
+// The model and the requests to it. One engine thread takes the requests in turn, a token each; the event loop's thread
+// hands them in and takes their text away. After ready() nothing is allocated.
+#pragma once
+#include <pthread.h>
+
+#include <atomic>
+#include <optional>
+
+#include "daemon/plan.h"
+#include "text/chat.h"
+#include "text/tokenizer.h"
+
+namespace slmd::daemon {
+
+std::int64_t now_ns();  // CLOCK_MONOTONIC
+
+class Service final : public wire::Host {
+  public:
+    enum class State : int { loading, ready, failed, stopping };
+
+    // wake: an eventfd that is written whenever a request or the loading has something new.
+    Service(const Config& config, const Plan& plan, Memory& memory, int wake);
+    Service(const Service&) = delete;
+    // Loads the model on the engine thread and then serves.
+    Result<void> start();
+    // Cancels everything and ends the thread. The longest wait is one layer, or, while loading, the load.
+    void stop();
+    ~Service() { stop(); }
+
+    State state() const { return state_.load(std::memory_order_acquire); }
+    const Error& failure() const { return failure_; }
+    int loaded_percent() const { return percent_.load(std::memory_order_relaxed); }
+    // Something was computed since the last call, or there was nothing to compute: what the watchdog is fed by.
+    bool progressed();
+    const char* describe(char* text, std::size_t size) const;
+    void set_clients(int n) { clients_ = n; }
+
+    // wire::Host, for the event loop's thread
+    Result<int> submit(const wire::Request& request) override;
+    wire::View view(int handle) override;
+    void take(int handle, std::size_t bytes) override;
+    void release(int handle) override;
+    wire::Status status() override;
+    wire::ModelInfo model() override;
+    std::span<const wire::PlanItem> plan() override { return plan_.view(); }
+
+  private:
+    static void* thread_main(void* self);
+    Result<void> load();
+    void serve();
+    Job* next();
+    bool give_slot(Job& job);
+    void open(Job& job);
+    void step(Job& job);
+    void finish(Job& job, const Error* error);
+    bool runnable(const Job& job) const;
+    int place(const Job& job) const;
+    void wake() const;
+
+    const Config& config_;
+    const Plan& plan_;
+    Memory& memory_;
+    const int wake_;
+    std::span<Job> jobs_;
+
+    pthread_t thread_{};
+    bool started_ = false;
+    pthread_mutex_t lock_ = PTHREAD_MUTEX_INITIALIZER;
+    pthread_cond_t work_;
+    bool stop_ = false, sleeping_ = false;
+    std::uint64_t order_ = 0, turn_ = 0;
+    double rate_ = 0;
+    int slot_job_[16];  // which job has a slot; -1 none
+    std::uint64_t slot_used_[16];
+
+    std::atomic<State> state_{State::loading};
+    std::atomic<int> percent_{0};
+    std::atomic<std::uint64_t> steps_{0};
+    std::uint64_t steps_seen_ = 0;
+    Error failure_{};
+    int clients_ = 0;
+
+    std::optional<image::Image> image_;
+    engine::Engine* engine_ = nullptr;
+    std::optional<text::Tokenizer> tokenizer_;
+    std::optional<text::ChatTemplate> chat_;
+};
+
+}  // namespace slmd::daemon
