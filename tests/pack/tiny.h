@@ -104,9 +104,11 @@ inline std::string blocks(const char* type_name, std::size_t values, std::mt1993
         if (name == "F32") {
             const float f = std::uniform_real_distribution<float>(-0.2f, 0.2f)(random);
             std::memcpy(s.data() + at, &f, 4);
-        } else if (name == "BF16") {
+        } else if (name == "BF16") {  // 0.03 to 0.06
             const auto h = std::uint16_t((random() & 0x80FF) | 0x3D00);
             std::memcpy(s.data() + at, &h, 2);
+        } else if (name == "F16") {
+            half(at);
         } else if (name == "Q6_K") {
             half(at + 208);
         } else {
@@ -121,24 +123,28 @@ inline std::string blocks(const char* type_name, std::size_t values, std::mt1993
 }
 
 // A model of family llama: 2 layers, dim 64, hidden 96, 4 heads of 16 that share 2 key-value heads, 40 tokens, tied.
-inline Gguf llama_gguf() {
+// smallest: for fuzzing.
+inline Gguf llama_gguf(bool smallest = false) {
+    const std::uint32_t layers = smallest ? 1 : 2, dim = smallest ? 32 : 64, hidden = smallest ? 32 : 96,
+                        vocab = smallest ? 6 : 40;
     Gguf g;
     std::mt19937 random(7);
     g.text("general.architecture", "llama");
-    g.number("llama.block_count", 2);
+    g.number("llama.block_count", layers);
     g.number("llama.context_length", 128);
-    g.number("llama.embedding_length", 64);
-    g.number("llama.feed_forward_length", 96);
+    g.number("llama.embedding_length", dim);
+    g.number("llama.feed_forward_length", hidden);
     g.number("llama.attention.head_count", 4);
     g.number("llama.attention.head_count_kv", 2);
     g.real("llama.attention.layer_norm_rms_epsilon", 1e-5f);
     g.real("llama.rope.freq_base", 10000);
     std::vector<std::string> tokens;
-    for (int i = 0; i < 40; i++) tokens.push_back(i == 0 ? "<|im_end|>" : std::string(1, char('A' + i)));
+    for (std::uint32_t i = 0; i < vocab; i++)
+        tokens.push_back(i == 0 ? "<|im_end|>" : std::string(1, char('A' + int(i))));
     g.text("tokenizer.ggml.model", "gpt2");
     g.text("tokenizer.ggml.pre", "smollm");
     g.texts("tokenizer.ggml.tokens", tokens);
-    std::vector<std::int32_t> types(40, 1);
+    std::vector<std::int32_t> types(vocab, 1);
     types[0] = 3;
     g.array("tokenizer.ggml.token_type", 5, types);
     g.texts("tokenizer.ggml.merges", {"B C", "D E"});
@@ -151,21 +157,113 @@ inline Gguf llama_gguf() {
         t.type = pack::tensor_type(type)->id;
         t.data = blocks(type, cols * std::max<std::uint64_t>(rows, 1), random);
     };
-    add("token_embd.weight", "Q8_0", 64, 40);
-    for (int l = 0; l < 2; l++) {
+    add("token_embd.weight", "Q8_0", dim, vocab);
+    for (std::uint32_t l = 0; l < layers; l++) {
         const std::string b = "blk." + std::to_string(l) + ".";
-        add(b + "attn_norm.weight", "F32", 64, 0);
-        add(b + "ffn_down.weight", "Q4_0", 96, 64);
-        add(b + "ffn_gate.weight", "Q5_1", 64, 96);
-        add(b + "ffn_up.weight", "F16", 64, 96);
-        add(b + "ffn_norm.weight", "F32", 64, 0);
-        add(b + "attn_k.weight", "Q5_0", 64, 32);
-        add(b + "attn_output.weight", "BF16", 64, 64);
-        add(b + "attn_q.weight", "Q4_1", 64, 64);
-        add(b + "attn_v.weight", "Q4_1", 64, 32);
+        add(b + "attn_norm.weight", "F32", dim, 0);
+        add(b + "ffn_down.weight", "Q4_0", hidden, dim);
+        add(b + "ffn_gate.weight", "Q5_1", dim, hidden);
+        add(b + "ffn_up.weight", "F16", dim, hidden);
+        add(b + "ffn_norm.weight", "F32", dim, 0);
+        add(b + "attn_k.weight", "Q5_0", dim, dim / 2);
+        add(b + "attn_output.weight", "BF16", dim, dim);
+        add(b + "attn_q.weight", "Q4_1", dim, dim);
+        add(b + "attn_v.weight", "Q4_1", dim, dim / 2);
     }
-    add("output_norm.weight", "F32", 64, 0);
+    add("output_norm.weight", "F32", dim, 0);
     return g;
+}
+
+// A safetensors file: tensors in the order given, with no hole between them.
+struct Safetensors {
+    struct Tensor {
+        std::string name, dtype;
+        std::vector<std::size_t> shape;
+        std::string data;
+    };
+    std::vector<Tensor> tensors;
+
+    Tensor& tensor(const std::string& name) {
+        for (auto& t : tensors)
+            if (t.name == name) return t;
+        tensors.push_back({name, "F32", {}, {}});
+        return tensors.back();
+    }
+    std::string header() const {
+        std::string s = R"({"__metadata__":{"format":"pt"})";
+        std::size_t at = 0;
+        for (const auto& t : tensors) {
+            s += ",\"" + t.name + R"(":{"dtype":")" + t.dtype + R"(","shape":[)";
+            for (const auto n : t.shape) s += (s.back() == '[' ? "" : ",") + std::to_string(n);
+            s += "],\"data_offsets\":[" + std::to_string(at) + "," + std::to_string(at + t.data.size()) + "]}";
+            at += t.data.size();
+        }
+        return s + "}";
+    }
+    std::string file() const { return file(header()); }
+    std::string file(const std::string& head) const {
+        std::string s = raw<std::uint64_t>(head.size()) + head;
+        for (const auto& t : tensors) s += t.data;
+        return s;
+    }
+};
+
+// 2 layers, dim 32, hidden 48, 4 heads of 8 that share 2 key-value heads, 24 tokens, tied.
+inline const char* llama_config =
+    R"({"architectures": ["LlamaForCausalLM"], "hidden_act": "silu", "hidden_size": 32, "intermediate_size": 48,
+  "max_position_embeddings": 64, "model_type": "llama", "num_attention_heads": 4, "num_hidden_layers": 2, "num_key_value_heads": 2,
+  "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "rope_scaling": null, "tie_word_embeddings": true, "vocab_size": 24})";
+
+inline Safetensors llama_safetensors() {
+    Safetensors f;
+    std::mt19937 random(9);
+    const auto add = [&](const std::string& name, const char* type, std::vector<std::size_t> shape) {
+        std::size_t n = 1;
+        for (const auto d : shape) n *= d;
+        f.tensors.push_back({name, type, shape, blocks(type, n, random)});
+    };
+    add("model.embed_tokens.weight", "F32", {24, 32});
+    for (int l = 0; l < 2; l++) {
+        const std::string b = "model.layers." + std::to_string(l) + ".";
+        add(b + "input_layernorm.weight", "BF16", {32});
+        add(b + "mlp.down_proj.weight", "F16", {32, 48});
+        add(b + "mlp.gate_proj.weight", "BF16", {48, 32});
+        add(b + "mlp.up_proj.weight", "F32", {48, 32});
+        add(b + "post_attention_layernorm.weight", "BF16", {32});
+        add(b + "self_attn.k_proj.weight", "BF16", {16, 32});
+        add(b + "self_attn.o_proj.weight", "BF16", {32, 32});
+        add(b + "self_attn.q_proj.weight", "F16", {32, 32});
+        add(b + "self_attn.v_proj.weight", "BF16", {16, 32});
+    }
+    add("model.norm.weight", "BF16", {32});
+    return f;
+}
+
+// The same shape in llama2.c's format, every value its place in the file.
+inline std::string llama_llama2c(bool tied, std::vector<std::size_t>* boundaries = nullptr) {
+    const std::size_t dim = 32, hidden = 48, layers = 2, kv = 16, vocab = 24, context = 64, head_dim = 8;
+    std::string s;
+    for (const int v : {int(dim), int(hidden), int(layers), 4, 2, tied ? int(vocab) : -int(vocab), int(context)})
+        s += raw<std::int32_t>(v);
+    std::vector<std::size_t> sizes = {vocab * dim,
+                                      layers * dim,
+                                      layers * dim * dim,
+                                      layers * dim * kv,
+                                      layers * dim * kv,
+                                      layers * dim * dim,
+                                      layers * dim,
+                                      layers * dim * hidden,
+                                      layers * dim * hidden,
+                                      layers * dim * hidden,
+                                      dim,
+                                      context * head_dim};
+    if (!tied) sizes.push_back(vocab * dim);
+    float place = 0;
+    for (const auto n : sizes) {
+        if (boundaries) boundaries->push_back(s.size());
+        for (std::size_t i = 0; i < n; i++) s += raw(place++);
+    }
+    return s;
 }
 
 }  // namespace slmd::tiny
