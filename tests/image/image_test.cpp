@@ -382,6 +382,17 @@ TEST(Damage, OtherFilesAreNamed) {
     EXPECT_FALSE(Image::open(folder.path.c_str(), {}));
 }
 
+TEST(Damage, TheFuzzTargetsSeedsAreWhole) {
+    const TemporaryFolder folder;
+    for (const char* seed : {"file", "stored"}) {
+        auto bytes = read_file(std::string(SLMD_SOURCE) + "/tests/fuzz/seeds/image/" + seed);
+        ASSERT_GT(bytes.size(), 1u);
+        write_file(folder / seed, {bytes.begin() + 1, bytes.end()});
+        const auto image = Image::open((folder / seed).c_str(), {});
+        EXPECT_TRUE(image) << image.error().text;
+    }
+}
+
 // ---- writing
 
 TEST(Write, AFailureLeavesTheOldFile) {

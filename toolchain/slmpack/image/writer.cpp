@@ -36,7 +36,6 @@ class Output {
   public:
     Output(AtomicFile& file, const WriteOptions& options, std::uint32_t frame_count)
         : file_(file), options_(options), context_(ZSTD_createCCtx(), ZSTD_freeCCtx) {
-        ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, options.level);
         compressed_.resize(ZSTD_compressBound(frame_bytes));
         if (options.raw) return;
         frames_.resize(frame_count);
@@ -47,13 +46,14 @@ class Output {
     static std::vector<std::byte> header_unit() { return std::vector<std::byte>(section_align); }
 
     // One frame, or its bytes in the raw form. Returns what it takes in the file.
-    Result<std::uint64_t> put(std::span<const std::byte> bytes) {
+    Result<std::uint64_t> put(std::span<const std::byte> bytes, int level) {
         const std::uint64_t raw_at = raw_;
         raw_ += bytes.size();
         if (options_.raw) {
             TRY(file_.write_at(raw_at, bytes));
             return bytes.size();
         }
+        ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, level);
         const std::size_t n =
             ZSTD_compress2(context_.get(), compressed_.data(), compressed_.size(), bytes.data(), bytes.size());
         if (ZSTD_isError(n)) return Error::make(Code::unknown, "zstd: %s", ZSTD_getErrorName(n));
@@ -63,11 +63,11 @@ class Output {
     }
 
     // The frames of a stream: whole units, of nearly equal size.
-    Result<std::uint64_t> put_stream(std::span<const std::byte> bytes, std::uint64_t unit) {
+    Result<std::uint64_t> put_stream(std::span<const std::byte> bytes, std::uint64_t unit, int level) {
         const std::uint64_t piece = frame_size(bytes.size(), unit);
         std::uint64_t stored = 0;
         for (std::uint64_t at = 0; at < bytes.size(); at += piece) {
-            stored += TRY(put(bytes.subspan(at, std::min<std::uint64_t>(piece, bytes.size() - at))));
+            stored += TRY(put(bytes.subspan(at, std::min<std::uint64_t>(piece, bytes.size() - at)), level));
             if (options_.progress) options_.progress(raw_, total_);
         }
         return stored;
@@ -167,6 +167,7 @@ struct Plan {
     std::uint32_t frames = 1;                    // the header's
 };
 
+constexpr int metadata_level = 19;            // of zstd; text and tables win by it, and are small
 constexpr std::uint64_t whole = frame_bytes;  // unit of metadata sections: one frame where it fits
 
 std::uint64_t block_codes(const TensorEntry& t) {
@@ -271,7 +272,7 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
     const auto put_section = [&](SectionId id, std::vector<std::byte> bytes, std::uint64_t align) -> Result<void> {
         add_section(id, out.raw(), bytes.size());
         pad(bytes, align);
-        TRY(out.put_stream(bytes, whole));
+        TRY(out.put_stream(bytes, whole, metadata_level));
         return {};
     };
 
@@ -294,7 +295,7 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
         const auto put = [&](std::vector<std::byte>& bytes, std::uint64_t unit) -> Result<StreamSummary> {
             const std::uint64_t size = bytes.size();
             pad(bytes, stream_align);
-            return StreamSummary{size, TRY(out.put_stream(bytes, unit))};
+            return StreamSummary{size, TRY(out.put_stream(bytes, unit, options.level))};
         };
         s.codes = TRY(put(streams.codes, block_codes(entry)));
         s.scales = TRY(put(streams.scales, block_scales(entry)));
@@ -302,7 +303,7 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
         if (contents.written) contents.written(contents.tensors[i], s);
     }
     const std::vector<std::byte> padding(round_up(plan.tensors_end, section_align) - plan.tensors_end);
-    if (!padding.empty()) TRY(out.put(padding));
+    if (!padding.empty()) TRY(out.put(padding, options.level));
 
     const std::string text = contents.provenance ? contents.provenance() : "{}";
     if (text.empty() || text.size() > frame_bytes)

@@ -33,7 +33,7 @@ struct ImageContents {
 
 struct WriteOptions {
     bool raw = false;  // write the raw form
-    int level = 3;     // of zstd
+    int level = 3;     // of zstd, for tensors
     // A frame that zstd makes smaller by less than this part is stored as it is: 4-bit codes shrink by 3 % only and
     // decode ten times as slowly as they copy.
     double least_saving = 0.05;
