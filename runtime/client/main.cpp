@@ -1,0 +1,421 @@
+// slmctl: asks slmd. Usage: slmctl --help
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "client/connection.h"
+#include "daemon/plan.h"
+#include "wire/commands.h"
+#include "wire/json.h"
+#include "wire/settings.h"
+#include "wire/text.h"
+
+namespace slmd::client {
+namespace {
+
+constexpr char usage[] =
+    "slmctl: asks slmd, on this board's socket or over a serial line\n"
+    "usage: slmctl [--socket PATH | --tty DEVICE[@BAUD]] COMMAND\n"
+    "  ask TEXT        one answer, as it is generated; TEXT \"-\" reads standard input\n"
+    "  chat            a conversation; a line is a turn, Ctrl-D ends\n"
+    "  status          what slmd does\n"
+    "  plan [IMAGE]    every byte of memory: of the running slmd, or of an image before it is loaded\n"
+    "  monitor         status every second\n"
+    "  help [VERB]     the commands of the wire, or one of them\n"
+    "options\n"
+    "  -s, --socket PATH       default /run/slmd/slmd.sock, or what SLMD_SOCKET says\n"
+    "  -t, --tty DEV[@BAUD]    serial line, 115200 baud by default\n"
+    "  -n, --max N             tokens of an answer, at most\n"
+    "      --set NAME=VALUE    a setting of the answer: temp, topk, topp, minp, rep, seed, stop, deadline_ms, raw, bias\n"
+    "      --context N, --slots N, --threads N, --clients N, --queue N    for plan IMAGE, as slmd has them\n"
+    "      --json              status and plan as slmd sent them\n"
+    "exit status: 0 answered, 1 refused or failed, 2 no connection, 64 wrong usage, 130 interrupted\n";
+
+constexpr int exit_failed = 1, exit_connection = 2, exit_usage = 64, exit_interrupted = 130;
+
+volatile sig_atomic_t interrupts = 0;
+
+struct Options {
+    Address address;
+    std::string settings;  // JSON members
+    daemon::Config plan;
+    bool json = false;
+};
+
+int complain(const Error& e, int code) {
+    fprintf(stderr, "slmctl: %s\n", e.text);
+    return code;
+}
+
+std::string quoted(std::string_view text) {
+    std::string r = "\"";
+    while (!text.empty()) {
+        wire::Line line;
+        const std::string_view part = text.substr(0, wire::fit_json(text, 1000));
+        r += line.json_escaped(part).view();
+        text.remove_prefix(part.size());
+    }
+    return r + "\"";
+}
+
+class Caller {
+  public:
+    explicit Caller(Connection& connection) : connection_(connection) {}
+
+    // One request and its reply; tok notifications go to standard output as they come. The reply's object stays in reader().
+    Result<const wire::JsonNode*> call(const char* method, const std::string& params, bool stream) {
+        id_++;
+        const std::string request = "{\"jsonrpc\":\"2.0\",\"id\":" + std::to_string(id_) + ",\"method\":\"" + method + "\",\"params\":{" + params + "}}\n";
+        if (connection_.tty() && request.size() > 255)
+            return Error::make(Code::text_too_long, "%zu bytes are too long for one line of a serial port (254); shorten it, or use the socket", request.size());
+        TRY(connection_.send(request));
+        return reply(stream);
+    }
+    // A prompt of any length over a serial line: AT#GEN, text, Ctrl-Z.
+    Result<void> ask_at(const std::string& prompt) {
+        TRY(connection_.send("AT+CMEE=2\r"));
+        TRY(connection_.send("AT#GEN\r"));
+        TRY(connection_.send(prompt + "\x1a"));
+        for (;;) {
+            const auto got = TRY(connection_.receive(line_, -1));
+            if (got == Connection::Got::interrupted && interrupts > 0) TRY(connection_.send("\x1b"));
+            if (got != Connection::Got::line) continue;
+            if (line_.starts_with("> ")) line_.erase(0, line_.find_first_not_of("> "));
+            if (line_.starts_with("#TOK: \"")) {
+                print_at(std::string_view(line_).substr(7, line_.rfind('"') - 7));
+            } else if (line_.starts_with("#GEN: ")) {
+                return {};
+            } else if (line_.starts_with("+CME ERROR: ")) {
+                return Error::make(interrupts > 0 ? Code::aborted : Code::unknown, "%s", line_.c_str() + 12);
+            }
+        }
+    }
+    const wire::JsonReader& reader() const { return reader_; }
+    const std::string& line() const { return line_; }
+    bool printed() const { return printed_; }
+    void progress_off() {
+        if (!progress_) return;
+        fputs("\r\x1b[K", stderr);
+        progress_ = false;
+    }
+    void progress(const char* what, long done, long total) {
+        if (!isatty(STDERR_FILENO)) return;
+        fprintf(stderr, "\r%s %ld/%ld\x1b[K", what, done, total);
+        progress_ = true;
+    }
+
+  private:
+    Result<const wire::JsonNode*> reply(bool stream) {
+        int cancelled = 0;
+        for (;;) {
+            if (interrupts > cancelled && stream) {  // the request ends, not only this client
+                cancelled = interrupts;
+                if (cancelled > 1) return Error::make(Code::aborted, "interrupted");
+                TRY(connection_.send("{\"jsonrpc\":\"2.0\",\"method\":\"$/cancelRequest\",\"params\":{\"id\":" + std::to_string(id_) + "}}\n"));
+            }
+            const auto got = TRY(connection_.receive(line_, stream ? -1 : 10000));
+            if (got == Connection::Got::interrupted) {
+                if (!stream) return Error::make(Code::aborted, "interrupted");
+                continue;
+            }
+            if (got == Connection::Got::timeout) return Error::make(Code::device_io, "no answer within 10 s");
+            if (line_[0] != '{') continue;  // an echo, #READY, another's noise
+            copy_ = line_;
+            TRY(reader_.parse(copy_));
+            const wire::JsonNode& root = reader_.root();
+            const wire::JsonNode *method = reader_.find(root, "method"), *params = reader_.find(root, "params");
+            if (method != nullptr && params != nullptr) {
+                notified(*method, *params);
+                continue;
+            }
+            progress_off();
+            if (const wire::JsonNode* error = reader_.find(root, "error")) {
+                const wire::JsonNode *code = reader_.find(*error, "code"), *message = reader_.find(*error, "message");
+                const int number = code != nullptr ? static_cast<int>(code->number) : 100;
+                const std::string text = message != nullptr ? std::string(message->text) : "";
+                return Error::make(number == -32800 ? Code::aborted : number > 0 ? static_cast<Code>(number) : Code::unknown, "%s (%d)", text.c_str(), number);
+            }
+            if (const wire::JsonNode* result = reader_.find(root, "result")) return result;
+            return Error::make(Code::unknown, "slmd sent what is not a reply: %.100s", line_.c_str());
+        }
+    }
+    void notified(const wire::JsonNode& method, const wire::JsonNode& params) {
+        if (method.text == "tok") {
+            progress_off();
+            const wire::JsonNode* text = reader_.find(params, "text");
+            if (text == nullptr) return;
+            fwrite(text->text.data(), 1, text->text.size(), stdout);
+            fflush(stdout);
+            printed_ = true;
+        } else if (method.text == "progress") {
+            const wire::JsonNode *done = reader_.find(params, "done"), *total = reader_.find(params, "total");
+            if (done != nullptr && total != nullptr && done->number < total->number) progress("reading the prompt", static_cast<long>(done->number), static_cast<long>(total->number));
+        } else if (method.text == "queue") {
+            const wire::JsonNode* place = reader_.find(params, "place");
+            if (place != nullptr && place->number > 0) progress("waiting, place", static_cast<long>(place->number), static_cast<long>(place->number));
+        }
+    }
+    void print_at(std::string_view s) {
+        std::string out;
+        for (std::size_t i = 0; i < s.size(); i++) {
+            if (s[i] != '\\' || i + 1 == s.size()) out += s[i];
+            else if (const char e = s[++i]; e == 'n') out += '\n';
+            else if (e == 'r') out += '\r';
+            else if (e == 't') out += '\t';
+            else if (e == 'x') out += static_cast<char>(strtol(std::string(s.substr(i + 1, 2)).c_str(), nullptr, 16)), i += 2;
+            else out += e;
+        }
+        fwrite(out.data(), 1, out.size(), stdout);
+        fflush(stdout);
+        printed_ = true;
+    }
+
+    Connection& connection_;
+    wire::JsonReader reader_;
+    std::string line_, copy_;
+    int id_ = 0;
+    bool progress_ = false, printed_ = false;
+};
+
+// Waits, with a progress line, until the model is there.
+Result<void> wait_for_model(Caller& caller) {
+    for (;;) {
+        const wire::JsonNode* s = TRY(caller.call("stat", "", false));
+        const wire::JsonNode* loading = caller.reader().find(*s, "loading");
+        if (loading == nullptr || loading->number >= 100) return caller.progress_off(), Result<void>{};
+        caller.progress("loading the model, per cent", static_cast<long>(loading->number), 100);
+        usleep(200'000);
+        if (interrupts > 0) return Error::make(Code::aborted, "interrupted");
+    }
+}
+
+int outcome(const Error& e) {
+    if (e.code == Code::aborted) return fputs("\n", stdout), exit_interrupted;
+    return complain(e, e.code == Code::device_io ? exit_connection : exit_failed);
+}
+
+std::string read_all(FILE* f) {
+    std::string text;
+    char buffer[4096];
+    for (std::size_t n; (n = fread(buffer, 1, sizeof buffer, f)) > 0;) text.append(buffer, n);
+    return text;
+}
+
+int ask(Connection& connection, const Options& o, std::string text) {
+    if (text == "-") text = read_all(stdin);
+    if (!utf8_valid(text)) return complain(Error::make(Code::invalid_characters, "the text is not UTF-8"), exit_failed);
+    Caller caller(connection);
+    if (auto r = wait_for_model(caller); !r) return outcome(r.error());
+    const std::string params = "\"prompt\":" + quoted(text) + ",\"stream\":true,\"progress\":true" + o.settings;
+    const auto done = [&]() -> Result<void> {
+        if (!connection.tty() || params.size() < 180) {
+            TRY(caller.call("gen", params, true));
+            return {};
+        }
+        if (!o.settings.empty()) return Error::make(Code::text_too_long, "a long prompt and settings do not fit a serial line together; set them by AT#SET first");
+        return caller.ask_at(text);
+    }();
+    caller.progress_off();
+    if (!done) {
+        if (caller.printed()) fputs("\n", stdout);
+        return outcome(done.error());
+    }
+    fputs("\n", stdout);
+    return 0;
+}
+
+int chat(Connection& connection, const Options& o) {
+    Caller caller(connection);
+    if (auto r = wait_for_model(caller); !r) return outcome(r.error());
+    char* line = nullptr;
+    std::size_t size = 0;
+    int code = 0;
+    for (;;) {
+        if (isatty(STDIN_FILENO)) fputs("> ", stdout), fflush(stdout);
+        const ssize_t n = getline(&line, &size, stdin);
+        if (n <= 0) break;
+        std::string text(line, static_cast<std::size_t>(n));
+        while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
+        if (text.empty()) continue;
+        interrupts = 0;
+        const auto r = caller.call("chat", "\"prompt\":" + quoted(text) + ",\"stream\":true,\"progress\":true" + o.settings, true);
+        fputs("\n", stdout);
+        if (!r && r.error().code != Code::aborted) {
+            code = outcome(r.error());
+            if (code == exit_connection) break;
+        }
+    }
+    free(line);
+    return code;
+}
+
+int show_status(Connection& connection, const Options& o, bool forever) {
+    Caller caller(connection);
+    do {
+        const auto r = caller.call("stat", "", false);
+        if (!r) return outcome(r.error());
+        if (o.json) {
+            puts(caller.line().c_str());
+        } else {
+            for (int i = caller.reader().first(*r.value()); i < r.value()->next; i = caller.reader().node(i).next) {
+                const wire::JsonNode& n = caller.reader().node(i);
+                const char* const sep = forever ? "  " : "\n";
+                if (n.type == wire::JsonType::null) printf("%.*s -%s", static_cast<int>(n.key.size()), n.key.data(), sep);
+                else printf("%.*s %.*s%s", static_cast<int>(n.key.size()), n.key.data(), static_cast<int>(n.text.size()), n.text.data(), sep);
+            }
+            if (forever) puts("");
+        }
+        fflush(stdout);
+        if (forever) sleep(1);
+    } while (forever && interrupts == 0);
+    return 0;
+}
+
+void print_item(const char* name, std::size_t size, double bytes) { printf("%14.0f  %.*s\n", bytes, static_cast<int>(size), name); }
+
+int show_plan(Connection& connection, const Options& o) {
+    Caller caller(connection);
+    const auto r = caller.call("plan", "", false);
+    if (!r) return outcome(r.error());
+    if (o.json) return puts(caller.line().c_str()), 0;
+    const wire::JsonReader& reader = caller.reader();
+    const wire::JsonNode *items = reader.find(*r.value(), "items"), *total = reader.find(*r.value(), "total");
+    if (items == nullptr || total == nullptr) return complain(Error::make(Code::unknown, "not a plan"), exit_failed);
+    for (int i = reader.first(*items); i < items->next; i = reader.node(i).next) {
+        const wire::JsonNode *name = reader.find(reader.node(i), "name"), *bytes = reader.find(reader.node(i), "bytes");
+        if (name != nullptr && bytes != nullptr) print_item(name->text.data(), name->text.size(), bytes->number);
+    }
+    printf("%14.0f  total (%.1f MiB)\n", total->number, total->number / 1048576);
+    return 0;
+}
+
+int plan_image(const char* path, const Options& o) {
+    const auto p = [&]() -> Result<daemon::Plan> { return daemon::plan(TRY(image::Image::open_index(path)), o.plan); }();
+    if (!p) return complain(p.error(), exit_failed);
+    printf("%s, %d slots of %d tokens\n", path, o.plan.engine.slots, p.value().context);
+    for (const auto& item : p.value().view()) print_item(item.name, strlen(item.name), static_cast<double>(item.bytes));
+    const auto total = static_cast<double>(p.value().total());
+    printf("%14.0f  total (%.1f MiB)\n", total, total / 1048576);
+    return 0;
+}
+
+// Without a connection: the table is here, too.
+int help(const char* verb) {
+    if (verb == nullptr) {
+        for (const wire::Command& c : wire::commands())
+            printf("%-16s %-10s %s\n", c.name != nullptr ? ("AT" + std::string(c.name)).c_str() : c.method, c.name != nullptr && c.method != nullptr ? c.method : "", c.help);
+        return 0;
+    }
+    const wire::Command* c = wire::find_method(verb);
+    if (c == nullptr) c = wire::find_command(strncmp(verb, "AT", 2) == 0 ? verb + 2 : verb);
+    if (c == nullptr) c = wire::find_command("#" + std::string(verb));
+    if (c == nullptr) return complain(Error::make(Code::not_found, "no verb \"%s\"; slmctl help lists them", verb), exit_usage);
+    printf("%s%s: %s\n", c->name != nullptr ? "AT" : "", c->name != nullptr ? c->name : c->method, c->help);
+    for (const wire::Param& p : c->params) printf("  %-10s %s%s\n", p.name, p.required ? "" : "(optional) ", p.help);
+    if (c->settings)
+        for (const wire::Setting& s : wire::settings_table()) printf("  %-12s %s\n", s.name, s.help);
+    printf("example: %s\n", c->example);
+    return 0;
+}
+
+enum Option { opt_set = 256, opt_json, opt_context, opt_slots, opt_threads, opt_clients, opt_queue };
+constexpr option options[] = {{"socket", required_argument, nullptr, 's'},       {"tty", required_argument, nullptr, 't'},
+                              {"max", required_argument, nullptr, 'n'},          {"set", required_argument, nullptr, opt_set},
+                              {"json", no_argument, nullptr, opt_json},          {"context", required_argument, nullptr, opt_context},
+                              {"slots", required_argument, nullptr, opt_slots},  {"threads", required_argument, nullptr, opt_threads},
+                              {"clients", required_argument, nullptr, opt_clients}, {"queue", required_argument, nullptr, opt_queue},
+                              {"help", no_argument, nullptr, 'h'},               {"version", no_argument, nullptr, 'V'},
+                              {nullptr, 0, nullptr, 0}};
+
+Result<void> add_setting(Options& o, const std::string& name, const std::string& value) {
+    const wire::Setting* s = wire::find_setting(name);
+    if (s == nullptr) return Error::make(Code::incorrect_parameters, "no setting \"%s\"; slmctl help set lists them", name.c_str());
+    const bool text = s->type == wire::SettingType::texts || s->type == wire::SettingType::bias;
+    char* end = nullptr;
+    const double number = strtod(value.c_str(), &end);
+    wire::Settings scratch;
+    const wire::Arg a = text ? wire::Arg{wire::Arg::text, value, 0} : wire::Arg{wire::Arg::number, value, number};
+    if (!text && (value.empty() || *end != 0)) return Error::make(Code::incorrect_parameters, "%s=%s: not a number", name.c_str(), value.c_str());
+    TRY(wire::assign(scratch, *s, {&a, 1}));
+    wire::Line shown;
+    wire::show(shown, scratch, *s, true);
+    o.settings += ",\"" + name + "\":" + std::string(shown.view());
+    return {};
+}
+
+Result<void> take_option(int c, Options& o) {
+    const auto number = [](const char* name, int low, int high, int& out) -> Result<void> {
+        char* end;
+        const long v = strtol(optarg, &end, 10);
+        if (end == optarg || *end != 0) return Error::make(Code::incorrect_parameters, "%s %s: not a whole number", name, optarg);
+        return daemon::set_number(name, v, low, high, out);
+    };
+    switch (c) {
+        case 's': o.address.socket = optarg; return {};
+        case 't': {
+            daemon::Config config;
+            TRY(daemon::add_tty(config, optarg));
+            o.address.tty = config.ttys[0].path;
+            o.address.baud = config.ttys[0].baud;
+            return {};
+        }
+        case 'n': return add_setting(o, "max", optarg);
+        case opt_set: {
+            const std::string text = optarg;
+            const std::size_t eq = text.find('=');
+            if (eq == std::string::npos) return Error::make(Code::incorrect_parameters, "--set %s: write NAME=VALUE", optarg);
+            return add_setting(o, text.substr(0, eq), text.substr(eq + 1));
+        }
+        case opt_json: o.json = true; return {};
+        case opt_context: return number("--context", 0, 1 << 20, o.plan.engine.context);
+        case opt_slots: return number("--slots", 1, 16, o.plan.engine.slots);
+        case opt_threads: return number("--threads", 0, 16, o.plan.engine.threads);
+        case opt_clients: return number("--clients", 1, daemon::Config::max_clients, o.plan.clients);
+        case opt_queue: return number("--queue", 1, daemon::Config::max_queue, o.plan.queue);
+        default: return Error::make(Code::incorrect_parameters, "slmctl --help shows the options");
+    }
+}
+
+int main(int argc, char** argv) {
+    Options o;
+    const char* const env = getenv("SLMD_SOCKET");
+    o.address.socket = env != nullptr && env[0] != 0 ? env : "/run/slmd/slmd.sock";
+    for (int c; (c = getopt_long(argc, argv, "s:t:n:hV", options, nullptr)) != -1;) {
+        if (c == 'h') return fputs(usage, stdout), 0;
+        if (c == 'V') return puts("slmctl " SLMD_VERSION), 0;
+        if (auto r = take_option(c, o); !r) return complain(r.error(), exit_usage);
+    }
+    const std::string command = optind < argc ? argv[optind] : "";
+    const char* const argument = optind + 1 < argc ? argv[optind + 1] : nullptr;
+    const bool known = command == "ask" || command == "chat" || command == "status" || command == "plan" || command == "monitor" || command == "help";
+    if (!known || optind + 2 < argc || (command == "ask" && argument == nullptr)) {
+        if (command.empty()) fputs(usage, stderr);
+        else if (!known) fprintf(stderr, "slmctl: no command \"%s\"; slmctl --help lists them\n", command.c_str());
+        else if (command == "ask" && argument == nullptr) fputs("slmctl: ask what? slmctl ask \"TEXT\"\n", stderr);
+        else fprintf(stderr, "slmctl: too many arguments; put the text in quotes\n");
+        return exit_usage;
+    }
+    if (command == "help") return help(argument);
+    if (command == "plan" && argument != nullptr) return plan_image(argument, o);
+
+    struct sigaction action {};
+    action.sa_handler = [](int) { interrupts = interrupts + 1; };
+    sigaction(SIGINT, &action, nullptr);
+    auto connection = Connection::open(o.address);
+    if (!connection) return complain(connection.error(), exit_connection);
+    if (command == "ask") return ask(*connection, o, argument);
+    if (command == "chat") return chat(*connection, o);
+    if (command == "plan") return show_plan(*connection, o);
+    return show_status(*connection, o, command == "monitor");
+}
+
+}  // namespace
+}  // namespace slmd::client
+
+int main(int argc, char** argv) { return slmd::client::main(argc, argv); }
