@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <map>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <stdexcept>
 
@@ -115,6 +115,20 @@ pack::TokenizerSpec small_sentencepiece() {
     spec.unk = 0, spec.bos = 1, spec.eos = 2;
     spec.add_bos = spec.add_space_prefix = true;
     return spec;
+}
+
+std::string tokenizer_json_text(const pack::TokenizerSpec& spec) {
+    using Json = nlohmann::json;
+    Json vocab = Json::object(), added = Json::array();
+    for (std::size_t i = 0; i < spec.tokens.size(); ++i) {
+        const int type = spec.types[i];
+        if (type == 3 || type == 4)
+            added.push_back({{"id", i}, {"content", spec.tokens[i]}, {"special", type == 3}, {"lstrip", false}, {"rstrip", false}, {"single_word", false}});
+        else vocab[spec.tokens[i]] = i;
+    }
+    const Json model = {{"type", "BPE"}, {"vocab", vocab}, {"merges", spec.merges}};
+    return Json{{"model", model}, {"added_tokens", added}, {"normalizer", nullptr}, {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}}}
+        .dump();
 }
 
 bool exists(const std::string& path) { return std::filesystem::exists(path); }
