@@ -202,12 +202,6 @@ void encode_plain(const View& v, std::string_view text, std::uint32_t* scratch, 
     for (std::string_view w = words.next(); !w.empty() && !out.full; w = words.next()) encode_word(v, w, scratch, out);
 }
 
-constexpr auto single_bytes = [] {
-    std::array<char, 256> table{};
-    for (int i = 0; i < 256; ++i) table[static_cast<std::size_t>(i)] = static_cast<char>(i);
-    return table;
-}();
-
 Error bad(const char* what) {
     return Error::make(Code::model_format, "tokenizer section: %s; pack the model again", what);
 }

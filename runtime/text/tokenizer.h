@@ -24,20 +24,22 @@ class Tokenizer {
     // Bytes of scratch that encode() needs for a text of that length.
     static std::size_t scratch_bytes(std::size_t text_bytes);
     // Token ids of text, with the model's own beginning-of-sequence token when it wants one and add_bos is set. Returns
-    // their number. Errors: context_full when out is too small, memory_full when scratch is. Invalid UTF-8 is tokenized
-    // as bytes, never refused.
+    // their number. The pieces of the tokens are the text's bytes, invalid UTF-8 too, except that a byte for which the
+    // vocabulary has no token is left out (SmolLM lacks 21 control and invalid bytes) or, in SentencePiece without byte
+    // tokens, becomes <unk>. User-defined tokens of the vocabulary count in any text. Trusted ranges are in order.
+    // Errors: context_full when out is too small, memory_full when scratch is, text_too_long from 200 MB on.
     Result<std::size_t> encode(std::string_view text, std::span<const Trusted> trusted, bool add_bos,
                                std::span<std::int32_t> out, std::span<std::byte> scratch) const;
     // The bytes of one token as they continue a text (SentencePiece: the leading space is a space). Special tokens give
-    // "" unless specials is set. The view is into the section, or into a table of the 256 single bytes.
+    // "" unless specials is set. The view is into the section.
     std::string_view piece(std::int32_t id, bool specials = false) const;
 
     std::int32_t vocab() const;
     std::int32_t bos() const;                           // -1 when there is none
     bool is_end(std::int32_t id) const;                 // end of sequence, end of turn
     std::int32_t find(std::string_view special) const;  // id of a special token by its text, -1
-    bool strip_first_space()
-        const;  // SentencePiece with a dummy prefix: the first decoded piece of a text drops one space
+    // SentencePiece with a dummy prefix: the first decoded piece of a text drops one space.
+    bool strip_first_space() const;
 
   private:
     std::span<const std::byte> section_;

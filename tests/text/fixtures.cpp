@@ -123,11 +123,20 @@ std::string tokenizer_json_text(const pack::TokenizerSpec& spec) {
     for (std::size_t i = 0; i < spec.tokens.size(); ++i) {
         const int type = spec.types[i];
         if (type == 3 || type == 4)
-            added.push_back({{"id", i}, {"content", spec.tokens[i]}, {"special", type == 3}, {"lstrip", false}, {"rstrip", false}, {"single_word", false}});
-        else vocab[spec.tokens[i]] = i;
+            added.push_back({{"id", i},
+                             {"content", spec.tokens[i]},
+                             {"special", type == 3},
+                             {"lstrip", false},
+                             {"rstrip", false},
+                             {"single_word", false}});
+        else
+            vocab[spec.tokens[i]] = i;
     }
     const Json model = {{"type", "BPE"}, {"vocab", vocab}, {"merges", spec.merges}};
-    return Json{{"model", model}, {"added_tokens", added}, {"normalizer", nullptr}, {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}}}
+    return Json{{"model", model},
+                {"added_tokens", added},
+                {"normalizer", nullptr},
+                {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}}}
         .dump();
 }
 

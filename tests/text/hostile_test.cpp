@@ -1,4 +1,5 @@
-// Damaged sections: truncated at every length, with flipped bits, misaligned. An error, or a tokenizer that does no harm (run under ASan too).
+// Damaged sections: truncated at every length, with flipped bits, misaligned. An error, or a tokenizer that does no
+// harm (run under ASan too).
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -14,7 +15,8 @@ namespace {
 
 // Everything that a tokenizer can be asked, on whatever opened.
 void use(const text::Tokenizer& t) {
-    const std::string text = "<|im_start|>the hello  world 12\n\xC3\xA9\xFF<|im_end|><tool> " + std::string(100, 'a') + std::string(90, ' ');
+    const std::string text =
+        "<|im_start|>the hello  world 12\n\xC3\xA9\xFF<|im_end|><tool> " + std::string(100, 'a') + std::string(90, ' ');
     const text::Trusted trusted[] = {{0, 20}, {40, 90}};
     std::vector<std::int32_t> out(1000);
     std::vector<std::byte> scratch(text::Tokenizer::scratch_bytes(text.size()));
@@ -35,7 +37,9 @@ void use(const text::Tokenizer& t) {
 
 // A copy that ends where its memory ends, so that ASan sees a read past it.
 struct Copy {
-    explicit Copy(std::span<const std::byte> from) : size(from.size()), data(new std::byte[from.size()]) { std::copy(from.begin(), from.end(), data.get()); }
+    explicit Copy(std::span<const std::byte> from) : size(from.size()), data(new std::byte[from.size()]) {
+        std::copy(from.begin(), from.end(), data.get());
+    }
     std::span<std::byte> bytes() const { return {data.get(), size}; }
     std::size_t size;
     std::unique_ptr<std::byte[]> data;
@@ -66,8 +70,10 @@ TEST(Hostile, FlippedBits) {
         const auto flip_and_use = [&](std::size_t bit) {
             bytes[bit / 8] ^= std::byte{1} << bit % 8;
             const auto t = text::Tokenizer::open(bytes);
-            if (t) use(t.value()), ++used;
-            else ++refused;
+            if (t)
+                use(t.value()), ++used;
+            else
+                ++refused;
             bytes[bit / 8] ^= std::byte{1} << bit % 8;
         };
         for (std::size_t bit = 0; bit < 8 * sizeof(text::TokenizerHeader); ++bit) flip_and_use(bit);
@@ -84,7 +90,9 @@ TEST(Hostile, ManyRandomBytes) {
         for (int round = 0; round < 1000; ++round) {
             const Copy copy(whole);
             for (int n = 1 + static_cast<int>(random() % 8); n > 0; --n)
-                copy.bytes()[sizeof(text::TokenizerHeader) + random() % (whole.size() - sizeof(text::TokenizerHeader))] = static_cast<std::byte>(random());
+                copy.bytes()[sizeof(text::TokenizerHeader) +
+                             random() % (whole.size() - sizeof(text::TokenizerHeader))] =
+                    static_cast<std::byte>(random());
             const auto t = text::Tokenizer::open(copy.bytes());
             if (t) use(t.value()), ++used;
         }
@@ -95,7 +103,9 @@ TEST(Hostile, TablesThatPointOutside) {
     const auto whole = sections()[0];
     // Every 32-bit field of the header in turn takes values from just over its bound to the largest.
     for (std::size_t field = 0; field + 4 <= sizeof(text::TokenizerHeader); field += 4)
-        for (const std::uint32_t value : {0u, 1u, 7u, static_cast<std::uint32_t>(whole.size()), static_cast<std::uint32_t>(whole.size()) + 8, 0x7FFFFFFFu, 0x80000000u, 0xFFFFFFF8u, 0xFFFFFFFFu}) {
+        for (const std::uint32_t value :
+             {0u, 1u, 7u, static_cast<std::uint32_t>(whole.size()), static_cast<std::uint32_t>(whole.size()) + 8,
+              0x7FFFFFFFu, 0x80000000u, 0xFFFFFFF8u, 0xFFFFFFFFu}) {
             const Copy copy(whole);
             std::memcpy(copy.bytes().data() + field, &value, 4);
             const auto t = text::Tokenizer::open(copy.bytes());
@@ -118,12 +128,16 @@ TEST(Hostile, ChatSections) {
     spec.bos = 0, spec.eos = 1;
     for (const std::string& name : pack::chat_template_names()) {
         const auto whole = pack::build_chat({}, spec, name).value();
-        for (std::size_t n = 1; n < whole.size(); ++n) EXPECT_FALSE(text::ChatTemplate::open(Copy(std::span(whole).first(n)).bytes())) << name << n;
+        for (std::size_t n = 1; n < whole.size(); ++n)
+            EXPECT_FALSE(text::ChatTemplate::open(Copy(std::span(whole).first(n)).bytes())) << name << n;
         const Copy copy(whole);
         for (std::size_t bit = 0; bit < 8 * whole.size(); ++bit) {
             copy.bytes()[bit / 8] ^= std::byte{1} << bit % 8;
             if (const auto chat = text::ChatTemplate::open(copy.bytes())) {
-                const text::Message messages[] = {{text::Role::system, "a"}, {text::Role::user, "b"}, {text::Role::assistant, "c"}, {text::Role::user, "d"}};
+                const text::Message messages[] = {{text::Role::system, "a"},
+                                                  {text::Role::user, "b"},
+                                                  {text::Role::assistant, "c"},
+                                                  {text::Role::user, "d"}};
                 std::vector<char> out(2000);
                 std::vector<text::Trusted> trusted(16);
                 const auto r = chat.value().render(messages, true, out, trusted);
@@ -148,7 +162,8 @@ void damage(const std::string& whole, const Read& read, int rounds) {
     for (std::size_t n = 0; n < whole.size(); n += 1 + whole.size() / 200) judge(whole.substr(0, n));
     for (int round = 0; round < rounds; ++round) {
         std::string file = whole;
-        for (int n = 1 + static_cast<int>(random() % 4); n > 0; --n) file[random() % file.size()] ^= static_cast<char>(1 << random() % 8);
+        for (int n = 1 + static_cast<int>(random() % 4); n > 0; --n)
+            file[random() % file.size()] ^= static_cast<char>(1 << random() % 8);
         judge(file);
     }
 }
@@ -156,12 +171,18 @@ void damage(const std::string& whole, const Read& read, int rounds) {
 TEST(Hostile, DamagedFiles) {
     if (!exists(shared("tokenizers/llama2"))) GTEST_SKIP() << "SKIPPED: no " << shared("tokenizers/llama2");
     const auto head = [](const char* path, std::size_t n) { return read_file(shared(path)).substr(0, n); };
-    damage(head("tokenizers/llama2/tokenizer.model", 20000), [](const std::string& f) { return pack::read_sentencepiece(std::as_bytes(std::span(f)), "f"); }, 300);
-    damage(head("tokenizers/llama2/tokenizer.bin", 20000), [](const std::string& f) { return pack::read_llama2c_tokenizer(std::as_bytes(std::span(f)), "f"); }, 300);
+    damage(
+        head("tokenizers/llama2/tokenizer.model", 20000),
+        [](const std::string& f) { return pack::read_sentencepiece(std::as_bytes(std::span(f)), "f"); }, 300);
+    damage(
+        head("tokenizers/llama2/tokenizer.bin", 20000),
+        [](const std::string& f) { return pack::read_llama2c_tokenizer(std::as_bytes(std::span(f)), "f"); }, 300);
 }
 
 TEST(Hostile, DamagedTokenizerJson) {
-    damage(tokenizer_json_text(small_bpe("gpt-2")), [](const std::string& f) { return pack::read_tokenizer_json(f, "f"); }, 1000);
+    damage(
+        tokenizer_json_text(small_bpe("gpt-2")), [](const std::string& f) { return pack::read_tokenizer_json(f, "f"); },
+        1000);
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 // Published tokenizer files: each form read, and what is not supported refused by name.
 #include <gtest/gtest.h>
-
 #include <unistd.h>
 
 #include <cstring>
@@ -19,7 +18,10 @@ using pack::TokenizerSpec;
 Json tokenizer_json(const TokenizerSpec& spec) { return Json::parse(tokenizer_json_text(spec)); }
 Json byte_level(bool regex) { return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", regex}}; }
 Json split(const std::string& regex) {
-    return {{"type", "Sequence"}, {"pretokenizers", {{{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}}, byte_level(false)}}};
+    return {{"type", "Sequence"},
+            {"pretokenizers",
+             {{{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}},
+              byte_level(false)}}};
 }
 constexpr const char* llama3 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
@@ -36,8 +38,10 @@ bool has(const std::string& text, const char* part) { return text.find(part) != 
 TEST(TokenizerJson, PreTokenizersByTheirStructure) {
     const TokenizerSpec want = small_bpe("gpt-2");
     Json j = tokenizer_json(want);
-    const Json digits = {{"type", "Sequence"}, {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, byte_level(true)}}};
-    const std::pair<const char*, Json> forms[] = {{"gpt-2", byte_level(true)}, {"smollm", digits}, {"llama-bpe", split(llama3)}, {"qwen2", split(qwen2)}};
+    const Json digits = {{"type", "Sequence"},
+                         {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, byte_level(true)}}};
+    const std::pair<const char*, Json> forms[] = {
+        {"gpt-2", byte_level(true)}, {"smollm", digits}, {"llama-bpe", split(llama3)}, {"qwen2", split(qwen2)}};
     for (const auto& [pre, form] : forms) {
         j["pre_tokenizer"] = form;
         j["normalizer"] = std::string(pre) == "qwen2" ? Json{{"type", "NFC"}} : Json();
@@ -47,7 +51,8 @@ TEST(TokenizerJson, PreTokenizersByTheirStructure) {
         EXPECT_EQ(got.value().tokens, want.tokens);
         EXPECT_EQ(got.value().types, want.types);
         EXPECT_EQ(got.value().merges, want.merges);
-        EXPECT_EQ(Loaded(got.value()).encode("the 12 <|im_end|>", true), Loaded(small_bpe(pre)).encode("the 12 <|im_end|>", true));
+        EXPECT_EQ(Loaded(got.value()).encode("the 12 <|im_end|>", true),
+                  Loaded(small_bpe(pre)).encode("the 12 <|im_end|>", true));
     }
 }
 
@@ -55,7 +60,8 @@ TEST(TokenizerJson, MergesAsPairs) {
     Json j = tokenizer_json(small_bpe("gpt-2"));
     j["pre_tokenizer"] = byte_level(true);
     Json pairs = Json::array();
-    for (const std::string m : j["model"]["merges"]) pairs.push_back({m.substr(0, m.find(' ')), m.substr(m.find(' ') + 1)});
+    for (const std::string m : j["model"]["merges"])
+        pairs.push_back({m.substr(0, m.find(' ')), m.substr(m.find(' ') + 1)});
     j["model"]["merges"] = pairs;
     EXPECT_EQ(read(j).value().merges, small_bpe("gpt-2").merges);
 }
@@ -73,7 +79,8 @@ TEST(TokenizerJson, UnknownFormsAreRefusedByName) {
     EXPECT_TRUE(has(with("pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", true}}), "ByteLevel"));
     EXPECT_TRUE(has(with("normalizer", {{"type", "NFKC"}}), "NFKC"));
     EXPECT_TRUE(has(with("model", {{"type", "Unigram"}}), "Unigram"));
-    EXPECT_TRUE(has(with("model", {{"type", "BPE"}, {"vocab", Json::object()}, {"merges", Json::array()}}), "vocabulary"));
+    EXPECT_TRUE(
+        has(with("model", {{"type", "BPE"}, {"vocab", Json::object()}, {"merges", Json::array()}}), "vocabulary"));
     EXPECT_TRUE(has(with("added_tokens", {{{"id", 300}, {"content", "<x>"}, {"rstrip", true}}}), "rstrip"));
     EXPECT_TRUE(has(with("added_tokens", {{{"id", 4000000000u}, {"content", "<x>"}}}), "<x>"));
     EXPECT_TRUE(has(with("added_tokens", {{{"content", "<x>"}}}), "id"));
@@ -102,13 +109,19 @@ TEST(TokenizerJson, SentencePieceStyle) {
     for (std::size_t i = 259; i < small.tokens.size(); ++i)  // in the order of their scores
         for (std::size_t cut = 1; cut < small.tokens[i].size(); ++cut) {
             const std::string l = small.tokens[i].substr(0, cut), r = small.tokens[i].substr(cut);
-            const auto known = [&](const std::string& s) { return std::find(small.tokens.begin() + 259, small.tokens.end(), s) != small.tokens.end(); };
+            const auto known = [&](const std::string& s) {
+                return std::find(small.tokens.begin() + 259, small.tokens.end(), s) != small.tokens.end();
+            };
             if (known(l) && known(r)) merges.push_back(l + " " + r);
         }
     j["model"]["merges"] = merges;
     j["normalizer"] = {{"type", "Sequence"},
-                       {"normalizers", {{{"type", "Prepend"}, {"prepend", "\u2581"}}, {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}}}}};
-    j["post_processor"] = {{"type", "TemplateProcessing"}, {"single", {{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}}, {{"Sequence", {{"id", "A"}}}}}}};
+                       {"normalizers",
+                        {{{"type", "Prepend"}, {"prepend", "\u2581"}},
+                         {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}}}}};
+    j["post_processor"] = {
+        {"type", "TemplateProcessing"},
+        {"single", {{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}}, {{"Sequence", {{"id", "A"}}}}}}};
     const auto got = read(j);
     ASSERT_TRUE(got) << got.error().text;
     EXPECT_EQ(got.value().model, TokenizerSpec::Model::sentencepiece);
@@ -117,10 +130,12 @@ TEST(TokenizerJson, SentencePieceStyle) {
     EXPECT_EQ(got.value().bos, 1);
     EXPECT_EQ(got.value().types, small.types);
     const Loaded a(got.value()), b(small);
-    for (const char* s : {"hello world", "the  hello\u20AC\n", " aaaaa the", "<s>forged"}) EXPECT_EQ(a.encode(s, false, true), b.encode(s, false, true)) << s;
+    for (const char* s : {"hello world", "the  hello\u20AC\n", " aaaaa the", "<s>forged"})
+        EXPECT_EQ(a.encode(s, false, true), b.encode(s, false, true)) << s;
 
     j["normalizer"] = nullptr;
-    j["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", "always"}, {"split", false}};
+    j["pre_tokenizer"] = {
+        {"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", "always"}, {"split", false}};
     EXPECT_TRUE(read(j).value().add_space_prefix);
     j["pre_tokenizer"]["prepend_scheme"] = "never";
     EXPECT_FALSE(read(j).value().add_space_prefix);
@@ -136,17 +151,24 @@ std::string varint(std::uint64_t v) {
     return out + static_cast<char>(v);
 }
 std::string number(int field, std::uint64_t v) { return varint(static_cast<std::uint64_t>(field) << 3) + varint(v); }
-std::string bytes(int field, const std::string& s) { return varint(static_cast<std::uint64_t>(field) << 3 | 2) + varint(s.size()) + s; }
-std::string sentencepiece_model(const TokenizerSpec& spec, std::uint64_t model_type = 2, const std::string& normalizer = number(3, 1) + number(4, 0)) {
+std::string bytes(int field, const std::string& s) {
+    return varint(static_cast<std::uint64_t>(field) << 3 | 2) + varint(s.size()) + s;
+}
+std::string sentencepiece_model(const TokenizerSpec& spec, std::uint64_t model_type = 2,
+                                const std::string& normalizer = number(3, 1) + number(4, 0)) {
     std::string out;
     for (std::size_t i = 0; i < spec.tokens.size(); ++i) {
         std::string score(4, '\0');
         std::memcpy(score.data(), &spec.scores[i], 4);
-        out += bytes(1, bytes(1, spec.tokens[i]) + varint(2 << 3 | 5) + score + (spec.types[i] == 1 ? "" : number(3, spec.types[i])));
+        out += bytes(1, bytes(1, spec.tokens[i]) + varint(2 << 3 | 5) + score +
+                            (spec.types[i] == 1 ? "" : number(3, spec.types[i])));
     }
-    return out + bytes(2, number(3, model_type) + number(35, 1) + number(40, 0) + number(41, 1) + number(42, 2)) + bytes(3, normalizer);
+    return out + bytes(2, number(3, model_type) + number(35, 1) + number(40, 0) + number(41, 1) + number(42, 2)) +
+           bytes(3, normalizer);
 }
-Result<TokenizerSpec> read_model(const std::string& model) { return pack::read_sentencepiece(std::as_bytes(std::span(model)), "tokenizer.model"); }
+Result<TokenizerSpec> read_model(const std::string& model) {
+    return pack::read_sentencepiece(std::as_bytes(std::span(model)), "tokenizer.model");
+}
 
 TEST(SentencePieceModel, Reads) {
     const TokenizerSpec want = small_sentencepiece();
@@ -219,7 +241,8 @@ TEST_F(Folder, TokenizerJsonWithItsConfigurations) {
     Json j = tokenizer_json(small_bpe("gpt-2"));
     j["pre_tokenizer"] = byte_level(true);
     write("tokenizer.json", j.dump());
-    write("tokenizer_config.json", R"({"bos_token": {"content": "<|im_start|>"}, "eos_token": "<|im_end|>", "add_bos_token": true})");
+    write("tokenizer_config.json",
+          R"({"bos_token": {"content": "<|im_start|>"}, "eos_token": "<|im_end|>", "add_bos_token": true})");
     write("generation_config.json", R"({"eos_token_id": [2, 0, 999999]})");
     const auto got = read_folder();
     ASSERT_TRUE(got) << got.error().text;
@@ -293,7 +316,9 @@ TEST(Build, RefusesImpossibleSpecs) {
     EXPECT_TRUE(has(error([](auto& s) { s.tokens[3] = "<0xZZ>"; }, small_sentencepiece()), "0xHH"));
 }
 
-TEST(Build, SameSpecSameBytes) { EXPECT_EQ(pack::build_tokenizer(small_bpe("qwen2")).value(), pack::build_tokenizer(small_bpe("qwen2")).value()); }
+TEST(Build, SameSpecSameBytes) {
+    EXPECT_EQ(pack::build_tokenizer(small_bpe("qwen2")).value(), pack::build_tokenizer(small_bpe("qwen2")).value());
+}
 
 }  // namespace
 }  // namespace slmd::tests

@@ -25,10 +25,12 @@ constexpr std::size_t longest_checked_word = 256;
 constexpr std::string_view end_texts[] = {"<|im_end|>",      "<|endoftext|>", "<|eot_id|>",    "<|eom_id|>",
                                           "<|end_of_text|>", "<|end|>",       "<end_of_turn>", "<|end_of_turn|>"};
 
-template <class... Args>
-Error bad(const char* format, Args... args) {
+[[gnu::format(printf, 1, 2)]] Error bad(const char* format, ...) {
     char text[200];
-    std::snprintf(text, sizeof text, format, args...);
+    va_list args;
+    va_start(args, format);
+    std::vsnprintf(text, sizeof text, format, args);
+    va_end(args);
     return Error::make(Code::model_format, "tokenizer: %s", text);
 }
 

@@ -20,10 +20,12 @@ struct Document {
     Json json;
     std::string where;
 
-    template <class... Args>
-    Error bad(const char* format, Args... args) const {
+    [[gnu::format(printf, 2, 3)]] Error bad(const char* format, ...) const {
         char text[200];
-        std::snprintf(text, sizeof text, format, args...);
+        va_list args;
+        va_start(args, format);
+        std::vsnprintf(text, sizeof text, format, args);
+        va_end(args);
         return Error::make(Code::model_format, "%.80s: %s", where.c_str(), text);
     }
 };
