@@ -3,7 +3,7 @@
 #   cmake -DBUILD=<folder of builds> -DSTAGES="release;dev;arm64;fuzz" -P all_tests.cmake
 #
 # release: all its tests, under their own names. dev: the tests without the label slow, as dev/NAME. fuzz: its slow ones, as fuzz/NAME.
-# arm64: the tests without the label slow, as cortex-a53/NAME and cortex-a76/NAME: qemu-user plays a CPU without and one with the dot product.
+# arm64: the tests without the label slow and those labelled arm64, as cortex-a53/NAME and cortex-a76/NAME: qemu-user plays a CPU without and one with the dot product.
 # All but release's fast tests carry the label slow. COST orders them: fast ones first.
 cmake_minimum_required(VERSION 3.25)
 
@@ -69,7 +69,8 @@ function(collect BUILD_NAME PREFIX FILTER COST EXTRA_ENVIRONMENT)
         endforeach()
       endif()
       list(FIND labels slow slow)
-      if((FILTER STREQUAL "fast" AND NOT slow EQUAL -1) OR (FILTER STREQUAL "slow" AND slow EQUAL -1))
+      list(FIND labels arm64 arm64)
+      if((FILTER STREQUAL "fast" AND NOT slow EQUAL -1) OR (FILTER STREQUAL "board" AND NOT slow EQUAL -1 AND arm64 EQUAL -1) OR (FILTER STREQUAL "slow" AND slow EQUAL -1))
         continue()
       endif()
       if(slow EQUAL -1 AND NOT PREFIX STREQUAL "")
@@ -114,8 +115,8 @@ foreach(stage ${STAGES})
   elseif(stage STREQUAL "dev")
     collect(dev "dev/" fast 400 "")
   elseif(stage STREQUAL "arm64")
-    collect(arm64 "cortex-a53/" fast 300 "QEMU_CPU=cortex-a53")
-    collect(arm64 "cortex-a76/" fast 290 "QEMU_CPU=cortex-a76")
+    collect(arm64 "cortex-a53/" board 300 "QEMU_CPU=cortex-a53")
+    collect(arm64 "cortex-a76/" board 290 "QEMU_CPU=cortex-a76")
   elseif(stage STREQUAL "fuzz")
     collect(fuzz "fuzz/" slow 200 "")
   else()

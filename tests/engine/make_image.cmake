@@ -1,0 +1,11 @@
+# IMAGE from SOURCE, when it is missing or older than SLMPACK. Tests and builds for other CPUs share it, so that all read the very same bytes.
+get_filename_component(folder "${IMAGE}" DIRECTORY)
+file(MAKE_DIRECTORY "${folder}")
+file(LOCK "${IMAGE}.lock")
+if(NOT EXISTS "${IMAGE}" OR (NOT EMULATOR AND "${SLMPACK}" IS_NEWER_THAN "${IMAGE}"))
+  execute_process(COMMAND ${EMULATOR} "${SLMPACK}" import "${SOURCE}" -o "${IMAGE}" RESULT_VARIABLE code ERROR_VARIABLE text OUTPUT_QUIET)
+  if(code)
+    message(FATAL_ERROR "slmpack import ${SOURCE}: ${text}")
+  endif()
+endif()
+file(LOCK "${IMAGE}.lock" RELEASE)
