@@ -10,6 +10,7 @@
 #include "image/stored.h"
 #include "synthetic.h"
 #include "toolchain/slmpack/image/verify.h"
+#include "unpack.h"
 
 namespace slmd::test {
 namespace {
@@ -28,29 +29,6 @@ std::string write(const TemporaryFolder& folder, const std::string& name, const 
 std::vector<char> bytes_of(std::span<const std::byte> s) {
     const auto* p = reinterpret_cast<const char*>(s.data());
     return {p, p + s.size()};
-}
-
-template <class T>
-T at(std::span<const std::byte> s, std::size_t i) {
-    T v;
-    std::memcpy(&v, s.data() + i * sizeof v, sizeof v);
-    return v;
-}
-
-// Reads one element straight from the definition in runtime/image/format.h, sharing no code with the writer.
-struct Element {
-    int code;
-    std::size_t group;  // of scales
-};
-Element element(const image::Tensor& t, std::uint32_t row, std::uint32_t col) {
-    const std::size_t groups = (t.cols + 31) / 32, cell = row / 8 * groups + col / 32;
-    const std::uint32_t panel = row % 8 / 4, r = row % 4, k = col % 32;
-    // vectors: 0 {rows 0, 1} k 0..7 · 1 {rows 2, 3} k 0..7 · 2 {rows 0, 1} k 8..15 · 3 {rows 2, 3} k 8..15
-    const std::uint32_t vector = (k % 16 < 8 ? 0 : 2) + (r < 2 ? 0 : 1), byte = vector * 16 + (r & 1) * 8 + k % 8;
-    if (t.kind == Kind::i8)
-        return {at<std::int8_t>(t.codes, cell * 256 + panel * 128 + (k < 16 ? 0 : 64) + byte), cell * 8 + row % 8};
-    const auto both = at<std::uint8_t>(t.codes, cell * 128 + panel * 64 + byte);
-    return {k < 16 ? both & 15 : both >> 4, cell * 8 + row % 8};
 }
 
 void expect_same(const image::Tensor& t, const pack::TensorData& want) {
@@ -351,6 +329,21 @@ TEST(Damage, HostileIndexIsRefused) {
     refused("book", [](H&, E* e) { e[2].book[3] = 32; });
     write_file(path, whole);
     EXPECT_TRUE(Image::open(path.c_str(), {}));
+}
+
+TEST(Damage, NewerStoredVersionSaysWhatToDo) {
+    const TemporaryFolder folder;
+    const std::string path = write(folder, "m.slm", Synthetic());
+    auto bytes = read_file(path);
+    image::StoredHeader header;
+    std::memcpy(&header, bytes.data() + 8, sizeof header);
+    header.version = header.reader = image::reader_version + 1;
+    std::memcpy(bytes.data() + 8, &header, sizeof header);
+    write_file(path, bytes);
+    const auto image = Image::open(path.c_str(), {});
+    ASSERT_FALSE(image);
+    EXPECT_EQ(image.error().code, Code::model_format);
+    EXPECT_NE(std::string(image.error().text).find("update slmd"), std::string::npos) << image.error().text;
 }
 
 TEST(Damage, RawIndexHashIsChecked) {

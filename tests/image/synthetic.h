@@ -2,6 +2,8 @@
 #pragma once
 #include <unistd.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -74,7 +76,7 @@ struct Synthetic {
         using image::Kind;
         std::strcpy(contents.params.name, "synthetic");
         std::strcpy(contents.params.family, "llama");
-        for (int i = 0; i < 70000; i++) contents.tokenizer.push_back(static_cast<std::byte>(i * i >> 7));
+        for (int i = 0; i < 70000; i++) contents.tokenizer.push_back(static_cast<std::byte>(i * 1L * i >> 7));
         for (char c : std::string("a template")) contents.chat.push_back(static_cast<std::byte>(c));
         add("rope.inv_freq", Kind::f32, 1, 32);
         add("blk.0.attn_norm", Kind::f32, 1, 70);

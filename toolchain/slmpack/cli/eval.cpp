@@ -52,6 +52,9 @@ void score_position(std::span<const float> source, std::span<const float> image,
 
 Result<Score> evaluate(const EvalCommand& command) {
     const auto source = TRY(Source::open(command.source));
+    if (static_cast<std::uint32_t>(command.window) > source->params.context)
+        return Error::make(Code::incorrect_parameters, "--window %d: this model's context is %u tokens", command.window,
+                           source->params.context);
     const auto reference = TRY(Reference::open(*source));
     engine::Config config{.context = command.window, .threads = command.threads, .batch = command.batch};
     if (!command.level.empty()) config.level = command.level.c_str();

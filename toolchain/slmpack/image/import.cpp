@@ -98,8 +98,7 @@ std::string provenance(const Source& source, const SourceFiles& files, const Imp
                        const ImportSummary& summary) {
     Json kinds = Json::object();
     for (const auto& [kind, k] : summary.kinds) {
-        Json& entry = kinds[image::kind_name(kind)] = {
-            {"tensors", k.tensors}, {"weights", k.weights}, {"raw", k.raw}, {"stored", k.stored}};
+        Json& entry = kinds[image::kind_name(kind)] = {{"tensors", k.tensors}, {"weights", k.weights}, {"raw", k.raw}};
         if (k.power > 0)
             entry["rounding_error"] = std::round(std::sqrt(k.error / k.power) * 1e6) / 1e6;  // relative RMS
     }
