@@ -307,6 +307,7 @@ TEST(GgufSource, RefusalsNameWhatIsWrong) {
                    "llama.attention.head_count");
     EXPECT_REFUSED(with([](G& g) { g.number("llama.attention.value_length", 8); }),
                    "llama.attention.value_length is 8");
+    EXPECT_REFUSED(with([](G& g) { g.number("split.count", 3); }), "split GGUF");
     EXPECT_REFUSED(with([](G& g) { g.number("general.alignment", 48); }), "general.alignment is 48");
     EXPECT_REFUSED(with([](G& g) { g.tensor("blk.0.attn_q.weight").type = 20; }),
                    "tensor blk.0.attn_q.weight, at offset 1");

@@ -150,6 +150,9 @@ Result<std::unique_ptr<Source>> open_gguf(FileBytes file, const std::string& pat
     const auto arch = TRY(g.text("general.architecture"));
     if (!arch) return Error::make(Code::model_format, "GGUF: key general.architecture is missing");
     const Family family = TRY(find_family(Form::gguf, *arch));
+    if (TRY(g.number("split.count")).value_or(0) > 1)
+        return Error::make(Code::not_supported,
+                           "one part of a split GGUF: join the parts first (llama-gguf-split --merge)");
     if (g.tensors().empty())
         return Error::make(Code::model_format, "GGUF: no tensors: the file holds a vocabulary and nothing else");
 

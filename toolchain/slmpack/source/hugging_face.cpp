@@ -86,6 +86,9 @@ Result<std::vector<float>> rope_frequencies(const json& config, const image::Mod
 
 Result<std::string> file_text(const std::string& path) {
     const FileBytes file = TRY(FileBytes::open(path));
+    if (file.bytes.size() > 16u << 20)
+        return Error::make(Code::model_format, "%.150s: %zu bytes: too long for a text of settings", path.c_str(),
+                           file.bytes.size());
     return std::string(reinterpret_cast<const char*>(file.bytes.data()), file.bytes.size());
 }
 

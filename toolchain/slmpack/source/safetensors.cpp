@@ -11,8 +11,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::uint64_t max_header = 32u << 20;  // 4096 tensors take less than one
-constexpr int max_depth = 64;                    // of JSON; tokenizer.json has 6
+constexpr std::uint64_t max_header = 8u << 20;  // 4096 tensors take less than one
+constexpr int max_depth = 64;                   // of JSON; tokenizer.json has 6
 
 }  // namespace
 
@@ -53,7 +53,9 @@ Result<void> read_safetensors(std::span<const std::byte> bytes, const std::strin
         std::string name;
     };
     std::vector<Place> places;
-    for (const auto& [key, value] : header.items()) {
+    for (const auto& item : header.items()) {
+        const std::string& key = item.key();
+        const json& value = item.value();
         if (key == "__metadata__") continue;
         const std::string what = "tensor " + shown(key);
         const auto number = [](const json& v) { return v.is_number_unsigned() ? v.get<std::uint64_t>() : UINT64_MAX; };
