@@ -95,9 +95,14 @@ Result<ChatTemplate::Rendered> ChatTemplate::render(std::span<const Message> mes
 
     const bool given = !messages.empty() && messages[0].role == Role::system;
     const bool system = given || flags & chat_default_system;
-    const bool apart =
-        given && flags & (chat_alternate | chat_system_in_user);  // otherwise a system text is a turn like any other
+    const bool apart = given && flags & (chat_alternate | chat_system_in_user |
+                                         chat_system_first);  // otherwise a system text is a turn like any other
     const std::span<const Message> turns = apart ? messages.subspan(1) : messages;
+    if (flags & chat_system_first)
+        for (const Message& m : turns)
+            if (m.role == Role::system)
+                return Error::make(Code::incorrect_parameters, "chat template %.*s: a system text can only come first",
+                                   static_cast<int>(name().size()), name().data());
     if (flags & chat_alternate)
         for (std::size_t i = 0; i < turns.size(); ++i)
             if (turns[i].role != (i % 2 ? Role::assistant : Role::user))

@@ -113,7 +113,8 @@ constexpr std::uint32_t chat_trim = 2;             // white space around a messa
 constexpr std::uint32_t chat_alternate = 4;        // user, assistant, user, ...; a system text only first
 constexpr std::uint32_t chat_system_in_user = 8;   // the system text stands inside the first user message
 constexpr std::uint32_t chat_default_system = 16;  // there is a default system text (it may be empty)
-constexpr std::uint32_t known_chat_flags = 31;
+constexpr std::uint32_t chat_system_first = 32;    // a system text only first
+constexpr std::uint32_t known_chat_flags = 63;
 
 struct ChatHeader {
     char magic[8];

@@ -59,7 +59,8 @@ Result<std::vector<std::byte>> section_of(const toml::table& t, const TokenizerS
     constexpr std::pair<const char*, std::uint32_t> flags[] = {{"has_bos", text::chat_has_bos},
                                                                {"trim", text::chat_trim},
                                                                {"alternate", text::chat_alternate},
-                                                               {"system_in_user", text::chat_system_in_user}};
+                                                               {"system_in_user", text::chat_system_in_user},
+                                                               {"system_first", text::chat_system_first}};
 
     text::ChatHeader h{};
     std::memcpy(h.magic, text::chat_magic, sizeof h.magic);
