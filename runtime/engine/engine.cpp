@@ -3,10 +3,10 @@
 #include <sched.h>
 #include <sys/mman.h>
 
-#include <cstdio>
 #include <cstring>
 #include <new>
 
+#include "base/memory.h"
 #include "engine/forward.h"
 
 namespace slmd::engine {
@@ -48,18 +48,6 @@ void lay_out(Arena& arena, const image::ModelParams& p, const Config& c, Layout&
     l.shapes = shapes_of(p);
     for (int i = 0; i < c.slots; i++) lay_out(arena, l.shapes, static_cast<int>(p.layers), c.context, l.slots[i]);
     lay_out(arena, l.shapes, c.batch, c.threads, l.buffers);
-}
-
-// MemAvailable in bytes; unknown counts as plenty.
-std::uint64_t available_memory() {
-    std::FILE* f = std::fopen("/proc/meminfo", "re");
-    if (f == nullptr) return ~0ull;
-    char line[128];
-    unsigned long long kib = ~0ull >> 10;
-    while (std::fgets(line, sizeof line, f) != nullptr)
-        if (std::sscanf(line, "MemAvailable: %llu kB", &kib) == 1) break;
-    std::fclose(f);
-    return kib << 10;
 }
 
 }  // namespace

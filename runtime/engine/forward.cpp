@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/bytes.h"
+
 namespace slmd::engine {
 
 using compute::block;
@@ -47,14 +49,13 @@ void lay_out(Arena& arena, const Shapes& s, int batch, int threads, Buffers& b) 
     b.query = arena.scratch<std::int8_t>(n(s.heads * s.head_stride));
     b.query_scale = arena.scratch<float>(n(s.heads));
     b.attended = arena.scratch<float>(n(s.heads * s.head_stride));
-    b.head = arena.scratch<float>(static_cast<std::size_t>(threads * compute::max_head_dim));
-    b.scores = arena.scratch<float>(static_cast<std::size_t>(threads * 4 * compute::chunk));
+    b.head = arena.scratch<float>(static_cast<std::size_t>(threads) * compute::max_head_dim);
+    b.scores = arena.scratch<float>(static_cast<std::size_t>(threads) * 4 * compute::chunk);
     b.logits = arena.scratch<float>(static_cast<std::size_t>(s.vocab_rows));
 }
 
 void lay_out(Arena& arena, const Shapes& s, int layers, int context, Cache& c) {
-    const auto positions =
-        static_cast<std::size_t>((context + compute::kv_block - 1) / compute::kv_block * compute::kv_block);
+    const std::size_t positions = round_up(static_cast<std::size_t>(context), compute::kv_block);
     const int heads = layers * s.kv_heads;
     c.heads = arena.persistent<compute::KvHead>(static_cast<std::size_t>(heads));
     c.tokens = arena.persistent<std::int32_t>(static_cast<std::size_t>(context));

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "base/bytes.h"
+#include "base/memory.h"
 #include "image/check.h"
 
 namespace slmd::image {
@@ -100,26 +101,13 @@ void populate(void* context) {
         madvise(p.map.data() + at, std::min<std::uint64_t>(piece, p.map.size() - at), MADV_POPULATE_READ);
 }
 
-// MemAvailable in bytes; 0 when /proc does not say.
-std::uint64_t available_memory() {
-    char text[512];
-    const int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return 0;
-    const ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0) return 0;
-    text[n] = 0;
-    const char* line = strstr(text, "MemAvailable:");
-    return line == nullptr ? 0 : strtoull(line + 13, nullptr, 10) * 1024;
-}
-
 }  // namespace
 
 Result<Hydrated> hydrate(const char* path, const StoredFile& file, const RawHeader& header,
                          std::span<const TensorEntry> tensors, const OpenOptions& options) {
     const std::uint64_t size = file.header().raw_size;
     const std::uint64_t available = available_memory();
-    if (available != 0 && size > available)
+    if (size > available)
         return Error::make(Code::model_memory,
                            "%s: needs %" PRIu64 " MiB and %" PRIu64
                            " MiB are available: use a smaller model, or map a raw image "

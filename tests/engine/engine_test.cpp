@@ -68,12 +68,11 @@ TEST(Engine, OneAnswerOnEveryLevelThreadCountAndBatch) {
     // Pinned: the same constant on x86 and on ARM. It changes only when NUMERICS.md does.
     constexpr std::uint64_t expected = 16161182005250859203ull;
     for (auto level = compute::levels(); *level != nullptr; level++)
-        for (int threads : {1, 2, 3})
-            for (int batch : {1, 7, 32}) {
-                auto e = make({.context = 256, .threads = threads, .batch = 32, .level = (*level)->name});
-                EXPECT_EQ(hash(*e, tokens, batch), expected)
-                    << (*level)->name << " threads " << threads << " batch " << batch;
-            }
+        for (auto [threads, batch] : {std::pair{1, 1}, {1, 32}, {2, 7}, {3, 32}}) {
+            auto e = make({.context = 256, .threads = threads, .batch = 32, .level = (*level)->name});
+            EXPECT_EQ(hash(*e, tokens, batch), expected)
+                << (*level)->name << " threads " << threads << " batch " << batch;
+        }
 }
 
 TEST(Engine, AdvanceEqualsScoringInAnyPieces) {
