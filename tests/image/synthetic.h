@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -43,7 +44,7 @@ inline pack::TensorData random_tensor(image::Kind kind, std::uint32_t rows, std:
     const std::size_t groups = (cols + 31) / 32, n = std::size_t{rows} * cols;
     pack::TensorData t{.kind = kind, .rows = rows, .cols = cols};
     // Peaked codes, so that zstd has something to win and both ways of storing a frame occur.
-    std::binomial_distribution<int> code(15, 0.5);
+    const auto code = [](std::mt19937& r) { return std::popcount(r() & 0x7fffu); };
     std::uniform_int_distribution<int> byte(-127, 127), index(0, 255), level(-31, 31);
     std::normal_distribution<float> value;
     if (kind == image::Kind::f32)

@@ -11,6 +11,8 @@
 #include "image/image.h"
 #include "image/layout.h"
 #include "image/stored.h"
+#include "text/chat.h"
+#include "text/tokenizer.h"
 #include "toolchain/slmpack/image/verify.h"
 
 namespace slmd::pack {
@@ -26,6 +28,23 @@ std::uint64_t stored_bytes(const StoredFile& file, std::uint64_t offset, std::ui
     for (std::uint32_t i = file.frame_at(offset), end = file.frame_at(offset + size - 1); i <= end; i++)
         sum += file.frames()[i].stored;
     return sum;
+}
+
+// Tokenizer and chat template, by the code that will run on them, and that they fit the model.
+void verify_text(const std::string& path, std::vector<std::string>& problems) {
+    const auto image = Image::open(path.c_str(), {});
+    if (!image) return problems.push_back(image.error().text);
+    const auto tokens = image.value().section(SectionId::tokenizer), chat = image.value().section(SectionId::chat);
+    if (!tokens.empty()) {
+        const auto tokenizer = text::Tokenizer::open(tokens);
+        if (!tokenizer)
+            problems.push_back(path + ": section tokenizer: " + tokenizer.error().text);
+        else if (static_cast<std::uint32_t>(tokenizer.value().vocab()) > image.value().params().vocab)
+            problems.push_back(path + ": section tokenizer: " + std::to_string(tokenizer.value().vocab()) +
+                               " tokens, the model has " + std::to_string(image.value().params().vocab));
+    }
+    if (const auto opened = text::ChatTemplate::open(chat); !chat.empty() && !opened)
+        problems.push_back(path + ": section chat: " + opened.error().text);
 }
 
 }  // namespace
@@ -91,8 +110,9 @@ int run_inspect(const std::string& path) {
 }
 
 int run_verify(const std::string& path) {
-    const auto problems = verify_image(path, progress_line("verifying " + path));
+    auto problems = verify_image(path, progress_line("verifying " + path));
     end_progress();
+    if (problems.empty()) verify_text(path, problems);
     for (const std::string& problem : problems) std::fprintf(stderr, "slmpack: %s\n", problem.c_str());
     if (problems.empty()) std::printf("%s: good\n", path.c_str());
     return problems.empty() ? 0 : 1;
