@@ -13,7 +13,8 @@
 
 namespace slmd::client {
 
-Connection::Connection(Connection&& o) noexcept : fd_(std::exchange(o.fd_, -1)), tty_(o.tty_), name_(std::move(o.name_)), pending_(std::move(o.pending_)) {}
+Connection::Connection(Connection&& o) noexcept
+    : fd_(std::exchange(o.fd_, -1)), tty_(o.tty_), name_(std::move(o.name_)), pending_(std::move(o.pending_)) {}
 
 Connection::~Connection() {
     if (fd_ >= 0) close(fd_);
@@ -30,7 +31,9 @@ Result<Connection> Connection::open(const Address& address) {
         TRY(c.send("ATE0\r"));
         for (std::string line;;) {
             if (TRY(c.receive(line, 1000)) != Got::line)
-                return Error::make(Code::device_io, "%s: slmd does not answer; is it configured for this line, and for %d baud?", address.tty.c_str(), address.baud);
+                return Error::make(Code::device_io,
+                                   "%s: slmd does not answer; is it configured for this line, and for %d baud?",
+                                   address.tty.c_str(), address.baud);
             if (line == "OK") break;
         }
         return c;
@@ -38,19 +41,23 @@ Result<Connection> Connection::open(const Address& address) {
     c.name_ = address.socket;
     sockaddr_un a{};
     a.sun_family = AF_UNIX;
-    if (address.socket.size() >= sizeof a.sun_path) return Error::make(Code::device_io, "socket path %s is too long", address.socket.c_str());
+    if (address.socket.size() >= sizeof a.sun_path)
+        return Error::make(Code::device_io, "socket path %s is too long", address.socket.c_str());
     memcpy(a.sun_path, address.socket.data(), address.socket.size());
     c.fd_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (c.fd_ < 0 || connect(c.fd_, reinterpret_cast<sockaddr*>(&a), sizeof a) != 0) {
-        const char* const advice = errno == EACCES ? "are you in the socket's group? ls -l shows it" : "is slmd running? systemctl status slmd";
-        return Error::make(Code::device_io, "cannot connect to %s: %s: %s", address.socket.c_str(), strerror(errno), advice);
+        const char* const advice = errno == EACCES ? "are you in the socket's group? ls -l shows it"
+                                                   : "is slmd running? systemctl status slmd";
+        return Error::make(Code::device_io, "cannot connect to %s: %s: %s", address.socket.c_str(), strerror(errno),
+                           advice);
     }
     return c;
 }
 
 Result<void> Connection::send(std::string_view bytes) {
     while (!bytes.empty()) {
-        const ssize_t n = tty_ ? write(fd_, bytes.data(), bytes.size()) : ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+        const ssize_t n =
+            tty_ ? write(fd_, bytes.data(), bytes.size()) : ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
         if (n > 0) {
             bytes.remove_prefix(static_cast<std::size_t>(n));
             continue;
@@ -82,9 +89,11 @@ Result<Connection::Got> Connection::receive(std::string& line, int timeout_ms) {
         if (ready == 0) return Got::timeout;
         char buffer[4096];
         const ssize_t n = read(fd_, buffer, sizeof buffer);
-        if (n > 0) pending_.append(buffer, static_cast<std::size_t>(n));
+        if (n > 0)
+            pending_.append(buffer, static_cast<std::size_t>(n));
         else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-            return Error::make(Code::device_io, "%s: the connection ended; systemctl status slmd tells why", name_.c_str());
+            return Error::make(Code::device_io, "%s: the connection ended; systemctl status slmd tells why",
+                               name_.c_str());
     }
 }
 

@@ -32,8 +32,9 @@ constexpr char usage[] =
     "  -s, --socket PATH       default /run/slmd/slmd.sock, or what SLMD_SOCKET says\n"
     "  -t, --tty DEV[@BAUD]    serial line, 115200 baud by default\n"
     "  -n, --max N             tokens of an answer, at most\n"
-    "      --set NAME=VALUE    a setting of the answer: temp, topk, topp, minp, rep, seed, stop, deadline_ms, raw, bias\n"
-    "      --context N, --slots N, --threads N, --clients N, --queue N    for plan IMAGE, as slmd has them\n"
+    "      --set NAME=VALUE    a setting of the answer: temp, topk, topp, minp, rep, seed, stop, deadline_ms, raw, "
+    "bias\n"
+    "      --context N, --slots N, --threads N, --clients N, --queue N, --tty DEV    for plan IMAGE, as slmd has them\n"
     "      --json              status and plan as slmd sent them\n"
     "exit status: 0 answered, 1 refused or failed, 2 no connection, 64 wrong usage, 130 interrupted\n";
 
@@ -68,12 +69,17 @@ class Caller {
   public:
     explicit Caller(Connection& connection) : connection_(connection) {}
 
-    // One request and its reply; tok notifications go to standard output as they come. The reply's object stays in reader().
+    // One request and its reply; tok notifications go to standard output as they come. The reply's object stays in
+    // reader().
     Result<const wire::JsonNode*> call(const char* method, const std::string& params, bool stream) {
         id_++;
-        const std::string request = "{\"jsonrpc\":\"2.0\",\"id\":" + std::to_string(id_) + ",\"method\":\"" + method + "\",\"params\":{" + params + "}}\n";
+        const std::string request = "{\"jsonrpc\":\"2.0\",\"id\":" + std::to_string(id_) + ",\"method\":\"" + method +
+                                    "\",\"params\":{" + params + "}}\n";
         if (connection_.tty() && request.size() > 255)
-            return Error::make(Code::text_too_long, "%zu bytes are too long for one line of a serial port (254); shorten it, or use the socket", request.size());
+            return Error::make(
+                Code::text_too_long,
+                "%zu bytes are too long for one line of a serial port (254); shorten it, or use the socket",
+                request.size());
         TRY(connection_.send(request));
         return reply(stream);
     }
@@ -117,7 +123,8 @@ class Caller {
             if (interrupts > cancelled && stream) {  // the request ends, not only this client
                 cancelled = interrupts;
                 if (cancelled > 1) return Error::make(Code::aborted, "interrupted");
-                TRY(connection_.send("{\"jsonrpc\":\"2.0\",\"method\":\"$/cancelRequest\",\"params\":{\"id\":" + std::to_string(id_) + "}}\n"));
+                TRY(connection_.send("{\"jsonrpc\":\"2.0\",\"method\":\"$/cancelRequest\",\"params\":{\"id\":" +
+                                     std::to_string(id_) + "}}\n"));
             }
             const auto got = TRY(connection_.receive(line_, stream ? -1 : 10000));
             if (got == Connection::Got::interrupted) {
@@ -139,7 +146,10 @@ class Caller {
                 const wire::JsonNode *code = reader_.find(*error, "code"), *message = reader_.find(*error, "message");
                 const int number = code != nullptr ? static_cast<int>(code->number) : 100;
                 const std::string text = message != nullptr ? std::string(message->text) : "";
-                return Error::make(number == -32800 ? Code::aborted : number > 0 ? static_cast<Code>(number) : Code::unknown, "%s (%d)", text.c_str(), number);
+                return Error::make(number == -32800 ? Code::aborted
+                                   : number > 0     ? static_cast<Code>(number)
+                                                    : Code::unknown,
+                                   "%s (%d)", text.c_str(), number);
             }
             if (const wire::JsonNode* result = reader_.find(root, "result")) return result;
             return Error::make(Code::unknown, "slmd sent what is not a reply: %.100s", line_.c_str());
@@ -155,21 +165,29 @@ class Caller {
             printed_ = true;
         } else if (method.text == "progress") {
             const wire::JsonNode *done = reader_.find(params, "done"), *total = reader_.find(params, "total");
-            if (done != nullptr && total != nullptr && done->number < total->number) progress("reading the prompt", static_cast<long>(done->number), static_cast<long>(total->number));
+            if (done != nullptr && total != nullptr && done->number < total->number)
+                progress("reading the prompt", static_cast<long>(done->number), static_cast<long>(total->number));
         } else if (method.text == "queue") {
             const wire::JsonNode* place = reader_.find(params, "place");
-            if (place != nullptr && place->number > 0) progress("waiting, place", static_cast<long>(place->number), static_cast<long>(place->number));
+            if (place != nullptr && place->number > 0)
+                progress("waiting, place", static_cast<long>(place->number), static_cast<long>(place->number));
         }
     }
     void print_at(std::string_view s) {
         std::string out;
         for (std::size_t i = 0; i < s.size(); i++) {
-            if (s[i] != '\\' || i + 1 == s.size()) out += s[i];
-            else if (const char e = s[++i]; e == 'n') out += '\n';
-            else if (e == 'r') out += '\r';
-            else if (e == 't') out += '\t';
-            else if (e == 'x') out += static_cast<char>(strtol(std::string(s.substr(i + 1, 2)).c_str(), nullptr, 16)), i += 2;
-            else out += e;
+            if (s[i] != '\\' || i + 1 == s.size())
+                out += s[i];
+            else if (const char e = s[++i]; e == 'n')
+                out += '\n';
+            else if (e == 'r')
+                out += '\r';
+            else if (e == 't')
+                out += '\t';
+            else if (e == 'x')
+                out += static_cast<char>(strtol(std::string(s.substr(i + 1, 2)).c_str(), nullptr, 16)), i += 2;
+            else
+                out += e;
         }
         fwrite(out.data(), 1, out.size(), stdout);
         fflush(stdout);
@@ -218,7 +236,10 @@ int ask(Connection& connection, const Options& o, std::string text) {
             TRY(caller.call("gen", params, true));
             return {};
         }
-        if (!o.settings.empty()) return Error::make(Code::text_too_long, "a long prompt and settings do not fit a serial line together; set them by AT#SET first");
+        if (!o.settings.empty())
+            return Error::make(
+                Code::text_too_long,
+                "a long prompt and settings do not fit a serial line together; set them by AT#SET first");
         return caller.ask_at(text);
     }();
     caller.progress_off();
@@ -244,7 +265,8 @@ int chat(Connection& connection, const Options& o) {
         while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
         if (text.empty()) continue;
         interrupts = 0;
-        const auto r = caller.call("chat", "\"prompt\":" + quoted(text) + ",\"stream\":true,\"progress\":true" + o.settings, true);
+        const auto r =
+            caller.call("chat", "\"prompt\":" + quoted(text) + ",\"stream\":true,\"progress\":true" + o.settings, true);
         fputs("\n", stdout);
         if (!r && r.error().code != Code::aborted) {
             code = outcome(r.error());
@@ -266,8 +288,11 @@ int show_status(Connection& connection, const Options& o, bool forever) {
             for (int i = caller.reader().first(*r.value()); i < r.value()->next; i = caller.reader().node(i).next) {
                 const wire::JsonNode& n = caller.reader().node(i);
                 const char* const sep = forever ? "  " : "\n";
-                if (n.type == wire::JsonType::null) printf("%.*s -%s", static_cast<int>(n.key.size()), n.key.data(), sep);
-                else printf("%.*s %.*s%s", static_cast<int>(n.key.size()), n.key.data(), static_cast<int>(n.text.size()), n.text.data(), sep);
+                if (n.type == wire::JsonType::null)
+                    printf("%.*s -%s", static_cast<int>(n.key.size()), n.key.data(), sep);
+                else
+                    printf("%.*s %.*s%s", static_cast<int>(n.key.size()), n.key.data(), static_cast<int>(n.text.size()),
+                           n.text.data(), sep);
             }
             if (forever) puts("");
         }
@@ -277,7 +302,9 @@ int show_status(Connection& connection, const Options& o, bool forever) {
     return 0;
 }
 
-void print_item(const char* name, std::size_t size, double bytes) { printf("%14.0f  %.*s\n", bytes, static_cast<int>(size), name); }
+void print_item(const char* name, std::size_t size, double bytes) {
+    printf("%14.0f  %.*s\n", bytes, static_cast<int>(size), name);
+}
 
 int show_plan(Connection& connection, const Options& o) {
     Caller caller(connection);
@@ -296,7 +323,9 @@ int show_plan(Connection& connection, const Options& o) {
 }
 
 int plan_image(const char* path, const Options& o) {
-    const auto p = [&]() -> Result<daemon::Plan> { return daemon::plan(TRY(image::Image::open_index(path)), o.plan); }();
+    const auto p = [&]() -> Result<daemon::Plan> {
+        return daemon::plan(TRY(image::Image::open_index(path)), o.plan);
+    }();
     if (!p) return complain(p.error(), exit_failed);
     printf("%s, %d slots of %d tokens\n", path, o.plan.engine.slots, p.value().context);
     for (const auto& item : p.value().view()) print_item(item.name, strlen(item.name), static_cast<double>(item.bytes));
@@ -309,13 +338,15 @@ int plan_image(const char* path, const Options& o) {
 int help(const char* verb) {
     if (verb == nullptr) {
         for (const wire::Command& c : wire::commands())
-            printf("%-16s %-10s %s\n", c.name != nullptr ? ("AT" + std::string(c.name)).c_str() : c.method, c.name != nullptr && c.method != nullptr ? c.method : "", c.help);
+            printf("%-16s %-10s %s\n", c.name != nullptr ? ("AT" + std::string(c.name)).c_str() : c.method,
+                   c.name != nullptr && c.method != nullptr ? c.method : "", c.help);
         return 0;
     }
     const wire::Command* c = wire::find_method(verb);
     if (c == nullptr) c = wire::find_command(strncmp(verb, "AT", 2) == 0 ? verb + 2 : verb);
     if (c == nullptr) c = wire::find_command("#" + std::string(verb));
-    if (c == nullptr) return complain(Error::make(Code::not_found, "no verb \"%s\"; slmctl help lists them", verb), exit_usage);
+    if (c == nullptr)
+        return complain(Error::make(Code::not_found, "no verb \"%s\"; slmctl help lists them", verb), exit_usage);
     printf("%s%s: %s\n", c->name != nullptr ? "AT" : "", c->name != nullptr ? c->name : c->method, c->help);
     for (const wire::Param& p : c->params) printf("  %-10s %s%s\n", p.name, p.required ? "" : "(optional) ", p.help);
     if (c->settings)
@@ -325,23 +356,31 @@ int help(const char* verb) {
 }
 
 enum Option { opt_set = 256, opt_json, opt_context, opt_slots, opt_threads, opt_clients, opt_queue };
-constexpr option options[] = {{"socket", required_argument, nullptr, 's'},       {"tty", required_argument, nullptr, 't'},
-                              {"max", required_argument, nullptr, 'n'},          {"set", required_argument, nullptr, opt_set},
-                              {"json", no_argument, nullptr, opt_json},          {"context", required_argument, nullptr, opt_context},
-                              {"slots", required_argument, nullptr, opt_slots},  {"threads", required_argument, nullptr, opt_threads},
-                              {"clients", required_argument, nullptr, opt_clients}, {"queue", required_argument, nullptr, opt_queue},
-                              {"help", no_argument, nullptr, 'h'},               {"version", no_argument, nullptr, 'V'},
+constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
+                              {"tty", required_argument, nullptr, 't'},
+                              {"max", required_argument, nullptr, 'n'},
+                              {"set", required_argument, nullptr, opt_set},
+                              {"json", no_argument, nullptr, opt_json},
+                              {"context", required_argument, nullptr, opt_context},
+                              {"slots", required_argument, nullptr, opt_slots},
+                              {"threads", required_argument, nullptr, opt_threads},
+                              {"clients", required_argument, nullptr, opt_clients},
+                              {"queue", required_argument, nullptr, opt_queue},
+                              {"help", no_argument, nullptr, 'h'},
+                              {"version", no_argument, nullptr, 'V'},
                               {nullptr, 0, nullptr, 0}};
 
 Result<void> add_setting(Options& o, const std::string& name, const std::string& value) {
     const wire::Setting* s = wire::find_setting(name);
-    if (s == nullptr) return Error::make(Code::incorrect_parameters, "no setting \"%s\"; slmctl help set lists them", name.c_str());
+    if (s == nullptr)
+        return Error::make(Code::incorrect_parameters, "no setting \"%s\"; slmctl help set lists them", name.c_str());
     const bool text = s->type == wire::SettingType::texts || s->type == wire::SettingType::bias;
     char* end = nullptr;
     const double number = strtod(value.c_str(), &end);
     wire::Settings scratch;
     const wire::Arg a = text ? wire::Arg{wire::Arg::text, value, 0} : wire::Arg{wire::Arg::number, value, number};
-    if (!text && (value.empty() || *end != 0)) return Error::make(Code::incorrect_parameters, "%s=%s: not a number", name.c_str(), value.c_str());
+    if (!text && (value.empty() || *end != 0))
+        return Error::make(Code::incorrect_parameters, "%s=%s: not a number", name.c_str(), value.c_str());
     TRY(wire::assign(scratch, *s, {&a, 1}));
     wire::Line shown;
     wire::show(shown, scratch, *s, true);
@@ -353,23 +392,25 @@ Result<void> take_option(int c, Options& o) {
     const auto number = [](const char* name, int low, int high, int& out) -> Result<void> {
         char* end;
         const long v = strtol(optarg, &end, 10);
-        if (end == optarg || *end != 0) return Error::make(Code::incorrect_parameters, "%s %s: not a whole number", name, optarg);
+        if (end == optarg || *end != 0)
+            return Error::make(Code::incorrect_parameters, "%s %s: not a whole number", name, optarg);
         return daemon::set_number(name, v, low, high, out);
     };
     switch (c) {
         case 's': o.address.socket = optarg; return {};
         case 't': {
-            daemon::Config config;
-            TRY(daemon::add_tty(config, optarg));
-            o.address.tty = config.ttys[0].path;
-            o.address.baud = config.ttys[0].baud;
+            TRY(daemon::add_tty(o.plan, optarg));  // counts in a plan, too
+            const auto& tty = o.plan.ttys[o.plan.tty_count - 1];
+            o.address.tty = tty.path;
+            o.address.baud = tty.baud;
             return {};
         }
         case 'n': return add_setting(o, "max", optarg);
         case opt_set: {
             const std::string text = optarg;
             const std::size_t eq = text.find('=');
-            if (eq == std::string::npos) return Error::make(Code::incorrect_parameters, "--set %s: write NAME=VALUE", optarg);
+            if (eq == std::string::npos)
+                return Error::make(Code::incorrect_parameters, "--set %s: write NAME=VALUE", optarg);
             return add_setting(o, text.substr(0, eq), text.substr(eq + 1));
         }
         case opt_json: o.json = true; return {};
@@ -393,12 +434,17 @@ int main(int argc, char** argv) {
     }
     const std::string command = optind < argc ? argv[optind] : "";
     const char* const argument = optind + 1 < argc ? argv[optind + 1] : nullptr;
-    const bool known = command == "ask" || command == "chat" || command == "status" || command == "plan" || command == "monitor" || command == "help";
+    const bool known = command == "ask" || command == "chat" || command == "status" || command == "plan" ||
+                       command == "monitor" || command == "help";
     if (!known || optind + 2 < argc || (command == "ask" && argument == nullptr)) {
-        if (command.empty()) fputs(usage, stderr);
-        else if (!known) fprintf(stderr, "slmctl: no command \"%s\"; slmctl --help lists them\n", command.c_str());
-        else if (command == "ask" && argument == nullptr) fputs("slmctl: ask what? slmctl ask \"TEXT\"\n", stderr);
-        else fprintf(stderr, "slmctl: too many arguments; put the text in quotes\n");
+        if (command.empty())
+            fputs(usage, stderr);
+        else if (!known)
+            fprintf(stderr, "slmctl: no command \"%s\"; slmctl --help lists them\n", command.c_str());
+        else if (command == "ask" && argument == nullptr)
+            fputs("slmctl: ask what? slmctl ask \"TEXT\"\n", stderr);
+        else
+            fprintf(stderr, "slmctl: too many arguments; put the text in quotes\n");
         return exit_usage;
     }
     if (command == "help") return help(argument);

@@ -1,6 +1,7 @@
 #include "daemon/server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <malloc.h>
 #include <signal.h>
@@ -81,6 +82,7 @@ Result<void> Server::open(int handed_over) {
                                "descriptor %d handed over by systemd is not a listening stream socket: use "
                                "ListenStream= in the .socket unit",
                                fd);
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);  // systemd hands it over blocking
         listeners_[listener_count_++] = {fd, false};
     }
     if (config_.socket[0] != 0 && handed_over == 0) TRY(open_socket());

@@ -1,0 +1,597 @@
+#include <random>
+#include <thread>
+
+#include "../wire/mcu.h"
+#include "harness.h"
+
+using namespace slmd::testing;
+using slmd::wire::Mcu;
+
+namespace {
+
+// The texts of all #TOK lines of an AT reply.
+std::string tokens_of(const std::string& reply) {
+    std::string text;
+    for (std::size_t at = reply.find("#TOK: \""); at != std::string::npos; at = reply.find("#TOK: \"", at + 1)) {
+        const std::size_t end = reply.find("\"\r\n", at);
+        text += Mcu::unescape(reply.substr(at + 7, end - at - 7));
+    }
+    return text;
+}
+
+void wait_until_idle(const Daemon& d) {
+    Wire w = d.connect();
+    for (int i = 0; i < 2000; i++) {
+        const json s = w.call("stat")["result"];
+        if (s["state"] == "idle" && s["queue"] == 0) return;
+        usleep(5000);
+    }
+    ADD_FAILURE() << "never idle";
+}
+
+constexpr const char* france = "What is the capital of France?";
+
+}  // namespace
+
+TEST(Answers, tty_and_socket_say_the_same) {
+    Daemon d;
+    const std::string expected = d.answer(france);
+    EXPECT_NE(expected.find("Paris"), std::string::npos) << expected;
+    d.tty.send(std::string("AT#GEN=\"") + france + "\"\r");
+    EXPECT_EQ(tokens_of(d.tty.until("\r\nOK\r\n")), expected);
+    // and streamed
+    Wire w = d.connect();
+    w.send(json{{"jsonrpc", "2.0"},
+                {"id", "a"},
+                {"method", "gen"},
+                {"params", {{"prompt", france}, {"stream", true}, {"progress", true}}}}
+               .dump() +
+           "\n");
+    std::string text;
+    const json r = w.reply("a", &text);
+    EXPECT_EQ(text, expected);
+    EXPECT_EQ(r["result"]["finish"], "stop");
+    EXPECT_GT(r["result"]["probability"], 0.5);
+}
+
+// As in minicom: every character is echoed, mistakes are erased, ESC ends an answer, the prompt takes several lines.
+TEST(Answers, a_person_types) {
+    Daemon d;
+    const std::string expected = d.answer(france);
+    std::string echo;
+    const auto type = [&](const std::string& keys) {
+        for (const char c : keys) {
+            d.tty.send({c});
+            if (c == '\x7f')
+                echo += d.tty.until("\b \b");
+            else if (c != '\r')
+                echo += d.tty.until({c});
+        }
+    };
+    type(
+        "AT#GEN=\"What is the capitol\x7f\x7f"
+        "al of Frence\x7f\x7f\x7f"
+        "ance?\"\r");
+    EXPECT_EQ(tokens_of(d.tty.until("\r\nOK\r\n")), expected);
+    type("at#mdoel?\r");
+    EXPECT_NE(d.tty.until("+CME ERROR: 4\r\n").size(), 0u);
+    type("AT#GEN\r");
+    d.tty.until("\r\n> ");
+    d.tty.send(std::string(france) + "\x1a");
+    EXPECT_EQ(tokens_of(d.tty.until("\r\nOK\r\n")), expected);
+    // ESC in the middle of an answer that would not end by itself for a while
+    d.tty.send("AT#SET=\"bias\",\"" + endless() + "\"\r");
+    d.tty.until("\r\nOK\r\n");
+    d.tty.send("AT#GEN=\"count\",200\r");
+    d.tty.until("#TOK: ");
+    d.tty.send("\x1b");
+    d.tty.until("+CME ERROR: 52\r\n");
+    d.tty.send("ATZ\r");
+    d.tty.until("\r\nOK\r\n");
+    wait_until_idle(d);
+    d.tty.send("AT#CHAT\r");
+    d.tty.until("CONNECT\r\n");
+    d.tty.send(std::string(france) + "\r");
+    EXPECT_NE(d.tty.until(expected + "\r\n").size(), 0u);
+    d.tty.send("\x1a");
+    d.tty.until("\r\nOK\r\n");
+}
+
+// An 8-bit microcontroller with checks and a window, on a line that flips bits both ways.
+TEST(Answers, a_microcontroller_on_a_noisy_line_accepts_only_what_the_socket_says) {
+    Daemon d;
+    const char* const prompts[] = {france, "What is the capital of Italy?", "Turn on the pump in the garden.",
+                                   "What is 3 plus 4?"};
+    std::vector<std::string> expected;
+    for (const char* p : prompts) expected.push_back(d.answer(p, {{"max", 24}}));
+    std::mt19937 random(11);
+    int accepted = 0, damaged = 0, refused = 0;
+    for (const double rate : {0.0, 2e-4, 1e-3}) {
+        std::bernoulli_distribution flip(rate);
+        const auto noisy = [&](std::string s) {
+            for (char& c : s)
+                for (int bit = 0; bit < 8; bit++)
+                    if (flip(random)) c ^= static_cast<char>(1 << bit);
+            return s;
+        };
+        Mcu mcu;
+        // Setting up is repeated until each command has its OK, as a client would.
+        for (const std::string& command : {std::string("AT#CRC=1"), std::string("AT#WIN=2"), std::string("AT#W=56")}) {
+            for (bool ok = false; !ok;) {
+                mcu.out.clear();
+                mcu.command(command);
+                d.tty.send(noisy(mcu.out));
+                for (std::string s = d.tty.some(300); !s.empty() && !ok; s = ok ? s : d.tty.some(300))
+                    for (const char c : noisy(s)) ok |= mcu.byte(c) == Mcu::Got::ok;
+            }
+        }
+        for (int round = 0; round < 12; round++) {
+            const std::size_t which = static_cast<std::size_t>(round) % std::size(prompts);
+            bool done = false;
+            for (int attempt = 0; attempt < 30 && !done; attempt++) {
+                mcu.out.clear();
+                mcu.generate(prompts[which], 24);
+                for (int silence = 0; silence < 5 && !done;) {
+                    if (!mcu.out.empty()) d.tty.send(noisy(std::exchange(mcu.out, {})));
+                    const std::string s = noisy(d.tty.some(200));
+                    for (const char c : s) {
+                        const auto got = mcu.byte(c);
+                        done |= got == Mcu::Got::generated;
+                        if (got == Mcu::Got::error && mcu.generating) refused++, silence = 9;
+                    }
+                    silence = s.empty() ? silence + 1 : silence;
+                    if (s.empty() && mcu.generating && mcu.expected > 1) mcu.nak();
+                }
+            }
+            ASSERT_TRUE(done) << "rate " << rate << ", round " << round;
+            EXPECT_EQ(mcu.text, expected[which]) << "rate " << rate;
+            accepted++;
+        }
+        damaged += mcu.damaged;
+        // leave: without noise, so that the next rate starts clean
+        d.tty.send("\x1b\r");
+        d.tty.send("AT#CRC=0\r");
+        d.tty.until("OK");
+        while (!d.tty.some(300).empty()) {
+        }
+    }
+    EXPECT_EQ(accepted, 36);
+    EXPECT_GT(damaged, 5);
+    ::testing::Test::RecordProperty("refused", refused);
+}
+
+TEST(Many, two_clients_at_once_get_what_each_gets_alone) {
+    for (const char* slots : {"1", "2"}) {
+        Daemon d({.arguments = {"--slots", slots}});
+        const json params = {{"prompt", "Say something."}, {"max", 120}, {"bias", endless()}, {"stream", true}};
+        json other = params;
+        other["prompt"] = "Count to ten, please.";
+        const std::string a_alone = [&] {
+            json p = params;
+            p.erase("stream");
+            return d.answer(params["prompt"], p);
+        }();
+        const std::string b_alone = [&] {
+            json p = other;
+            p.erase("stream");
+            return d.answer(other["prompt"], p);
+        }();
+        ASSERT_NE(a_alone, b_alone);
+        Wire w = d.connect(), v = d.connect();
+        w.send(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", "gen"}, {"params", params}}.dump() + "\n" +
+               json{{"jsonrpc", "2.0"}, {"id", 2}, {"method", "gen"}, {"params", other}}.dump() + "\n");
+        v.send(json{{"jsonrpc", "2.0"}, {"id", 3}, {"method", "gen"}, {"params", params}}.dump() + "\n");
+        std::string a, b, order;
+        for (int finished = 0; finished < 2;) {
+            const json l = w.line();
+            ASSERT_FALSE(l.is_null());
+            if (l.contains("method")) {
+                (l["params"]["id"] == 1 ? a : b) += l["params"]["text"];
+                order += l["params"]["id"] == 1 ? 'a' : 'b';
+            } else {
+                EXPECT_TRUE(l.contains("result")) << l;
+                finished++;
+            }
+        }
+        std::string c;
+        v.reply(3, &c);
+        EXPECT_EQ(a, a_alone);
+        EXPECT_EQ(b, b_alone);
+        EXPECT_EQ(c, a_alone);
+        if (std::string(slots) == "2") {
+            EXPECT_NE(order.find("ab"), std::string::npos);
+            EXPECT_NE(order.find("ba"), std::string::npos) << "the streams do not interleave";
+        }
+    }
+}
+
+TEST(Many, a_client_that_never_reads_hurts_nobody) {
+    Daemon d({.arguments = {"--slots", "1"}});
+    Wire deaf = d.connect();
+    const int flags = fcntl(deaf.fd(), F_GETFL);
+    fcntl(deaf.fd(), F_SETFL, flags | O_NONBLOCK);
+    std::string flood;
+    for (int i = 0; i < 2000; i++) flood += "AT#HELP\r";
+    std::size_t sent = 0;
+    for (int i = 0; i < 50; i++) {
+        const ssize_t n = write(deaf.fd(), flood.data() + sent, flood.size() - sent);
+        if (n > 0) sent += static_cast<std::size_t>(n);
+        usleep(2000);
+    }
+    EXPECT_NE(d.answer(france).find("Paris"), std::string::npos);
+    deaf.close();
+    // Streaming to one that does not read: its decode pauses with the slot; the other takes the slot and finishes, then
+    // the first goes on where it was.
+    const json params = {{"prompt", "Say something."}, {"max", 120}, {"bias", endless()}};
+    const std::string alone = d.answer("Say something.", params);
+    Wire slow = d.connect();
+    const int small = 1;
+    setsockopt(slow.fd(), SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    std::string request;
+    for (int i = 1; i <= 4; i++) {
+        json p = params;
+        p["stream"] = true;
+        request += json{{"jsonrpc", "2.0"}, {"id", i}, {"method", "gen"}, {"params", p}}.dump() + "\n";
+    }
+    slow.send(request);
+    EXPECT_NE(d.answer(france).find("Paris"), std::string::npos);
+    std::string texts[5];
+    for (int finished = 0; finished < 4;) {
+        const json l = slow.line();
+        ASSERT_FALSE(l.is_null());
+        if (l.contains("method"))
+            texts[l["params"]["id"].get<int>()] += l["params"]["text"];
+        else
+            finished++;
+    }
+    for (int i = 1; i <= 4; i++) EXPECT_EQ(texts[i], alone);
+}
+
+TEST(Many, the_queue_is_bounded_and_tells_the_place) {
+    Daemon d({.arguments = {"--slots", "1", "--queue", "2"}});
+    Wire w = d.connect();
+    const json params = {{"prompt", "Say something."}, {"max", 200}, {"bias", endless()}, {"stream", true}};
+    for (int i = 1; i <= 2; i++)
+        w.send(json{{"jsonrpc", "2.0"}, {"id", i}, {"method", "gen"}, {"params", params}}.dump() + "\n");
+    w.line();  // the first runs
+    d.tty.send(std::string("AT#GEN=\"") + france + "\"\r");
+    EXPECT_NE(d.tty.until("#Q: 2\r\n").size(), 0u);
+    Wire v = d.connect();
+    EXPECT_EQ(v.call("gen", {{"prompt", "x"}})["error"]["code"], 262);
+    w.close();  // its requests end with it
+    EXPECT_NE(tokens_of(d.tty.until("\r\nOK\r\n")).find("Paris"), std::string::npos);
+    wait_until_idle(d);
+}
+
+TEST(Many, more_clients_than_places_are_told) {
+    Daemon d({.arguments = {"--clients", "3"}});
+    Wire a = d.connect(), b = d.connect();
+    a.call("stat"), b.call("stat");
+    Wire c = d.connect();
+    EXPECT_EQ(c.until("\r\n"), "+CME ERROR: 262\r\n");
+    a.close();
+    for (int i = 0; i < 500; i++) {
+        Wire again = d.connect();
+        again.send("AT\r");
+        if (again.some().find("OK") != std::string::npos) return;
+        usleep(5000);
+    }
+    FAIL() << "a place that was left is not given again";
+}
+
+TEST(Ends, cancel_deadline_and_a_closed_socket) {
+    Daemon d({.arguments = {"--slots", "1"}});
+    const json params = {{"prompt", "Say something."}, {"max", 200}, {"bias", endless()}, {"stream", true}};
+    Wire w = d.connect();
+    w.send(json{{"jsonrpc", "2.0"}, {"id", 7}, {"method", "gen"}, {"params", params}}.dump() + "\n");
+    w.line();
+    w.send(R"({"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":7}})"
+           "\n");
+    const json r = w.reply(7);
+    EXPECT_EQ(r["error"]["code"], -32800);
+    EXPECT_GT(r["error"]["data"]["tokens"], 0);
+    json soon = params;
+    soon["deadline_ms"] = 1;
+    const json late = w.call("gen", soon);
+    EXPECT_TRUE(late.contains("error") ? late["error"]["code"] == 264 : late["result"]["finish"] == "deadline") << late;
+    w.send(json{{"jsonrpc", "2.0"}, {"id", 8}, {"method", "gen"}, {"params", params}}.dump() + "\n");
+    w.line();
+    w.close();
+    wait_until_idle(d);
+    EXPECT_NE(d.answer(france).find("Paris"), std::string::npos);
+}
+
+TEST(Ends, stop_texts_and_length) {
+    Daemon d;
+    const std::string whole = d.answer(france);
+    const std::string stop = whole.substr(whole.size() / 2, 3);
+    EXPECT_EQ(d.answer(france, {{"stop", stop}}), whole.substr(0, whole.find(stop)));
+    EXPECT_EQ(d.answer(france, {{"stop", {"never there", stop}}}), whole.substr(0, whole.find(stop)));
+    Wire w = d.connect();
+    const json r = w.call("gen", {{"prompt", france}, {"max", 2}});
+    EXPECT_EQ(r["result"]["finish"], "length");
+    EXPECT_EQ(r["result"]["tokens"], 2);
+    EXPECT_EQ(whole.rfind(r["result"]["text"].get<std::string>(), 0), 0u);
+    EXPECT_EQ(w.call("gen", {{"prompt", std::string(4000, 'x')}})["error"]["code"], 263);
+}
+
+TEST(Ends, sigterm_in_the_middle_of_an_answer) {
+    Daemon d;
+    const json params = {{"prompt", "Say something."}, {"max", 200}, {"bias", endless()}, {"stream", true}};
+    Wire w = d.connect();
+    w.send(json{{"jsonrpc", "2.0"}, {"id", 7}, {"method", "gen"}, {"params", params}}.dump() + "\n");
+    w.line();
+    d.tty.send("AT#SET=\"bias\",\"" + endless() + "\"\r");
+    d.tty.until("\r\nOK\r\n");
+    d.tty.send("AT#GEN=\"count\",200\r");
+    d.tty.until("#TOK: ");
+    kill(d.pid(), SIGTERM);
+    const json r = w.reply(7);
+    EXPECT_TRUE(r.contains("error") && r["error"]["code"] == 269) << r;
+    const std::string rest = d.tty.until("\r\n+CME ERROR: 269\r\n");
+    EXPECT_NE(rest.size(), 0u);
+    EXPECT_EQ(d.wait(), 0) << slurp(d.log);
+    EXPECT_NE(access(d.socket.c_str(), F_OK), 0) << "the socket file stays behind";
+}
+
+TEST(Noise, random_bytes_on_both_wires) {
+    Daemon d;
+    std::mt19937 random(5);
+    for (int round = 0; round < 30; round++) {
+        std::string s(500, 0);
+        for (char& c : s) c = static_cast<char>(random());
+        Wire w = d.connect();
+        fcntl(w.fd(), F_SETFL, fcntl(w.fd(), F_GETFL) | O_NONBLOCK);
+        (void)!write(w.fd(), s.data(), s.size());
+        (void)!write(d.tty.fd(), s.data(), 200);
+        while (!d.tty.some(5).empty()) {
+        }
+    }
+    d.tty.send("\x1a\x1b\r");
+    d.tty.send("ATZ\r");
+    while (!d.tty.some(300).empty()) {
+    }
+    for (int i = 0; i < 20; i++) {
+        d.tty.send("\x1b\rATZ\r");
+        if (d.tty.some(300).find("OK") != std::string::npos) break;
+    }
+    while (!d.tty.some(300).empty()) {
+    }
+    d.tty.send(std::string("AT#CRC=0\r"));
+    d.tty.until("OK\r\n");
+    d.tty.send(std::string("AT#GEN=\"") + france + "\"\r");
+    EXPECT_NE(tokens_of(d.tty.until("\r\nOK\r\n")).find("Paris"), std::string::npos);
+}
+
+TEST(Start, notification_watchdog_and_stopping) {
+    const std::string path = folder() + "/notify";
+    const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    sockaddr_un a{};
+    a.sun_family = AF_UNIX;
+    path.copy(a.sun_path, sizeof a.sun_path - 1);
+    ASSERT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&a), sizeof a), 0);
+    Daemon d({.environment = {"NOTIFY_SOCKET=" + path, "WATCHDOG_USEC=90000"}});
+    const auto next = [&] {
+        pollfd p{fd, POLLIN, 0};
+        char b[512];
+        if (poll(&p, 1, patience_ms) <= 0) return std::string();
+        const ssize_t n = recv(fd, b, sizeof b, 0);
+        return std::string(b, static_cast<std::size_t>(n > 0 ? n : 0));
+    };
+    const auto seek = [&](const std::string& what) {
+        for (std::string s = next(); !s.empty(); s = next())
+            if (s.find(what) != std::string::npos) return true;
+        return false;
+    };
+    EXPECT_TRUE(seek("READY=1"));
+    EXPECT_TRUE(seek("WATCHDOG=1"));
+    EXPECT_TRUE(seek("WATCHDOG=1"));
+    EXPECT_EQ(d.stop(), 0);
+    EXPECT_TRUE(seek("STOPPING=1"));
+    close(fd);
+}
+
+TEST(Start, a_socket_handed_over_by_systemd) {
+    const std::string path = folder() + "/handed";
+    const Ran r = shell("command -v systemd-socket-activate");
+    if (r.code != 0) GTEST_SKIP() << "systemd-socket-activate is not installed";
+    const pid_t pid = fork();
+    if (pid == 0) {
+        const int null = open("/dev/null", O_RDWR);
+        dup2(null, 0), dup2(null, 1), dup2(null, 2);
+        execlp("systemd-socket-activate", "systemd-socket-activate", "-l", path.c_str(), slmd_path().c_str(), "--model",
+               tiny_image().c_str(), nullptr);
+        _exit(127);
+    }
+    std::string got;
+    for (int i = 0; i < 1000 && got.empty(); i++) {
+        const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        sockaddr_un a{};
+        a.sun_family = AF_UNIX;
+        path.copy(a.sun_path, sizeof a.sun_path - 1);
+        Wire w(fd);
+        if (connect(fd, reinterpret_cast<sockaddr*>(&a), sizeof a) != 0) {
+            usleep(10'000);
+            continue;
+        }
+        w.send("AT\r");
+        got = w.some(10000);
+    }
+    EXPECT_EQ(got, "\r\nOK\r\n");
+    kill(pid, SIGTERM);
+    int status;
+    waitpid(pid, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+TEST(Start, the_socket_file) {
+    {
+        Daemon d;
+        const Ran second = shell(slmd_path() + " --model " + tiny_image() + " --socket " + d.socket);
+        EXPECT_EQ(second.code, 1);
+        EXPECT_NE(second.err.find("another slmd answers there"), std::string::npos) << second.err;
+        EXPECT_NE(d.answer(france).find("Paris"), std::string::npos);
+        struct stat st;
+        ASSERT_EQ(stat(d.socket.c_str(), &st), 0);
+        EXPECT_EQ(st.st_mode & 0777, 0660u);
+        kill(d.pid(), SIGKILL);  // leaves its file
+        d.wait();
+        EXPECT_EQ(access(d.socket.c_str(), F_OK), 0);
+        const pid_t pid = fork();
+        if (pid == 0) {
+            execl(slmd_path().c_str(), "slmd", "--model", tiny_image().c_str(), "--socket", d.socket.c_str(), nullptr);
+            _exit(127);
+        }
+        Ran r{1, "", ""};
+        for (int i = 0; i < 500 && r.code != 0; i++)
+            usleep(10'000), r = shell(slmctl_path() + " -s " + d.socket + " status");
+        EXPECT_EQ(r.code, 0) << r.err;
+        kill(pid, SIGTERM);
+        waitpid(pid, nullptr, 0);
+    }
+    const std::string file = folder() + "/precious";
+    std::ofstream(file) << "data";
+    const Ran r = shell(slmd_path() + " --model " + tiny_image() + " --socket " + file);
+    EXPECT_EQ(r.code, 1);
+    EXPECT_NE(r.err.find("not a socket"), std::string::npos) << r.err;
+    EXPECT_EQ(slurp(file), "data");
+}
+
+TEST(Start, what_is_wrong_is_said_with_its_place) {
+    const struct {
+        const char *text, *expected;
+        int code;
+    } cases[] = {{"modle = \"x\"\n", ":1: unknown key \"modle\"", 78},
+                 {"model = 3\n", ":1: model is a text", 78},
+                 {"\n[engine]\nslots = 99\n", ":3: slots = 99: use 1 to 16", 78},
+                 {"[engine]\nslots = \"2\"\n", ":2: slots is a whole number", 78},
+                 {"[engine]\nspeed = 1\n", ":2: unknown key \"speed\"", 78},
+                 {"[[tty]]\nbaud = 9600\n", ":1: this [[tty]] has no path", 78},
+                 {"[[tty]]\npath = \"/dev/x\"\nbaud = 12345\n", ":3: baud is a standard rate", 78},
+                 {"[socket]\npath = \"/tmp/x\"\nmode = \"0999\"\n", ":3: mode is an octal text", 78},
+                 {"[generate]\ntemp = 7\n", ":2: temp is a number from 0 to 2", 78},
+                 {"[generate]\ntempo = 7\n", ":2: unknown key \"tempo\"", 78},
+                 {"engine = 3\n", ":1: engine is a table", 78},
+                 {"tty = \"/dev/x\"\n", ":1: tty is a list", 78},
+                 {"model = \n", ":1:", 78},
+                 {"[socket]\npath = \"/tmp/x\"\n", "no model", 78},
+                 {"model = \"x\"\n", "no wire", 78},
+                 {"model = \"/nowhere/x.slm\"\n[socket]\npath=\"/tmp/x\"\n", "/nowhere/x.slm", 1}};
+    const std::string file = folder() + "/slmd.toml";
+    for (const auto& c : cases) {
+        std::ofstream(file) << c.text;
+        const Ran r = shell(slmd_path() + " --config " + file);
+        EXPECT_EQ(r.code, c.code) << c.text << r.err;
+        EXPECT_NE(r.err.find(c.expected[0] == ':' ? file + c.expected : c.expected), std::string::npos)
+            << c.text << "-> " << r.err;
+    }
+    EXPECT_EQ(shell(slmd_path() + " --nonsense").code, 64);
+    EXPECT_EQ(shell(slmd_path() + " stray").code, 64);
+    Ran r = shell(slmd_path() + " --model " + tiny_image() + " --tty /dev/nowhere@9600");
+    EXPECT_EQ(r.code, 1);
+    EXPECT_NE(r.err.find("/dev/nowhere: cannot open"), std::string::npos) << r.err;
+    r = shell(slmd_path() + " --model " + tiny_image() + " --tty /dev/null");
+    EXPECT_NE(r.err.find("not a terminal"), std::string::npos) << r.err;
+    r = shell(slmd_path() + " --model " + tiny_image() + " --tty /dev/x@300");
+    EXPECT_EQ(r.code, 78);
+    // a damaged image: named, and a clean end
+    std::string image = slurp(tiny_image());
+    image[image.size() / 2] = static_cast<char>(image[image.size() / 2] ^ 4);
+    const std::string bad = folder() + "/bad.slm";
+    std::ofstream(bad, std::ios::binary) << image;
+    r = shell(slmd_path() + " --model " + bad + " --socket " + folder() + "/bad.sock");
+    EXPECT_EQ(r.code, 1);
+    EXPECT_NE(r.err.find("slmd: "), std::string::npos);
+    EXPECT_GT(r.err.size(), 30u) << r.err;
+}
+
+TEST(Start, a_complete_configuration) {
+    const std::string file = folder() + "/good.toml", sock = folder() + "/good.sock";
+    std::ofstream(file)
+        << "model = \"" << tiny_image()
+        << "\"\n[engine]\ncontext = 128\nslots = 1\nthreads = 1\nbatch = 8\nlevel = \"scalar\"\n[socket]\npath = "
+           "\"/nowhere/x\"\nmode = \"0600\"\n"
+           "[limits]\nclients = 4\nqueue = 2\n[generate]\nmax = 3\ntemp = 0.5\nseed = 9\nstop = [\"x\"]\n";
+    Daemon d({.arguments = {"--config", file}});  // --socket and --model override
+    Wire w = d.connect();
+    const json set = w.call("set")["result"];
+    EXPECT_EQ(set["max"], 3);
+    EXPECT_EQ(set["temp"], 0.5);
+    EXPECT_EQ(set["stop"], json::array({"x"}));
+    EXPECT_EQ(w.call("ctx")["result"]["context"], 128);
+    EXPECT_NE(slurp(d.log).find("1 slots of 128 tokens, 1 threads, level scalar"), std::string::npos) << slurp(d.log);
+}
+
+TEST(Slmctl, asks_on_both_wires) {
+    Daemon d({.tty = true});
+    const std::string expected = d.answer(france);
+    const std::string on_socket = slmctl_path() + " -s " + d.socket;
+    Ran r = shell(on_socket + " ask '" + france + "'");
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_EQ(r.out, expected + "\n");
+    r = shell("echo '" + std::string(france) + "' | tr -d '\\n' | " + slmctl_path() + " -s " + d.socket + " ask -");
+    EXPECT_EQ(r.out, expected + "\n") << r.err;
+    r = shell("printf 'What is the capital of Italy?\\n" + std::string(france) + "\\n' | SLMD_SOCKET=" + d.socket +
+              " " + slmctl_path() + " chat");
+    EXPECT_EQ(r.code, 0);
+    EXPECT_NE(r.out.find("Rome"), std::string::npos) << r.out;
+    r = shell(on_socket + " status");
+    EXPECT_NE(r.out.find("state idle\n"), std::string::npos) << r.out;
+    const Ran running = shell(on_socket + " plan"), offline = shell(slmctl_path() + " --tty x plan " + tiny_image()),
+              itself = shell(slmd_path() + " --plan --tty x --model " + tiny_image());
+    EXPECT_EQ(running.code, 0);
+    EXPECT_NE(running.out.find("KV cache"), std::string::npos);
+    EXPECT_EQ(offline.code, 0) << offline.err;
+    EXPECT_EQ(itself.out.substr(itself.out.find('\n') + 1), offline.out.substr(offline.out.find('\n') + 1));
+    EXPECT_EQ(shell(slmctl_path() + " -s /nowhere ask x").code, 2);
+    EXPECT_NE(shell(slmctl_path() + " -s /nowhere ask x").err.find("is slmd running? systemctl status slmd"),
+              std::string::npos);
+    EXPECT_EQ(shell(slmctl_path() + " frobnicate").code, 64);
+    EXPECT_EQ(shell(on_socket + " --set temp=9 ask x").code, 64);
+    EXPECT_EQ(shell(on_socket + " -n 3 ask '" + std::string(6000, 'x') + "'").code, 1);
+    EXPECT_NE(shell(slmctl_path() + " help gen").out.find("AT#GEN"), std::string::npos);
+}
+
+TEST(Slmctl, over_a_serial_line) {
+    // Two ptys back to back: what slmctl opens, and slmd's; this thread is the cable.
+    Daemon d;
+    Wire mine(posix_openpt(O_RDWR | O_NOCTTY));
+    grantpt(mine.fd());
+    unlockpt(mine.fd());
+    char name[64];
+    ptsname_r(mine.fd(), name, sizeof name);
+    const int keep = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    std::atomic<bool> stop{false};
+    std::thread cable([&] {
+        while (!stop) {
+            if (const std::string s = mine.some(5); !s.empty()) d.tty.send(s);
+            if (const std::string s = d.tty.some(5); !s.empty()) mine.send(s);
+        }
+    });
+    const std::string expected = d.answer(france);
+    Ran r = shell(slmctl_path() + " --tty " + name + "@9600 ask '" + france + "'");
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_EQ(r.out, expected + "\n");
+    const std::string longer = std::string(france) + std::string(40, ' ') + "Please answer: " + std::string(80, '.') +
+                               " what is the capital of France? " + std::string(40, ' ') + "Yes?";
+    r = shell(slmctl_path() + " --tty " + name + " ask '" + longer + "'");
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_EQ(r.out, d.answer(longer) + "\n");
+    r = shell(slmctl_path() + " --tty " + name + " plan");
+    EXPECT_NE(r.out.find("total"), std::string::npos) << r.err;
+    stop = true;
+    cable.join();
+    ::close(keep);
+}
+
+TEST(Slmctl, interrupting_it_ends_the_request) {
+    Daemon d({.arguments = {"--slots", "1"}});
+    const std::string bias = "'bias=" + endless() + "'";
+    const Ran r = shell("timeout -s INT 0.7 " + slmctl_path() + " -s " + d.socket + " -n 200 --set " + bias +
+                        " ask 'Say something.'; echo code $?");
+    // quick machines finish 200 tokens before the signal comes: then there is nothing to interrupt
+    EXPECT_TRUE(r.out.find("code 124") != std::string::npos || r.out.find("code 130") != std::string::npos ||
+                r.out.find("code 0") != std::string::npos)
+        << r.out << r.err;
+    wait_until_idle(d);
+}

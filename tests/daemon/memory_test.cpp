@@ -1,0 +1,114 @@
+// Fixed memory: nothing is allocated after READY, and what is used is what was planned.
+#include <regex>
+
+#include "harness.h"
+
+using namespace slmd::testing;
+
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool sanitized = true;
+#else
+constexpr bool sanitized = false;
+#endif
+
+// Streams at least 1,000 tokens, half on the socket and half on the serial line, with all verbs in between.
+int stream_a_thousand(Daemon& d) {
+    int tokens = 0;
+    Wire w = d.connect();
+    const json params = {{"prompt", "Say something."},
+                         {"max", 100},
+                         {"bias", endless()},
+                         {"stream", true},
+                         {"temp", 0.8},
+                         {"seed", 3},
+                         {"progress", true}};
+    d.tty.send("ATE0\rAT#SET=\"bias\",\"" + endless() + "\"\r");
+    d.tty.until("\r\nOK\r\n"), d.tty.until("\r\nOK\r\n");
+    for (int round = 0; round < 5; round++) {
+        w.send(json{{"jsonrpc", "2.0"}, {"id", round}, {"method", "gen"}, {"params", params}}.dump() + "\n");
+        d.tty.send("AT#GEN=\"Count to ten.\",100\r");
+        std::string text;
+        tokens += w.reply(round, &text)["result"].value("tokens", 0);
+        const std::string closing = d.tty.until("\r\nOK\r\n");
+        std::smatch m;
+        if (std::regex_search(closing, m, std::regex("#GEN: \"[a-z]+\",\\d+,(\\d+)"))) tokens += std::stoi(m[1]);
+        for (const char* method : {"stat", "plan", "help", "rpc.discover", "ctx", "model", "info", "set"})
+            w.call(method);
+        w.call("chat", {{"prompt", "Hi"}, {"max", 5}}), w.call("nonsense");
+        d.tty.send("AT#STAT?\rAT#HELP\rAT#PLAN?\rnoise \xff\rAT#GEN=5\r");
+        for (int i = 0; i < 3; i++) d.tty.until("\r\nOK\r\n");
+        d.tty.until("+CME ERROR: 50\r\n");
+    }
+    return tokens;
+}
+
+long pss_kib(pid_t pid) {
+    std::ifstream f("/proc/" + std::to_string(pid) + "/smaps_rollup");
+    for (std::string line; std::getline(f, line);)
+        if (line.rfind("Pss:", 0) == 0) return std::stol(line.substr(4));
+    return -1;
+}
+
+}  // namespace
+
+TEST(Memory, a_thousand_streamed_tokens_allocate_nothing) {
+    if (sanitized) GTEST_SKIP() << "the sanitizers have their own allocator: run this test in the release build";
+    const std::string report = folder() + "/counts";
+    Daemon d({.environment = {"LD_PRELOAD=" SLMD_MALLOC_COUNT, "MALLOC_COUNT=" + report}});
+    EXPECT_EQ(slurp(report).find("counts"), std::string::npos);
+    kill(d.pid(), SIGUSR2);
+    EXPECT_GE(stream_a_thousand(d), 1000);
+    kill(d.pid(), SIGUSR2);
+    std::string counts;
+    for (int i = 0; i < 500 && counts.find("counts") == std::string::npos; i++) usleep(10'000), counts = slurp(report);
+    EXPECT_EQ(counts, "counts 0 0 0 0\n");
+}
+
+// The same, as the kernel sees it; and that the counter above can count at all.
+TEST(Memory, strace_sees_no_brk_and_no_mmap) {
+    if (sanitized) GTEST_SKIP() << "the sanitizers have their own allocator: run this test in the release build";
+    const std::string trace = folder() + "/trace";
+    if (shell("strace -o /dev/null true").code != 0) GTEST_SKIP() << "strace is not installed or not allowed here";
+    Daemon d({.before = {"strace", "-f", "--quiet=all", "-e", "trace=brk,mmap,mremap,munmap,madvise,write", "-s", "64",
+                         "-o", trace}});
+    EXPECT_GE(stream_a_thousand(d), 1000);
+    const std::string all = slurp(trace);
+    const std::size_t ready = all.find(" ready: ");
+    ASSERT_NE(ready, std::string::npos);
+    const std::regex memory("\\b(brk|mmap|mremap|madvise)\\(");
+    const std::string before = all.substr(0, ready), after = all.substr(ready);
+    EXPECT_TRUE(std::regex_search(before, memory));
+    std::smatch m;
+    EXPECT_FALSE(std::regex_search(after, m, memory)) << after.substr(static_cast<std::size_t>(m.position(0)), 200);
+    // strace hands SIGTERM on to nobody: end the daemon itself, not its tracer
+    for (const auto& e :
+         std::filesystem::directory_iterator("/proc/" + std::to_string(d.pid()) + "/task/" + std::to_string(d.pid()))) {
+        if (e.path().filename() != "children") continue;
+        std::ifstream f(e.path());
+        for (int child; f >> child;) kill(child, SIGTERM);
+    }
+    EXPECT_EQ(d.wait(), 0);
+}
+
+TEST(Memory, measured_is_planned_within_3_percent) {
+    if (sanitized) GTEST_SKIP() << "the sanitizers need memory of their own: run this test in the release build";
+    const char* const cache = getenv("SLMD_CACHE");
+    const char* const xdg = getenv("XDG_CACHE_HOME");
+    const std::string dir = cache != nullptr ? cache
+                            : xdg != nullptr
+                                ? std::string(xdg) + "/slmd"
+                                : std::string(getenv("HOME") != nullptr ? getenv("HOME") : "") + "/.cache/slmd";
+    const std::string source = dir + "/SmolLM2-135M-Instruct.Q4_1.gguf", image = folder() + "/smol.slm";
+    if (access(source.c_str(), R_OK) != 0) GTEST_SKIP() << source << " is not there: toolchain/fetch-model gets it";
+    ASSERT_EQ(shell(std::string(SLMD_BUILD) + "/slmpack import " + source + " -o " + image).code, 0);
+    Daemon d({.arguments = {}, .image = image});
+    const std::string text = d.answer("What is the capital of France? Answer in one sentence.");
+    EXPECT_EQ(text, "The capital of France is Paris.");
+    Wire w = d.connect();
+    const double planned = w.call("plan")["result"]["total"].get<double>(),
+                 measured = 1024.0 * static_cast<double>(pss_kib(d.pid()));
+    std::printf("planned %.0f, PSS %.0f bytes: %+.2f %%\n", planned, measured, (measured / planned - 1) * 100);
+    EXPECT_LT(std::abs(measured / planned - 1), 0.03);
+}
