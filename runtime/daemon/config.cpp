@@ -145,9 +145,13 @@ struct Reader {
     // The settings of AT#SET, by the same names and ranges.
     Result<void> generate(const toml::table& t) const {
         for (const auto& [key, node] : t) {
+            if (key.str() == "system") {
+                TRY(text("system", node, config.system, sizeof config.system));
+                continue;
+            }
             const wire::Setting* s = wire::find_setting(key.str());
             if (s == nullptr)
-                return unknown(key, "temp, topk, topp, minp, rep, seed, max, stop, deadline_ms, raw, bias");
+                return unknown(key, "system, temp, topk, topp, minp, rep, seed, max, stop, deadline_ms, raw, bias");
             wire::Arg values[wire::Settings::max_stops + 1];
             std::size_t count = 0;
             const auto add = [&](const toml::node& n) {

@@ -27,6 +27,7 @@ struct Config {
     int clients = 16;  // serial lines included
     int queue = 16;    // requests that wait for a slot
     wire::Settings generate;
+    char system[512] = "";  // what stands before every conversation; "": what the model's own template says
 
     Config() {
         engine.context = 0;

@@ -26,6 +26,7 @@ constexpr char help[] =
     "      --slots N         answers at a time without reading a prompt again (2)\n"
     "      --threads N       that compute (default: one a core)\n"
     "      --level NAME      scalar, neon, dotprod, avx2, avx512 (default: the best)\n"
+    "      --system TEXT     what stands before every conversation (default: what the model's template says)\n"
     "      --clients N       connections at a time (16)\n"
     "      --queue N         requests that wait (16)\n"
     "      --plan            say every byte of memory, and end\n"
@@ -34,7 +35,17 @@ constexpr char help[] =
 
 constexpr int exit_usage = 64, exit_config = 78;
 
-enum Option { opt_rtscts = 256, opt_context, opt_slots, opt_threads, opt_level, opt_clients, opt_queue, opt_plan };
+enum Option {
+    opt_rtscts = 256,
+    opt_context,
+    opt_slots,
+    opt_threads,
+    opt_level,
+    opt_system,
+    opt_clients,
+    opt_queue,
+    opt_plan
+};
 
 constexpr option options[] = {{"config", required_argument, nullptr, 'c'},
                               {"model", required_argument, nullptr, 'm'},
@@ -45,6 +56,7 @@ constexpr option options[] = {{"config", required_argument, nullptr, 'c'},
                               {"slots", required_argument, nullptr, opt_slots},
                               {"threads", required_argument, nullptr, opt_threads},
                               {"level", required_argument, nullptr, opt_level},
+                              {"system", required_argument, nullptr, opt_system},
                               {"clients", required_argument, nullptr, opt_clients},
                               {"queue", required_argument, nullptr, opt_queue},
                               {"plan", no_argument, nullptr, opt_plan},
@@ -91,6 +103,7 @@ Result<Command> parse(int argc, char** argv, Config& config) {
                 case opt_slots: TRY(number("--slots", optarg, 1, 16, config.engine.slots)); break;
                 case opt_threads: TRY(number("--threads", optarg, 0, 16, config.engine.threads)); break;
                 case opt_level: TRY(set_text("--level", optarg, config.level, sizeof config.level)); break;
+                case opt_system: TRY(set_text("--system", optarg, config.system, sizeof config.system)); break;
                 case opt_clients: TRY(number("--clients", optarg, 1, Config::max_clients, config.clients)); break;
                 case opt_queue: TRY(number("--queue", optarg, 1, Config::max_queue, config.queue)); break;
                 case opt_plan: command.plan = true; break;

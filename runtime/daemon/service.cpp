@@ -249,10 +249,12 @@ bool Service::give_slot(Job& job) {
 }
 
 void Service::open(Job& job) {
-    text::Message messages[wire::Session::max_turns];
+    text::Message messages[wire::Session::max_turns + 1];
+    std::size_t count = 0;
+    if (config_.system[0] != 0 && !job.settings.raw) messages[count++] = {text::Role::system, config_.system};
     for (int i = 0; i < job.turn_count; i++)
-        messages[i] = {job.turns[i].assistant ? text::Role::assistant : text::Role::user,
-                       {job.text + job.turns[i].begin, job.turns[i].end - job.turns[i].begin}};
+        messages[count++] = {job.turns[i].assistant ? text::Role::assistant : text::Role::user,
+                             {job.text + job.turns[i].begin, job.turns[i].end - job.turns[i].begin}};
     const wire::Settings& s = job.settings;
     engine::Bias bias[wire::Settings::max_bias];
     for (int i = 0; i < s.biases; i++) bias[i] = {s.bias[i].token, s.bias[i].value};
@@ -270,9 +272,8 @@ void Service::open(Job& job) {
     o.raw = s.raw;
     o.stop = {stops, static_cast<std::size_t>(s.stops)};
     o.deadline_ns = job.deadline_ns;
-    const auto opened =
-        job.generation.open(*tokenizer_, *chat_, {messages, static_cast<std::size_t>(job.turn_count)}, o,
-                            {job.tokens, static_cast<std::size_t>(plan_.context)}, memory_.workspace);
+    const auto opened = job.generation.open(*tokenizer_, *chat_, {messages, count}, o,
+                                            {job.tokens, static_cast<std::size_t>(plan_.context)}, memory_.workspace);
     const Lock guard(lock_);
     job.opened = true;
     job.total = job.generation.prompt_tokens();
