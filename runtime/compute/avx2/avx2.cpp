@@ -1,8 +1,9 @@
-// AVX2 with FMA: vpmaddubsw multiplies unsigned by signed bytes and adds pairs in 16 bits; weights are shifted to be unsigned (4 bit) or lend their
-// sign to the activations (8 bit), so that no pair overflows: 2 * 63 * 127 and 2 * 127 * 127 are below 32768.
+// AVX2 with FMA: vpmaddubsw multiplies unsigned by signed bytes and adds pairs in 16 bits; weights are shifted to be
+// unsigned (4 bit) or lend their sign to the activations (8 bit), so that no pair overflows: 2 * 63 * 127 and 2 * 127 *
+// 127 are below 32768.
 #include <immintrin.h>
 
-#include "compute/common/scale.h"
+#include "compute/common/row_scales_x86.h"
 #include "compute/common/v16_avx2.h"
 #include "compute/kernels.h"
 #include "compute/levels.h"
@@ -18,7 +19,8 @@ struct Panel {
 template <Format F>
 inline __m256i unsigned_book(const Matrix& w) {
     if constexpr (F != Format::i4) return _mm256_setzero_si256();
-    return _mm256_broadcastsi128_si256(_mm_add_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w.book)), _mm_set1_epi8(32)));
+    return _mm256_broadcastsi128_si256(
+        _mm_add_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w.book)), _mm_set1_epi8(32)));
 }
 
 template <Format F>
@@ -54,7 +56,8 @@ inline __m256i panel_dots(const Panel& u, const __m256i x[4]) {
     const __m256i ones = _mm256_set1_epi16(1);
     if constexpr (F == Format::i8) {
         __m256i dot = _mm256_madd_epi16(pair_products<F>(u.octet[0], x[0]), ones);
-        for (int o = 1; o < 4; o++) dot = _mm256_add_epi32(dot, _mm256_madd_epi16(pair_products<F>(u.octet[o], x[o]), ones));
+        for (int o = 1; o < 4; o++)
+            dot = _mm256_add_epi32(dot, _mm256_madd_epi16(pair_products<F>(u.octet[o], x[o]), ones));
         return dot;
     } else {  // two pairs fit 16 bits: 4 * 63 * 127 = 32004
         const __m256i a = _mm256_add_epi16(pair_products<F>(u.octet[0], x[0]), pair_products<F>(u.octet[1], x[1]));
@@ -63,29 +66,10 @@ inline __m256i panel_dots(const Panel& u, const __m256i x[4]) {
     }
 }
 
-// The order in which hadd leaves the rows of a block; its own inverse.
-inline __m256i row_order() { return _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7); }
-
-template <Format F>
-inline __m256 row_scales(const std::uint8_t* scales) {
-    __m256 s;
-    if constexpr (F == Format::i4) {
-        const __m256i index = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales)));
-        s = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_and_si256(_mm256_slli_epi32(index, 19), _mm256_set1_epi32(static_cast<int>(0x83F80000u))),
-                                                 _mm256_set1_epi32(index_bias)));
-    } else {
-        s = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(scales)));
-    }
-    return _mm256_permutevar8x32_ps(s, row_order());
-}
-inline __m256 row_minimums(const std::uint8_t* scales) {
-    return _mm256_permutevar8x32_ps(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(scales + 16))), row_order());
-}
-
 // One block of rows times T tokens.
 template <Format F, int T>
-inline void tile(const Matrix& w, const std::uint8_t* codes, const std::uint8_t* scales, __m256i book, const Quantized& x, int t0, __m256 steps, float* y,
-                 std::size_t ldy) {
+inline void tile(const Matrix& w, const std::uint8_t* codes, const std::uint8_t* scales, __m256i book,
+                 const Quantized& x, int t0, __m256 steps, float* y, std::size_t ldy) {
     const int groups = w.cols / group, gs = x.stride / group;
     __m256 acc[T];
     for (int t = 0; t < T; t++) acc[t] = _mm256_setzero_ps();
@@ -106,11 +90,13 @@ inline void tile(const Matrix& w, const std::uint8_t* codes, const std::uint8_t*
             if constexpr (F == Format::i4) dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(32 * sum));
             acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(sw, _mm256_set1_ps(sx)), acc[t]);
             if constexpr (F == Format::i4a)
-                acc[t] = _mm256_fmadd_ps(_mm256_set1_ps(static_cast<float>(sum)), _mm256_mul_ps(row_minimums(scales), _mm256_set1_ps(sx)), acc[t]);
+                acc[t] = _mm256_fmadd_ps(_mm256_set1_ps(static_cast<float>(sum)),
+                                         _mm256_mul_ps(row_minimums(scales), _mm256_set1_ps(sx)), acc[t]);
         }
     }
     for (int t = 0; t < T; t++)
-        _mm256_storeu_ps(y + static_cast<std::size_t>(t0 + t) * ldy, _mm256_mul_ps(_mm256_permutevar8x32_ps(acc[t], row_order()), steps));
+        _mm256_storeu_ps(y + static_cast<std::size_t>(t0 + t) * ldy,
+                         _mm256_mul_ps(_mm256_permutevar8x32_ps(acc[t], row_order()), steps));
 }
 
 template <Format F>
@@ -145,7 +131,8 @@ void dot_positions(const std::int8_t* k, int head_dim, const std::int8_t* q, int
             const __m256i x = _mm256_set1_epi32(four);
             const __m256i* keys = reinterpret_cast<const __m256i*>(k + d * kv_block);
             a = _mm256_add_epi32(a, _mm256_madd_epi16(pair_products<Format::i8>(_mm256_loadu_si256(keys), x), ones));
-            b = _mm256_add_epi32(b, _mm256_madd_epi16(pair_products<Format::i8>(_mm256_loadu_si256(keys + 1), x), ones));
+            b = _mm256_add_epi32(b,
+                                 _mm256_madd_epi16(pair_products<Format::i8>(_mm256_loadu_si256(keys + 1), x), ones));
         }
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(dots + r * kv_block), a);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(dots + r * kv_block + 8), b);

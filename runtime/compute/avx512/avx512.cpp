@@ -1,6 +1,7 @@
-// AVX-512 with VNNI: a (block, group) of 4-bit codes is two registers, one a panel; vpdpbusd sums four products into 32 bits.
-// vpdpbusd multiplies unsigned by signed bytes, so weights are shifted to be unsigned and the shift times the sum of the activations starts the sum.
-#include "compute/common/scale.h"
+// AVX-512 with VNNI: a (block, group) of 4-bit codes is two registers, one a panel; vpdpbusd sums four products into 32
+// bits. vpdpbusd multiplies unsigned by signed bytes, so weights are shifted to be unsigned and the shift times the sum
+// of the activations starts the sum.
+#include "compute/common/row_scales_x86.h"
 #include "compute/common/v16_avx512.h"
 #include "compute/kernels.h"
 #include "compute/levels.h"
@@ -9,7 +10,9 @@ namespace slmd::compute {
 namespace {
 
 template <Format F>
-constexpr int shift = F == Format::i4 ? 32 : F == Format::i8 ? 128 : 0;
+constexpr int shift = F == Format::i4   ? 32
+                      : F == Format::i8 ? 128
+                                        : 0;
 
 // Unsigned weights of one (block, group): for each panel k 0..15 (lo) and 16..31 (hi); 128-bit lanes are
 // {rows 0 1, k 0..7}, {rows 2 3, k 0..7}, {rows 0 1, k 8..15}, {rows 2 3, k 8..15}.
@@ -46,32 +49,15 @@ inline Weights unpack(const std::uint8_t* codes, __m512i book) {
     return u;
 }
 
-// Rows of a block come out of the reduction in this order, and accumulators keep it. It is its own inverse.
-inline __m256i row_order() { return _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7); }
-
-template <Format F>
-inline __m256 row_scales(const std::uint8_t* scales) {
-    __m256 s;
-    if constexpr (F == Format::i4) {
-        const __m256i index = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales)));
-        // sign extension puts the sign in bit 31 after the shift; the bits between are masked away
-        s = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_and_si256(_mm256_slli_epi32(index, 19), _mm256_set1_epi32(static_cast<int>(0x83F80000u))),
-                                                 _mm256_set1_epi32(index_bias)));
-    } else {
-        s = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(scales)));
-    }
-    return _mm256_permutevar8x32_ps(s, row_order());
-}
-inline __m256 row_minimums(const std::uint8_t* scales) {
-    return _mm256_permutevar8x32_ps(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(scales + 16))), row_order());
-}
-
-// For one token: partial sums of 8 rows, in 128-bit lanes {rows 0 1 4 5, k 0..7 16..23}, {rows 2 3 6 7, same}, {0 1 4 5, k 8..15 24..31}, {2 3 6 7, same}.
+// For one token: partial sums of 8 rows, in 128-bit lanes {rows 0 1 4 5, k 0..7 16..23}, {rows 2 3 6 7, same}, {0 1 4
+// 5, k 8..15 24..31}, {2 3 6 7, same}.
 template <Format F>
 inline __m512i partial_dots(const Weights& u, const std::int8_t* q, std::int32_t sum) {
     const __m512i spread = _mm512_setr_epi64(0, 0, 0, 0, 1, 1, 1, 1);
-    const __m512i x_lo = _mm512_permutexvar_epi64(spread, _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q))));
-    const __m512i x_hi = _mm512_permutexvar_epi64(spread, _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q + 16))));
+    const __m512i x_lo =
+        _mm512_permutexvar_epi64(spread, _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q))));
+    const __m512i x_hi = _mm512_permutexvar_epi64(
+        spread, _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q + 16))));
     const __m512i start = shift<F> == 0 ? _mm512_setzero_si512() : _mm512_maskz_set1_epi32(0x0055, -shift<F> * sum);
     const __m512i a = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, u.lo[0], x_lo), u.hi[0], x_hi);
     const __m512i b = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, u.lo[1], x_lo), u.hi[1], x_hi);
@@ -82,7 +68,8 @@ inline __m512i partial_dots(const Weights& u, const std::int8_t* q, std::int32_t
 
 // One block of rows times one token.
 template <Format F>
-inline void one_token(const Matrix& w, const std::uint8_t* codes, const std::uint8_t* scales, __m512i book, const Quantized& x, int t, __m256 steps, float* y) {
+inline void one_token(const Matrix& w, const std::uint8_t* codes, const std::uint8_t* scales, __m512i book,
+                      const Quantized& x, int t, __m256 steps, float* y) {
     const int groups = w.cols / group;
     const std::int8_t* q = x.q + t * x.stride;
     const float* sx = x.scale + t * (x.stride / group);
@@ -95,15 +82,16 @@ inline void one_token(const Matrix& w, const std::uint8_t* codes, const std::uin
         const __m256 s = _mm256_set1_ps(sx[g]);
         acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(row_scales<F>(scales), s), acc);
         if constexpr (F == Format::i4a)
-            acc = _mm256_fmadd_ps(_mm256_set1_ps(static_cast<float>(sum[g])), _mm256_mul_ps(row_minimums(scales), s), acc);
+            acc = _mm256_fmadd_ps(_mm256_set1_ps(static_cast<float>(sum[g])), _mm256_mul_ps(row_minimums(scales), s),
+                                  acc);
     }
     _mm256_storeu_ps(y, _mm256_mul_ps(_mm256_permutevar8x32_ps(acc, row_order()), steps));
 }
 
 // One block of rows times 2 * P tokens: two tokens share a register of accumulators.
 template <Format F, int P>
-inline void token_pairs(const Matrix& w, const std::uint8_t* codes, const std::uint8_t* scales, __m512i book, const Quantized& x, int t0, __m256 steps,
-                        float* y, std::size_t ldy) {
+inline void token_pairs(const Matrix& w, const std::uint8_t* codes, const std::uint8_t* scales, __m512i book,
+                        const Quantized& x, int t0, __m256 steps, float* y, std::size_t ldy) {
     const int groups = w.cols / group, gs = x.stride / group;
     const std::int8_t* q = x.q + t0 * x.stride;
     const float* sx = x.scale + t0 * gs;
@@ -121,19 +109,23 @@ inline void token_pairs(const Matrix& w, const std::uint8_t* codes, const std::u
             const int a = 2 * p * gs + g, b = a + gs;
             const __m512i d0 = partial_dots<F>(u, q + (2 * p) * x.stride + g * group, sum[a]);
             const __m512i d1 = partial_dots<F>(u, q + (2 * p + 1) * x.stride + g * group, sum[b]);
-            const __m512i dot = _mm512_add_epi32(_mm512_shuffle_i64x2(d0, d1, 0x44), _mm512_shuffle_i64x2(d0, d1, 0xEE));
+            const __m512i dot =
+                _mm512_add_epi32(_mm512_shuffle_i64x2(d0, d1, 0x44), _mm512_shuffle_i64x2(d0, d1, 0xEE));
             const __m512 s = _mm512_insertf32x8(_mm512_set1_ps(sx[a]), _mm256_set1_ps(sx[b]), 1);
             acc[p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(sw2, s), acc[p]);
             if constexpr (F == Format::i4a) {
-                const __m512 total = _mm512_insertf32x8(_mm512_set1_ps(static_cast<float>(sum[a])), _mm256_set1_ps(static_cast<float>(sum[b])), 1);
+                const __m512 total = _mm512_insertf32x8(_mm512_set1_ps(static_cast<float>(sum[a])),
+                                                        _mm256_set1_ps(static_cast<float>(sum[b])), 1);
                 acc[p] = _mm512_fmadd_ps(total, _mm512_mul_ps(min2, s), acc[p]);
             }
         }
     }
     for (int p = 0; p < P; p++) {
         float* out = y + static_cast<std::size_t>(t0 + 2 * p) * ldy;
-        _mm256_storeu_ps(out, _mm256_mul_ps(_mm256_permutevar8x32_ps(_mm512_castps512_ps256(acc[p]), row_order()), steps));
-        _mm256_storeu_ps(out + ldy, _mm256_mul_ps(_mm256_permutevar8x32_ps(_mm512_extractf32x8_ps(acc[p], 1), row_order()), steps));
+        _mm256_storeu_ps(out,
+                         _mm256_mul_ps(_mm256_permutevar8x32_ps(_mm512_castps512_ps256(acc[p]), row_order()), steps));
+        _mm256_storeu_ps(
+            out + ldy, _mm256_mul_ps(_mm256_permutevar8x32_ps(_mm512_extractf32x8_ps(acc[p], 1), row_order()), steps));
     }
 }
 

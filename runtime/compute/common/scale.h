@@ -13,7 +13,8 @@ constexpr int scale_bytes(Format f) { return f == Format::i4 ? 8 : f == Format::
 // i4: sign in bit 7, then 2^(e - 7) * (1 + m / 16): an f32 whose exponent and top mantissa bits are the index.
 constexpr std::uint32_t index_bias = 120u << 23;
 inline float scale_of_index(std::uint8_t index) {
-    const std::uint32_t bits = (static_cast<std::uint32_t>(index & 0x80) << 24) | (index_bias + (static_cast<std::uint32_t>(index & 0x7f) << 19));
+    const std::uint32_t bits = (static_cast<std::uint32_t>(index & 0x80) << 24) |
+                               (index_bias + (static_cast<std::uint32_t>(index & 0x7f) << 19));
     float f;
     std::memcpy(&f, &bits, 4);
     return f;
@@ -25,7 +26,8 @@ inline float f16_to_f32(std::uint16_t h) {
         const float f = static_cast<float>(magnitude) * 0x1p-24f;
         return sign ? -f : f;
     }
-    const std::uint32_t bits = sign | (magnitude >= 0x7c00 ? 0x7f800000u | (magnitude << 13) : (magnitude << 13) + 0x38000000u);
+    const std::uint32_t bits =
+        sign | (magnitude >= 0x7c00 ? 0x7f800000u | (magnitude << 13) : (magnitude << 13) + 0x38000000u);
     float f;
     std::memcpy(&f, &bits, 4);
     return f;

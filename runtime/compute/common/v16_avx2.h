@@ -23,7 +23,9 @@ inline V16 add(const V16& x, const V16& y) { return {_mm256_add_ps(x.a, y.a), _m
 inline V16 sub(const V16& x, const V16& y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
 inline V16 mul(const V16& x, const V16& y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
 inline V16 div(const V16& x, const V16& y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
-inline V16 fma(const V16& x, const V16& y, const V16& z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+inline V16 fma(const V16& x, const V16& y, const V16& z) {
+    return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
 inline V16 max(const V16& x, const V16& y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
 inline V16 min(const V16& x, const V16& y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
 inline V16 abs(const V16& x) {
@@ -43,13 +45,17 @@ inline float max16(const V16& x) {
     return _mm_cvtss_f32(_mm_max_ss(q, _mm_shuffle_ps(q, q, 1)));
 }
 inline __m256 scale_exponent_8(__m256 y, __m256 magic) {
-    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(y), _mm256_slli_epi32(_mm256_castps_si256(magic), 23)));
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(y), _mm256_slli_epi32(_mm256_castps_si256(magic), 23)));
 }
-inline V16 scale_exponent(const V16& y, const V16& magic) { return {scale_exponent_8(y.a, magic.a), scale_exponent_8(y.b, magic.b)}; }
+inline V16 scale_exponent(const V16& y, const V16& magic) {
+    return {scale_exponent_8(y.a, magic.a), scale_exponent_8(y.b, magic.b)};
+}
 inline I16 to_int(const V16& x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
 inline void store_i8(std::int8_t* p, const I16& x) {
     const __m256i w = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xD8);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1)));
 }
 inline std::int32_t sum_int(const I16& x) {
     const __m256i h = _mm256_add_epi32(x.a, x.b);
@@ -59,7 +65,8 @@ inline std::int32_t sum_int(const I16& x) {
 }
 inline V16 load_i8(const std::int8_t* p) {
     const __m128i w = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(w)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(w, 8)))};
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(w)),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(w, 8)))};
 }
 inline V16 load_i32(const std::int32_t* p) {
     return {_mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))),

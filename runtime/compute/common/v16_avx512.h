@@ -33,10 +33,13 @@ inline float sum16(const V16& a) {
 }
 inline float max16(const V16& a) { return _mm512_reduce_max_ps(a.v); }
 inline V16 scale_exponent(const V16& y, const V16& magic) {
-    return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(y.v), _mm512_slli_epi32(_mm512_castps_si512(magic.v), 23)))};
+    return {_mm512_castsi512_ps(
+        _mm512_add_epi32(_mm512_castps_si512(y.v), _mm512_slli_epi32(_mm512_castps_si512(magic.v), 23)))};
 }
 inline I16 to_int(const V16& a) { return {_mm512_cvtps_epi32(a.v)}; }
-inline void store_i8(std::int8_t* p, const I16& a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v)); }
+inline void store_i8(std::int8_t* p, const I16& a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));
+}
 inline std::int32_t sum_int(const I16& a) { return _mm512_reduce_add_epi32(a.v); }
 inline V16 load_i8(const std::int8_t* p) {
     return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};

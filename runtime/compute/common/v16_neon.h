@@ -13,7 +13,6 @@ struct I16 {
     int32x4_t v[4];
 };
 
-
 inline V16 load16(const float* p) { return {{vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)}}; }
 inline void store16(float* p, const V16& x) {
     for (int i = 0; i < 4; i++) vst1q_f32(p + 4 * i, x.v[i]);
@@ -22,11 +21,11 @@ inline V16 set16(float x) {
     const float32x4_t q = vdupq_n_f32(x);
     return {{q, q, q, q}};
 }
-#define SLMD_BINARY(name, intrinsic)              \
-    inline V16 name(const V16& x, const V16& y) { \
-        V16 r;                                    \
+#define SLMD_BINARY(name, intrinsic)                                    \
+    inline V16 name(const V16& x, const V16& y) {                       \
+        V16 r;                                                          \
         for (int i = 0; i < 4; i++) r.v[i] = intrinsic(x.v[i], y.v[i]); \
-        return r;                                 \
+        return r;                                                       \
     }
 SLMD_BINARY(add, vaddq_f32)
 SLMD_BINARY(sub, vsubq_f32)
@@ -57,7 +56,8 @@ inline float max16(const V16& x) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(x.v[0],
 inline V16 scale_exponent(const V16& y, const V16& magic) {
     V16 r;
     for (int i = 0; i < 4; i++)
-        r.v[i] = vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(y.v[i]), vshlq_n_s32(vreinterpretq_s32_f32(magic.v[i]), 23)));
+        r.v[i] = vreinterpretq_f32_s32(
+            vaddq_s32(vreinterpretq_s32_f32(y.v[i]), vshlq_n_s32(vreinterpretq_s32_f32(magic.v[i]), 23)));
     return r;
 }
 inline I16 to_int(const V16& x) {
@@ -66,15 +66,18 @@ inline I16 to_int(const V16& x) {
     return r;
 }
 inline void store_i8(std::int8_t* p, const I16& x) {
-    const int16x8_t lo = vcombine_s16(vmovn_s32(x.v[0]), vmovn_s32(x.v[1])), hi = vcombine_s16(vmovn_s32(x.v[2]), vmovn_s32(x.v[3]));
+    const int16x8_t lo = vcombine_s16(vmovn_s32(x.v[0]), vmovn_s32(x.v[1])),
+                    hi = vcombine_s16(vmovn_s32(x.v[2]), vmovn_s32(x.v[3]));
     vst1q_s8(p, vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)));
 }
-inline std::int32_t sum_int(const I16& x) { return vaddvq_s32(vaddq_s32(vaddq_s32(x.v[0], x.v[1]), vaddq_s32(x.v[2], x.v[3]))); }
+inline std::int32_t sum_int(const I16& x) {
+    return vaddvq_s32(vaddq_s32(vaddq_s32(x.v[0], x.v[1]), vaddq_s32(x.v[2], x.v[3])));
+}
 inline V16 load_i8(const std::int8_t* p) {
     const int8x16_t b = vld1q_s8(p);
     const int16x8_t lo = vmovl_s8(vget_low_s8(b)), hi = vmovl_high_s8(b);
-    return {{vcvtq_f32_s32(vmovl_s16(vget_low_s16(lo))), vcvtq_f32_s32(vmovl_high_s16(lo)), vcvtq_f32_s32(vmovl_s16(vget_low_s16(hi))),
-             vcvtq_f32_s32(vmovl_high_s16(hi))}};
+    return {{vcvtq_f32_s32(vmovl_s16(vget_low_s16(lo))), vcvtq_f32_s32(vmovl_high_s16(lo)),
+             vcvtq_f32_s32(vmovl_s16(vget_low_s16(hi))), vcvtq_f32_s32(vmovl_high_s16(hi))}};
 }
 inline V16 load_i32(const std::int32_t* p) {
     V16 r;
