@@ -1,6 +1,7 @@
 // The model image on disk, every byte. One file in two forms:
-//   model.slm   skippable frame (StoredHeader, FrameEntry[]) · zstd frames of the raw form, in order · skippable frame (zstd seek table)
-//   model.raw   what the frames decode to: RawHeader at 0, sections at multiples of 64 KiB; mapped, it is what the kernels run on
+//   model.slm   skippable frame (StoredHeader, FrameEntry[]) · zstd frames of the raw form, in order · skippable frame
+//   (zstd seek table) model.raw   what the frames decode to: RawHeader at 0, sections at multiples of 64 KiB; mapped,
+//   it is what the kernels run on
 // `zstd -dc model.slm` gives model.raw. Everything is little endian. Format version 1.
 #pragma once
 #include <cstdint>
@@ -18,11 +19,13 @@ constexpr std::uint32_t skippable_magic = 0x184D2A50, seek_table_magic = 0x184D2
 enum class SectionId : std::uint32_t { index = 1, params = 2, tokenizer = 3, chat = 4, provenance = 5, tensors = 6 };
 
 struct Section {
-    std::uint32_t id, reserved;
+    std::uint32_t id;
+    std::uint32_t crc32c;        // of the section; 0 for tensors (each has its own) and index (index_sha256)
     std::uint64_t offset, size;  // in the raw form
 };
 
-struct RawHeader {  // 4096 bytes at offset 0 of the raw form; the index section follows in the same 64 KiB unit or later
+struct RawHeader {  // 4096 bytes at offset 0 of the raw form; the index section follows in the same 64 KiB unit or
+                    // later
     char magic[8];
     std::uint32_t version, reader;  // written as, and the oldest reader that understands it
     std::uint64_t raw_size;         // of the whole raw form
@@ -52,26 +55,31 @@ struct FrameEntry {
 
 enum class Kind : std::uint32_t { f32 = 0, i4 = 1, i4a = 2, i8 = 3 };
 
-// Weights: R4K8-g32. Rows are outputs, columns inputs; G = cols / 32 groups of 32 columns. cols is padded with zeros to a multiple of 32,
-// rows to a multiple of 8. A block is 8 rows = 2 panels of 4.
-//   codes, 4 bit (i4, i4a): 128 bytes a (block, group) at (block * G + group) * 128: panel 0, then panel 1, 64 bytes each:
-//       four vectors of 16 bytes: {row 0, row 1} x k 0..7, {row 2, row 3} x k 0..7, {row 0, row 1} x k 8..15, {row 2, row 3} x k 8..15;
-//       low nibble k, high nibble k + 16
-//   codes, i8: 256 bytes a (block, group): panel 0, then panel 1, 128 bytes each: the same vectors for k 0..15, then for k 16..31, a byte a code
-//   scales: i4   8 x u8 a (block, group): sign in bit 7, value = 2^(e - 7) * (1 + m / 16), e = bits 4..6, m = bits 0..3; steps: f32 a row
+// Weights: R4K8-g32. Rows are outputs, columns inputs; G = cols / 32 groups of 32 columns. cols is padded with zeros to
+// a multiple of 32, rows to a multiple of 8. A block is 8 rows = 2 panels of 4.
+//   codes, 4 bit (i4, i4a): 128 bytes a (block, group) at (block * G + group) * 128: panel 0, then panel 1, 64 bytes
+//   each:
+//       four vectors of 16 bytes: {row 0, row 1} x k 0..7, {row 2, row 3} x k 0..7, {row 0, row 1} x k 8..15, {row 2,
+//       row 3} x k 8..15; low nibble k, high nibble k + 16
+//   codes, i8: 256 bytes a (block, group): panel 0, then panel 1, 128 bytes each: the same vectors for k 0..15, then
+//   for k 16..31, a byte a code scales: i4   8 x u8 a (block, group): sign in bit 7, value = 2^(e - 7) * (1 + m / 16),
+//   e = bits 4..6, m = bits 0..3; steps: f32 a row
 //           i4a  8 x f16 scale, then 8 x f16 minimum, a (block, group)
 //           i8   8 x f16 a (block, group)
-//   value:  i4   book[code] * scale * step[row], |book| <= 31      i4a  code * scale + minimum, code 0..15      i8   code * scale, -127..127
+//   value:  i4   book[code] * scale * step[row], |book| <= 31      i4a  code * scale + minimum, code 0..15      i8 code
+//   * scale, -127..127
 struct TensorEntry {  // in the index section, in execution order
-    char name[56];    // GGUF names without ".weight": token_embd, blk.0.attn_q, blk.0.attn_q.bias, output_norm, output, rope.inv_freq
+    char name[56];    // GGUF names without ".weight": token_embd, blk.0.attn_q, blk.0.attn_q.bias, output_norm, output,
+                      // rope.inv_freq
     Kind kind;
-    std::uint32_t rows, cols;        // as the model has them, without padding; a vector is 1 x cols
-    std::uint32_t residency;         // 0 resident, 1 evictable, 2 on demand
-    std::uint64_t codes, codes_size; // in the raw form; f32 data for Kind::f32
+    std::uint32_t rows, cols;         // as the model has them, without padding; a vector is 1 x cols
+    std::uint32_t residency;          // 0 resident, 1 evictable, 2 on demand
+    std::uint64_t codes, codes_size;  // in the raw form; f32 data for Kind::f32
     std::uint64_t scales, scales_size;
-    std::uint64_t steps, steps_size; // i4 only
-    std::int8_t book[16];            // i4 only
-    std::uint8_t reserved[40];
+    std::uint64_t steps, steps_size;  // i4 only
+    std::int8_t book[16];             // i4 only
+    std::uint32_t crc32c[3];          // of codes, scales, steps; what guards a raw form, whose frames are gone
+    std::uint8_t reserved[28];
 };
 static_assert(sizeof(TensorEntry) == 176);
 
@@ -85,10 +93,10 @@ struct ModelParams {  // the params section
     std::uint32_t rope_dims;  // rotated dimensions of a head, in halves: element i pairs with i + rope_dims / 2
     std::uint32_t flags;
     float norm_eps;
-    float attn_scale;      // 0: 1 / sqrt(head_dim)
+    float attn_scale;                                // 0: 1 / sqrt(head_dim)
     float embed_scale, residual_scale, logit_scale;  // 1 when unused
     float attn_softcap, final_softcap;               // 0 when unused
-    float rope_theta;      // for people; tensor rope.inv_freq (f32, rope_dims / 2) is what counts
+    float rope_theta;  // for people; tensor rope.inv_freq (f32, rope_dims / 2) is what counts
     std::uint8_t reserved[88];
 };
 static_assert(sizeof(ModelParams) == 256);

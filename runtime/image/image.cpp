@@ -81,6 +81,29 @@ Result<void> check_hash(const char* path, std::span<const TensorEntry> tensors, 
     return {};
 }
 
+// The raw form has no frames: sections and tensors carry the checks of their bytes themselves.
+Result<void> check_bytes(const char* path, const RawHeader& header, std::span<const TensorEntry> tensors,
+                         std::span<const std::byte> raw) {
+    const auto check = [&](std::uint64_t offset, std::uint64_t size, std::uint32_t want) -> Result<void> {
+        if (crc32c(raw.subspan(offset, size)) == want) return {};
+        char place[96];
+        name_place(header, tensors, offset, offset + size, place, sizeof place);
+        return Error::make(Code::model_integrity, "%s: %s: CRC mismatch; copy the file again or run slmpack verify",
+                           path, place);
+    };
+    for (std::uint32_t i = 0; i < header.section_count; i++) {
+        const Section& s = header.sections[i];
+        const auto id = static_cast<SectionId>(s.id);
+        if (id != SectionId::tensors && id != SectionId::index) TRY(check(s.offset, s.size, s.crc32c));
+    }
+    for (const TensorEntry& t : tensors) {
+        TRY(check(t.codes, t.codes_size, t.crc32c[0]));
+        TRY(check(t.scales, t.scales_size, t.crc32c[1]));
+        TRY(check(t.steps, t.steps_size, t.crc32c[2]));
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<void> Image::State::read_index(const char* path, const StoredFile& file) {
@@ -165,6 +188,7 @@ Result<Image> Image::open(const char* path, const OpenOptions& options) {
         close(file.fd);
         TRY(s.map_raw(path, options.verify));
         s.bytes = s.raw_file->bytes();
+        if (options.verify) TRY(check_bytes(path, s.header, s.tensors, s.bytes));
         return image;
     }
     const StoredFile stored = TRY(StoredFile::open(path, file.fd, file.size));

@@ -19,8 +19,10 @@ struct Tensor {
 
 struct OpenOptions {
     int threads = 1;  // that hydrate; they end before open() returns
-    bool verify = true;  // raw form: also hash the index; stored form is always checked frame by frame
-    // Called now and then from the opening thread. Never null-checked by the caller's thread count: only one call at a time.
+    bool verify =
+        true;  // raw form: check every byte, which reads it all; the stored form is always checked, frame by frame
+    // Called now and then from the opening thread. Never null-checked by the caller's thread count: only one call at a
+    // time.
     void (*progress)(void* context, std::uint64_t done, std::uint64_t total) = nullptr;
     void* context = nullptr;
 };
@@ -33,11 +35,12 @@ struct Sizes {
 
 class Image {
   public:
-    // Errors: storage_failure; model_format (not an image, newer version, impossible sizes); model_integrity (CRC or hash, naming tensor and frame);
-    // model_memory. The file may be hostile.
+    // Errors: storage_failure; model_format (not an image, newer version, impossible sizes); model_integrity (CRC or
+    // hash, naming tensor and frame); model_memory. The file may be hostile.
     static Result<Image> open(const char* path, const OpenOptions& options);
     static Result<Sizes> sizes(const char* path);
-    // Header and index only, for a plan before anything is loaded: tensor() gives empty spans, params() and the sizes are valid.
+    // Header and index only, for a plan before anything is loaded: tensor() gives empty spans, params() and the sizes
+    // are valid.
     static Result<Image> open_index(const char* path);
 
     Image(Image&&) noexcept;

@@ -266,11 +266,11 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
     header.version = format_version;
     header.reader = reader_version;
     header.tensor_count = static_cast<std::uint32_t>(plan.index.size());
-    const auto add_section = [&](SectionId id, std::uint64_t offset, std::uint64_t size) {
-        header.sections[header.section_count++] = {static_cast<std::uint32_t>(id), 0, offset, size};
+    const auto add_section = [&](SectionId id, std::uint64_t offset, std::uint64_t size, std::uint32_t crc) {
+        header.sections[header.section_count++] = {static_cast<std::uint32_t>(id), crc, offset, size};
     };
     const auto put_section = [&](SectionId id, std::vector<std::byte> bytes, std::uint64_t align) -> Result<void> {
-        add_section(id, out.raw(), bytes.size());
+        add_section(id, out.raw(), bytes.size(), id == SectionId::index ? 0 : crc32c(bytes));
         pad(bytes, align);
         TRY(out.put_stream(bytes, whole, metadata_level));
         return {};
@@ -280,7 +280,7 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
     if (!contents.chat.empty()) TRY(put_section(SectionId::chat, contents.chat, section_align));
 
     WriteSummary summary;
-    add_section(SectionId::tensors, plan.tensors, plan.tensors_end - plan.tensors);
+    add_section(SectionId::tensors, plan.tensors, plan.tensors_end - plan.tensors, 0);
     for (std::size_t i = 0; i < plan.index.size(); i++) {
         TensorEntry& entry = plan.index[i];
         auto made = contents.tensor(contents.tensors[i]);
@@ -291,6 +291,8 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
                                tensor.rows, tensor.cols);
         if (entry.kind == Kind::i4) std::memcpy(entry.book, tensor.book.data(), sizeof entry.book);
         Streams streams = lay_out(tensor);
+        const std::vector<std::byte>* parts[] = {&streams.codes, &streams.scales, &streams.steps};
+        for (int k = 0; k < 3; k++) entry.crc32c[k] = crc32c(*parts[k]);
         TensorSummary s;
         const auto put = [&](std::vector<std::byte>& bytes, std::uint64_t unit) -> Result<StreamSummary> {
             const std::uint64_t size = bytes.size();
