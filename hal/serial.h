@@ -32,8 +32,10 @@ class Serial {
     }
     ~Serial();
     int fd() const { return fd_; }
-    // The descriptor without its owner.
+    // The descriptor without its owner; close() it.
     int release() { return std::exchange(fd_, -1); }
+    // Gives the line back. Exclusive use would outlive us while anyone else has the line open.
+    static void close(int fd);
     SerialErrors errors() const;
 
   private:

@@ -38,6 +38,11 @@ Serial::~Serial() {
     if (fd_ >= 0) close(fd_);
 }
 
+void Serial::close(int fd) {
+    ioctl(fd, TIOCNXCL);
+    ::close(fd);
+}
+
 Result<Serial> Serial::open(const SerialConfig& config) {
     speed_t speed = B0;
     for (const auto& r : rates)

@@ -17,7 +17,11 @@ Connection::Connection(Connection&& o) noexcept
     : fd_(std::exchange(o.fd_, -1)), tty_(o.tty_), name_(std::move(o.name_)), pending_(std::move(o.pending_)) {}
 
 Connection::~Connection() {
-    if (fd_ >= 0) close(fd_);
+    if (fd_ < 0) return;
+    if (tty_)
+        hal::Serial::close(fd_);
+    else
+        close(fd_);
 }
 
 Result<Connection> Connection::open(const Address& address) {

@@ -45,7 +45,7 @@ Server::Server(const Config& config, Service& service, Memory& memory, Notify& n
 
 Server::~Server() {
     for (int i = 0; i < config_.clients; i++)
-        if (memory_.clients[i].fd >= 0) close(memory_.clients[i].fd);
+        if (memory_.clients[i].fd >= 0) end(memory_.clients[i]);
     for (int i = 0; i < listener_count_; i++) {
         close(listeners_[i].fd);
         if (listeners_[i].ours) unlink(config_.socket);
@@ -194,10 +194,18 @@ void Server::accept_from(int fd) {
     }
 }
 
+// Closing leaves epoll by itself.
+void Server::end(Client& c) {
+    if (c.tty >= 0)
+        hal::Serial::close(c.fd);
+    else
+        close(c.fd);
+    c.fd = -1;
+}
+
 void Server::drop(Client& c) {
     c.session.close();
-    close(c.fd);  // leaves epoll by itself
-    c.fd = -1;
+    end(c);
     if (c.tty >= 0) retry_at_ = now_ + 1000;
     count_clients();
 }

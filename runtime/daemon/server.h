@@ -31,6 +31,7 @@ class Server {
     void serve(Client& c);
     bool move(Client& c);
     void watch_client(Client& c, bool add);
+    void end(Client& c);
     void drop(Client& c);
     void loaded();
     void finish_clients();

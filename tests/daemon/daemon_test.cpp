@@ -572,6 +572,9 @@ TEST(Slmctl, over_a_serial_line) {
     Ran r = shell(slmctl_path() + " --tty " + name + "@9600 ask '" + france + "'");
     EXPECT_EQ(r.code, 0) << r.err;
     EXPECT_EQ(r.out, expected + "\n");
+    int exclusive = -1;  // root may open a line in any case, others only when it was given back
+    EXPECT_EQ(ioctl(keep, TIOCGEXCL, &exclusive), 0);
+    EXPECT_EQ(exclusive, 0);
     const std::string longer = std::string(france) + std::string(40, ' ') + "Please answer: " + std::string(80, '.') +
                                " what is the capital of France? " + std::string(40, ' ') + "Yes?";
     r = shell(slmctl_path() + " --tty " + name + " ask '" + longer + "'");
