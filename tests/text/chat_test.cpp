@@ -80,7 +80,7 @@ TEST(Chat, RendersAsJinjaDoes) {
                 EXPECT_FALSE(got) << "late system texts, and Llama 2's lone one, are refused";
             } else {
                 ASSERT_TRUE(got) << name << " " << r["messages"] << got.error().text;
-                EXPECT_EQ(got.value().text, r["text"]) << name << " " << r["messages"];
+                EXPECT_EQ(got.value().text, r["text"].get<std::string>()) << name << " " << r["messages"];
             }
         }
     }

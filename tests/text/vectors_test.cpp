@@ -113,7 +113,7 @@ void check_golden(const pack::TokenizerSpec& spec, std::string_view jinja, const
         ASSERT_TRUE(rendered) << rendered.error().text;
         const std::string text(out.data(), rendered.value().bytes);
         trusted.resize(rendered.value().trusted);
-        EXPECT_EQ(text, c["rendered"]);
+        EXPECT_EQ(text, c["rendered"].get<std::string>());
         EXPECT_EQ(tokenizer.encode(text, trusted), want) << text;
         ++chats;
     }

@@ -1,5 +1,6 @@
 // Checks of an image that a start has no time for.
 #pragma once
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
