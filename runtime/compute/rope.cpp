@@ -9,7 +9,7 @@ void rope_angles(int position, const float* inv_freq, int pairs, float* cos, flo
     for (int i = 0; i < pairs; i++) {
         // The product is rounded to f32, as the published models were trained.
         const double x = static_cast<double>(static_cast<float>(position) * inv_freq[i]);
-        const long quadrant = static_cast<long>(x * two_over_pi + 0.5);
+        const long quadrant = static_cast<long>(x * two_over_pi + 0.5);  // NOLINT(bugprone-incorrect-roundings): x >= 0
         const double n = static_cast<double>(quadrant);
         const double r = (x - n * pio2_hi) - n * pio2_lo, z = r * r;
         // fdlibm's kernels on [-pi/4, pi/4], error below 1e-16

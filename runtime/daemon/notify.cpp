@@ -28,7 +28,7 @@ void Notify::open() {
         }
     }
     const char *const usec = getenv("WATCHDOG_USEC"), *const pid = getenv("WATCHDOG_PID");
-    if (fd_ >= 0 && usec != nullptr && (pid == nullptr || atol(pid) == getpid()))
+    if (fd_ >= 0 && usec != nullptr && (pid == nullptr || strtol(pid, nullptr, 10) == getpid()))
         watchdog_ms_ = strtoull(usec, nullptr, 10) / 1000;
 }
 
@@ -50,10 +50,11 @@ void Notify::send(const char* format, ...) {
 
 int listen_fds() {
     const char *const pid = getenv("LISTEN_PID"), *const count = getenv("LISTEN_FDS");
-    if (pid == nullptr || count == nullptr || atol(pid) != getpid()) return 0;
-    const int n = atoi(count);
+    if (pid == nullptr || count == nullptr || strtol(pid, nullptr, 10) != getpid()) return 0;
+    const long given = strtol(count, nullptr, 10);
+    const int n = given < 0 ? 0 : given > 16 ? 16 : static_cast<int>(given);
     for (int i = 0; i < n; i++) fcntl(3 + i, F_SETFD, FD_CLOEXEC);
-    return n < 0 ? 0 : n > 16 ? 16 : n;
+    return n;
 }
 
 }  // namespace slmd::daemon

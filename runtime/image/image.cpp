@@ -201,6 +201,7 @@ Result<Image> Image::open(const char* path, const OpenOptions& options) {
     const Section& params = *find_section(s.header, SectionId::params);
     if (std::memcmp(s.bytes.data(), &s.header, sizeof s.header) != 0 ||
         std::memcmp(s.bytes.data() + index.offset, s.tensors.data(), index.size) != 0 ||
+        // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): the very bytes are meant
         std::memcmp(s.bytes.data() + params.offset, &s.params, sizeof s.params) != 0)
         return Error::make(Code::model_integrity, "%s: the file changed while it was read", path);
     s.tensors = {reinterpret_cast<const TensorEntry*>(s.bytes.data() + index.offset), s.header.tensor_count};

@@ -11,7 +11,7 @@ constexpr int code_bytes(Format f) { return f == Format::i8 ? 256 : 128; }
 constexpr int scale_bytes(Format f) { return f == Format::i4 ? 8 : f == Format::i4a ? 32 : 16; }
 
 // i4: sign in bit 7, then 2^(e - 7) * (1 + m / 16): an f32 whose exponent and top mantissa bits are the index.
-constexpr std::uint32_t index_bias = 120u << 23;
+inline constexpr std::uint32_t index_bias = 120u << 23;
 inline float scale_of_index(std::uint8_t index) {
     const std::uint32_t bits = (static_cast<std::uint32_t>(index & 0x80) << 24) |
                                (index_bias + (static_cast<std::uint32_t>(index & 0x7f) << 19));

@@ -39,8 +39,9 @@ void matmul(const Matrix& w, int begin, int end, const Quantized& x, int tokens,
                 const float sx = x.scale[t * (x.stride / group) + g];
                 const float sw = F == Format::i4 ? scale_of_index(scales[r]) : load_f16(scales + 2 * r);
                 acc = __builtin_fmaf(static_cast<float>(dot), sw * sx, acc);
+                [[maybe_unused]] const std::int32_t sum = x.sum[t * (x.stride / group) + g];
                 if constexpr (F == Format::i4a)
-                    acc = __builtin_fmaf(static_cast<float>(x.sum[t * (x.stride / group) + g]), load_f16(scales + 16 + 2 * r) * sx, acc);
+                    acc = __builtin_fmaf(static_cast<float>(sum), load_f16(scales + 16 + 2 * r) * sx, acc);
             }
             y[static_cast<std::size_t>(t) * ldy + static_cast<std::size_t>(row)] = F == Format::i4 ? acc * w.steps[row] : acc;
         }
