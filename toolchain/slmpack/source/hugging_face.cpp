@@ -110,6 +110,7 @@ Result<std::string> folder_chat_template(const std::string& folder) {
 }  // namespace
 
 Result<std::unique_ptr<Source>> open_hugging_face(std::string_view config_text,
+                                                  // NOLINTNEXTLINE(performance-unnecessary-value-param): moved from
                                                   std::vector<std::pair<std::string, FileBytes>> shards,
                                                   const std::string& path) {
     const json config = TRY(parse_json(config_text, "config.json"));
