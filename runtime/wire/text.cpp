@@ -52,7 +52,7 @@ Line& Line::real(double value, int digits) {
     return put({text, static_cast<std::size_t>(n)});
 }
 
-Line& Line::at_escaped(std::string_view text) {
+Line& Line::escaped(std::string_view text, const char* control) {
     for (const char c : text) switch (c) {
             case '"': put("\\\""); break;
             case '\\': put("\\\\"); break;
@@ -62,7 +62,7 @@ Line& Line::at_escaped(std::string_view text) {
             default: {
                 const auto u = static_cast<unsigned char>(c);
                 if (u < 0x20 || u == 0x7f)
-                    put("\\x").put(hex[u >> 4]).put(hex[u & 15]);
+                    put(control).put(hex[u >> 4]).put(hex[u & 15]);
                 else
                     put(c);
             }
@@ -70,23 +70,8 @@ Line& Line::at_escaped(std::string_view text) {
     return *this;
 }
 
-Line& Line::json_escaped(std::string_view text) {
-    for (const char c : text) switch (c) {
-            case '"': put("\\\""); break;
-            case '\\': put("\\\\"); break;
-            case '\n': put("\\n"); break;
-            case '\r': put("\\r"); break;
-            case '\t': put("\\t"); break;
-            default: {
-                const auto u = static_cast<unsigned char>(c);
-                if (u < 0x20 || u == 0x7f)
-                    put("\\u00").put(hex[u >> 4]).put(hex[u & 15]);
-                else
-                    put(c);
-            }
-        }
-    return *this;
-}
+Line& Line::at_escaped(std::string_view text) { return escaped(text, "\\x"); }
+Line& Line::json_escaped(std::string_view text) { return escaped(text, "\\u00"); }
 
 Line& Line::hex4(std::uint16_t value) {
     return put(hex[value >> 12]).put(hex[value >> 8 & 15]).put(hex[value >> 4 & 15]).put(hex[value & 15]);

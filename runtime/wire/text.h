@@ -43,6 +43,8 @@ class Line {
     bool full() const { return full_; }
 
   private:
+    // control: what stands before the two hex digits of a control character
+    Line& escaped(std::string_view text, const char* control);
     std::size_t size_ = 0;
     bool full_ = false;
     char text_[capacity];
