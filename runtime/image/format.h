@@ -69,8 +69,11 @@ enum class Kind : std::uint32_t { f32 = 0, i4 = 1, i4a = 2, i8 = 3 };
 //   value:  i4   book[code] * scale * step[row], |book| <= 31      i4a  code * scale + minimum, code 0..15      i8 code
 //   * scale, -127..127
 struct TensorEntry {  // in the index section, in execution order
-    char name[56];    // GGUF names without ".weight": token_embd, blk.0.attn_q, blk.0.attn_q.bias, output_norm, output,
-                      // rope.inv_freq
+    char name[56];    // GGUF names without ".weight": token_embd, output_norm, output, rope.inv_freq and, a layer,
+                      // blk.0.{attn_q,attn_k,attn_v,attn_output,ffn_gate,ffn_up,ffn_down}; where the model has them
+                      // blk.0.{attn_norm,post_attention_norm,ffn_norm,post_ffw_norm} around attention and
+                      // feed-forward, blk.0.attn_{q,k,v}.bias, blk.0.attn_{q,k}_norm (of a head: head_dim values; of
+                      // the whole row: rows of attn_q, attn_k). A reader refuses a tensor that it has no use for.
     Kind kind;
     std::uint32_t rows, cols;         // as the model has them, without padding; a vector is 1 x cols
     std::uint32_t residency;          // 0 resident, 1 evictable, 2 on demand
@@ -85,6 +88,9 @@ static_assert(sizeof(TensorEntry) == 176);
 
 // Bits of ModelParams::flags
 constexpr std::uint32_t flag_tied_output = 1;  // no tensor "output": token_embd is the output matrix
+constexpr std::uint32_t flag_gelu = 2;         // GELU (tanh form) gates the feed-forward, not SiLU
+constexpr std::uint32_t known_flags = 3;       // a reader refuses others: they would change the answers
+constexpr std::uint32_t max_layers = 256;
 
 struct ModelParams {  // the params section
     char name[64];    // for people: "SmolLM2-135M-Instruct"
@@ -96,9 +102,18 @@ struct ModelParams {  // the params section
     float attn_scale;                                // 0: 1 / sqrt(head_dim)
     float embed_scale, residual_scale, logit_scale;  // 1 when unused
     float attn_softcap, final_softcap;               // 0 when unused
-    float rope_theta;  // for people; tensor rope.inv_freq (f32, rope_dims / 2) is what counts
-    std::uint8_t reserved[88];
+    float rope_theta;        // for people; tensor rope.inv_freq (f32, rope_dims / 2) is what counts
+    std::uint32_t window;    // positions that a sliding layer looks back on, its own included; 0: none slides
+    float rope_scale;        // of cosine and sine (YaRN's attention factor); 0: 1
+    float rope_theta_local;  // for people; not 0: sliding layers rotate by tensor rope.inv_freq_local
+    std::uint8_t sliding[max_layers / 8];  // bit i % 8 of byte i / 8: layer i slides
+    std::uint8_t no_rope[max_layers / 8];  // the same: layer i does not rotate
+    std::uint8_t reserved[12];
 };
 static_assert(sizeof(ModelParams) == 256);
+
+inline bool layer_bit(const std::uint8_t (&bits)[max_layers / 8], std::uint32_t layer) {
+    return (bits[layer / 8] >> layer % 8 & 1) != 0;
+}
 
 }  // namespace slmd::image

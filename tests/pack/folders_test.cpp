@@ -145,13 +145,14 @@ TEST(HuggingFace, RefusalsNameWhatIsWrong) {
     EXPECT_SAYS(open_folder(replaced(config, "\"hidden_size\": 32", "\"hidden_size\": 64"), file),
                 "model.embed_tokens.weight is 24 x 32");
     EXPECT_SAYS(open_folder(replaced(config, "silu", "gelu"), file), "hidden_act is \"gelu\"");
-    EXPECT_SAYS(open_folder(replaced(config, "\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"yarn\"}"), file),
-                "\"yarn\" is not supported");
+    EXPECT_SAYS(
+        open_folder(replaced(config, "\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"dynamic\"}"), file),
+        "\"dynamic\" is not supported");
     EXPECT_SAYS(
         open_folder(replaced(config, "\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"linear\"}"), file),
         "factor");
-    EXPECT_SAYS(open_folder(replaced(config, "\"rope_scaling\": null", "\"partial_rotary_factor\": 0.5"), file),
-                "partial_rotary_factor");
+    EXPECT_SAYS(open_folder(replaced(config, "\"rope_scaling\": null", "\"partial_rotary_factor\": 0.3"), file),
+                "partial_rotary_factor is 2.4");
     EXPECT_SAYS(open_folder(replaced(config, "\"rope_scaling\": null", "\"attention_bias\": true"), file),
                 "attention_bias is true");
     EXPECT_SAYS(

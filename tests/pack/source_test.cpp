@@ -248,7 +248,22 @@ TEST(GgufSource, RopeFrequencies) {
 
     g = tiny::llama_gguf();
     g.text("llama.rope.scaling.type", "yarn");
-    EXPECT_REFUSED(g.file(), "RoPE scaling \"yarn\"");
+    g.real("llama.rope.scaling.factor", 4);
+    g.number("llama.rope.scaling.original_context_length", 4096);
+    file = g.file();
+    s = open_bytes(file);
+    ASSERT_TRUE(s) << s.error().what();
+    const float yarn[] = {1,        0.316227766f,   0.1f, 0.025693506f, 0.00625f, 0.00138349648f,
+                          0.00025f, 7.90569415e-05f};  // transformers, _compute_yarn_parameters
+    for (std::size_t i = 0; i < std::size(yarn); i++) EXPECT_NEAR(s.value()->inv_freq[i], yarn[i], 2e-7 * yarn[i]);
+    EXPECT_FLOAT_EQ(s.value()->params.rope_scale, 1.138629436f);
+
+    g = tiny::llama_gguf();
+    g.text("llama.rope.scaling.type", "yarn");
+    EXPECT_REFUSED(g.file(), "RoPE scaling needs factor");
+    g.erase("llama.rope.scaling.type");
+    g.text("llama.rope.scaling.type", "longrope");
+    EXPECT_REFUSED(g.file(), "RoPE scaling \"longrope\"");
 }
 
 TEST(GgufSource, RefusalsNameWhatIsWrong) {

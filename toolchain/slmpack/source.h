@@ -47,6 +47,7 @@ class Source {
 
     image::ModelParams params{};               // complete, rope_dims and scales included
     std::vector<float> inv_freq;               // rope_dims / 2, with rope scaling applied
+    std::vector<float> inv_freq_local;         // the same for sliding layers; empty when they rotate alike
     std::vector<SourceTensor> tensors;         // in execution order
     TokenizerSpec tokenizer;                   // tokens empty when the source has none
     std::string chat_template;                 // Jinja, empty when the source has none

@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 using image::Kind;
 using Json = nlohmann::ordered_json;
 
-constexpr char rope_tensor[] = "rope.inv_freq";
+constexpr char rope_tensor[] = "rope.inv_freq", local_rope_tensor[] = "rope.inv_freq_local";
 
 bool is_vector(const SourceTensor& t) { return t.rows == 1; }
 bool is_float(const SourceTensor& t) {
@@ -143,6 +143,9 @@ Result<ImportSummary> import_model(const Source& source, const std::string& path
                               [](const SourceTensor* t) { return t->name != "token_embd"; });
     if (!source.inv_freq.empty())
         contents.tensors.push_back({rope_tensor, Kind::f32, 1, static_cast<std::uint32_t>(source.inv_freq.size())});
+    if (!source.inv_freq_local.empty())
+        contents.tensors.push_back(
+            {local_rope_tensor, Kind::f32, 1, static_cast<std::uint32_t>(source.inv_freq_local.size())});
     for (const SourceTensor* t : order)
         contents.tensors.push_back({t->name, TRY(kind_of(source, *t, options)), t->rows, t->cols});
 
@@ -153,6 +156,7 @@ Result<ImportSummary> import_model(const Source& source, const std::string& path
         kind.tensors++;
         kind.weights += std::uint64_t{spec.rows} * spec.cols;
         if (spec.name == rope_tensor) return keep_f32(source.inv_freq, 1, spec.cols);
+        if (spec.name == local_rope_tensor) return keep_f32(source.inv_freq_local, 1, spec.cols);
         return convert(source, *source.find(spec.name), spec.kind, options.kind.has_value(), kind);
     };
     contents.written = [&](const TensorSpec& spec, const TensorSummary& s) {

@@ -36,12 +36,12 @@ Matrix rms_norm(const Matrix& x, const float* w, float eps) {
 
 // Rotates element i of every head with element i + inv_freq.size() by position * inv_freq[i] (Su et al., arXiv
 // 2104.09864).
-void rope(Matrix& x, long head_dim, const std::vector<float>& inv_freq, std::size_t position) {
+void rope(Matrix& x, long head_dim, const std::vector<float>& inv_freq, float scale, std::size_t position) {
     const long half = long(inv_freq.size());
     const Eigen::Map<const Eigen::Array<float, 1, Eigen::Dynamic>> frequency(inv_freq.data(), half);
     for (long row = 0; row < x.rows(); row++) {
         const Eigen::Array<float, 1, Eigen::Dynamic> angle = frequency * float(position + std::size_t(row));
-        const Eigen::Array<float, 1, Eigen::Dynamic> cosine = angle.cos(), sine = angle.sin();
+        const Eigen::Array<float, 1, Eigen::Dynamic> cosine = angle.cos() * scale, sine = angle.sin() * scale;
         for (long at = 0; at < x.cols(); at += head_dim) {
             auto a = x.row(row).segment(at, half).array(), b = x.row(row).segment(at + half, half).array();
             const Eigen::Array<float, 1, Eigen::Dynamic> first = a * cosine - b * sine;
@@ -51,19 +51,29 @@ void rope(Matrix& x, long head_dim, const std::vector<float>& inv_freq, std::siz
     }
 }
 
-// Row r of scores belongs to position before + r and may look at columns 0 .. before + r.
-void causal_softmax(Matrix& scores, long before) {
+// Row r of scores belongs to position before + r and may look at the last `window` columns up to that one.
+void causal_softmax(Matrix& scores, long before, long window) {
     for (long r = 0; r < scores.rows(); r++) {
-        const long visible = before + r + 1;
-        auto row = scores.row(r).head(visible).array();
+        const long end = before + r + 1, begin = std::max(0l, end - window);
+        auto row = scores.row(r).segment(begin, end - begin).array();
         row = (row - row.maxCoeff()).exp();
         row /= row.sum();
-        scores.row(r).tail(scores.cols() - visible).setZero();
+        scores.row(r).head(begin).setZero();
+        scores.row(r).tail(scores.cols() - end).setZero();
     }
 }
 
-// silu(gate) * up (Shazeer, arXiv 2002.05202).
-Matrix swiglu(const Matrix& gate, const Matrix& up) { return gate.array() / (1 + (-gate.array()).exp()) * up.array(); }
+// cap * tanh(x / cap); cap 0: nothing (Gemma 2, arXiv 2408.00118).
+void soft_cap(Matrix& x, float cap) {
+    if (cap != 0) x = (x.array() / cap).tanh() * cap;
+}
+
+// silu(gate) * up, or gelu(gate) * up in its tanh form (Shazeer, arXiv 2002.05202).
+Matrix gated(const Matrix& gate, const Matrix& up, bool gelu) {
+    const auto g = gate.array();
+    if (gelu) return 0.5f * g * (1 + (0.7978845608f * (g + 0.044715f * g.cube())).tanh()) * up.array();
+    return g / (1 + (-g).exp()) * up.array();
+}
 
 Matrix append(std::vector<float>& cache, const Matrix& rows) {
     cache.insert(cache.end(), rows.data(), rows.data() + rows.size());
@@ -74,14 +84,10 @@ Matrix append(std::vector<float>& cache, const Matrix& rows) {
 
 Result<std::unique_ptr<Reference>> Reference::open(const Source& source) {
     const auto& p = source.params;
-    if (std::strcmp(p.family, "llama") != 0)
-        return Error::make(Code::not_supported, "the reference does not know family %.32s", p.family);
-    if (p.attn_scale != 0 || p.embed_scale != 1 || p.residual_scale != 1 || p.logit_scale != 1 || p.attn_softcap != 0 ||
-        p.final_softcap != 0)
-        return Error::make(Code::not_supported, "the reference does not know the scales of model %.64s", p.name);
     std::unique_ptr<Reference> r(new Reference);
     r->params_ = p;
     r->inv_freq_ = source.inv_freq;
+    r->inv_freq_local_ = source.inv_freq_local;
     for (const auto& t : source.tensors) r->weights_[t.name] = TRY(source.read(t));
     return r;
 }
@@ -98,52 +104,93 @@ Result<void> Reference::check(std::span<const std::int32_t> tokens, std::size_t 
     return {};
 }
 
+// Parts of a layer, with what the family has of them.
+struct Reference::Pass {
+    const Reference& model;
+    Cache& cache;
+    const image::ModelParams& params = model.params_;
+
+    // x, normed by the tensor where the model has it.
+    Matrix normed(const Matrix& x, const std::string& name, long width) const {
+        const auto found = model.weights_.find(name);
+        if (found == model.weights_.end()) return x;
+        const Matrix parts = Eigen::Map<const Matrix>(x.data(), x.size() / width, width);
+        const Matrix y = rms_norm(parts, found->second.data(), params.norm_eps);
+        return Eigen::Map<const Matrix>(y.data(), x.rows(), x.cols());
+    }
+
+    // The rows of a query, key or value matrix, with bias and norm where the model has them.
+    Matrix heads(const Matrix& x, const std::string& name, long rows) const {
+        Matrix y = linear(x, model.weight(name), rows);
+        if (const auto bias = model.weights_.find(name + ".bias"); bias != model.weights_.end())
+            y.rowwise() += Eigen::Map<const Vector>(bias->second.data(), rows);
+        const auto norm = model.weights_.find(name + "_norm");
+        return norm == model.weights_.end() ? y : normed(y, name + "_norm", long(norm->second.size()));
+    }
+
+    Matrix attention(const Matrix& x, std::uint32_t layer) const {
+        const std::string block = "blk." + std::to_string(layer) + ".";
+        const long head_dim = params.head_dim, heads_count = params.heads, kv_heads = params.kv_heads;
+        const long before = long(cache.length), length = before + x.rows();
+        const bool sliding = image::layer_bit(params.sliding, layer);
+        Matrix q = heads(x, block + "attn_q", heads_count * head_dim),
+               k = heads(x, block + "attn_k", kv_heads * head_dim);
+        if (!image::layer_bit(params.no_rope, layer)) {
+            const auto& inv_freq = sliding && !model.inv_freq_local_.empty() ? model.inv_freq_local_ : model.inv_freq_;
+            const float scale = params.rope_scale == 0 ? 1 : params.rope_scale;
+            rope(q, head_dim, inv_freq, scale, cache.length);
+            rope(k, head_dim, inv_freq, scale, cache.length);
+        }
+        const Matrix keys = append(cache.keys[layer], k),
+                     values = append(cache.values[layer], heads(x, block + "attn_v", kv_heads * head_dim));
+        const float scale = params.attn_scale != 0 ? params.attn_scale : 1 / std::sqrt(float(head_dim));
+        Matrix mixed(x.rows(), heads_count * head_dim);
+        for (long h = 0; h < heads_count; h++) {
+            const long at = h * head_dim, kv_at = h / (heads_count / kv_heads) * head_dim;
+            const Matrix key = keys.middleCols(kv_at, head_dim);
+            Matrix scores = linear(q.middleCols(at, head_dim), key.data(), length) * scale;
+            soft_cap(scores, params.attn_softcap);
+            causal_softmax(scores, before, sliding && params.window != 0 ? long(params.window) : length);
+            const Matrix value = values.middleCols(kv_at, head_dim).transpose();
+            mixed.middleCols(at, head_dim) = linear(scores, value.data(), head_dim);
+        }
+        return linear(mixed, model.weight(block + "attn_output"), params.dim);
+    }
+};
+
 std::vector<float> Reference::forward(std::span<const std::int32_t> tokens, std::size_t first, Cache& cache) const {
-    const long n = long(tokens.size()), dim = params_.dim, heads = params_.heads, kv_heads = params_.kv_heads,
-               head_dim = params_.head_dim;
-    const long before = long(cache.length), length = before + n;
+    const long n = long(tokens.size()), dim = params_.dim;
     cache.keys.resize(params_.layers);
     cache.values.resize(params_.layers);
 
     Matrix x(n, dim);
     for (long i = 0; i < n; i++)
         x.row(i) = Eigen::Map<const Vector>(weight("token_embd") + tokens[std::size_t(i)] * dim, dim);
+    x *= params_.embed_scale;
+    const Pass pass{*this, cache};
 
     for (std::uint32_t layer = 0; layer < params_.layers; layer++) {
         const std::string block = "blk." + std::to_string(layer) + ".";
-        const Matrix a = rms_norm(x, weight(block + "attn_norm"), params_.norm_eps);
-        Matrix q = linear(a, weight(block + "attn_q"), heads * head_dim),
-               k = linear(a, weight(block + "attn_k"), kv_heads * head_dim);
-        rope(q, head_dim, inv_freq_, cache.length);
-        rope(k, head_dim, inv_freq_, cache.length);
-        const Matrix keys = append(cache.keys[layer], k),
-                     values = append(cache.values[layer], linear(a, weight(block + "attn_v"), kv_heads * head_dim));
+        const Matrix a = pass.attention(pass.normed(x, block + "attn_norm", dim), layer);
+        x += pass.normed(a, block + "post_attention_norm", dim) * params_.residual_scale;
 
-        Matrix mixed(n, heads * head_dim);
-        for (long h = 0; h < heads; h++) {
-            const long at = h * head_dim, kv_at = h / (heads / kv_heads) * head_dim;
-            const Matrix key = keys.middleCols(kv_at, head_dim);
-            Matrix scores = linear(q.middleCols(at, head_dim), key.data(), length) / std::sqrt(float(head_dim));
-            causal_softmax(scores, before);
-            const Matrix value = values.middleCols(kv_at, head_dim).transpose();
-            mixed.middleCols(at, head_dim) = linear(scores, value.data(), head_dim);
-        }
-        x += linear(mixed, weight(block + "attn_output"), dim);
-
-        const Matrix f = rms_norm(x, weight(block + "ffn_norm"), params_.norm_eps);
+        const Matrix f = pass.normed(x, block + "ffn_norm", dim);
         const Matrix gate = linear(f, weight(block + "ffn_gate"), params_.hidden),
                      up = linear(f, weight(block + "ffn_up"), params_.hidden);
-        x += linear(swiglu(gate, up), weight(block + "ffn_down"), dim);
+        const Matrix down =
+            linear(gated(gate, up, (params_.flags & image::flag_gelu) != 0), weight(block + "ffn_down"), dim);
+        x += pass.normed(down, block + "post_ffw_norm", dim) * params_.residual_scale;
     }
-    cache.length = std::size_t(length);
-    const Matrix hidden = rms_norm(x.bottomRows(n - long(first)), weight("output_norm"), params_.norm_eps);
+    cache.length += std::size_t(n);
+    const Matrix hidden = pass.normed(x.bottomRows(n - long(first)), "output_norm", dim);
     return {hidden.data(), hidden.data() + hidden.size()};
 }
 
 std::vector<float> Reference::output(const std::vector<float>& hidden) const {
     const bool tied = params_.flags & image::flag_tied_output;
     const Matrix x = Eigen::Map<const Matrix>(hidden.data(), long(hidden.size() / params_.dim), params_.dim);
-    const Matrix logits = linear(x, weight(tied ? "token_embd" : "output"), params_.vocab);
+    Matrix logits = linear(x, weight(tied ? "token_embd" : "output"), params_.vocab) * params_.logit_scale;
+    soft_cap(logits, params_.final_softcap);
     return {logits.data(), logits.data() + logits.size()};
 }
 

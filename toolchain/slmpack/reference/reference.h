@@ -15,8 +15,7 @@ namespace slmd::pack {
 
 class Reference {
   public:
-    // Holds every weight in float32: 4 bytes a parameter. Errors: what the source says about a tensor; not_supported
-    // for another family.
+    // Holds every weight in float32: 4 bytes a parameter. Errors: what the source says about a tensor.
     static Result<std::unique_ptr<Reference>> open(const Source& source);
 
     const image::ModelParams& params() const { return params_; }
@@ -41,6 +40,7 @@ class Reference {
         std::vector<std::vector<float>> keys, values;
         std::size_t length = 0;
     };
+    struct Pass;
     Reference() = default;
     const float* weight(const std::string& name) const { return weights_.at(name).data(); }
     Result<void> check(std::span<const std::int32_t> tokens, std::size_t before) const;
@@ -49,7 +49,7 @@ class Reference {
     std::vector<float> output(const std::vector<float>& hidden) const;
 
     image::ModelParams params_{};
-    std::vector<float> inv_freq_;
+    std::vector<float> inv_freq_, inv_freq_local_;
     std::map<std::string, std::vector<float>> weights_;
 };
 

@@ -15,16 +15,29 @@ struct Field {
     const char* name;
     std::uint32_t ModelParams::*size;
     float ModelParams::*real;
-    std::uint32_t max;  // of a size; large enough for every published model, small enough that no product of two
-                        // overflows 64 bits
+    std::uint32_t least, most;  // of a size; most: large enough for every published model, small enough that no product
+                                // of two overflows 64 bits
 };
 constexpr Field fields[] = {
-    {"layers", &ModelParams::layers, nullptr, 1024},      {"dim", &ModelParams::dim, nullptr, 1 << 18},
-    {"hidden", &ModelParams::hidden, nullptr, 1 << 20},   {"vocab", &ModelParams::vocab, nullptr, 1 << 22},
-    {"heads", &ModelParams::heads, nullptr, 4096},        {"kv_heads", &ModelParams::kv_heads, nullptr, 4096},
-    {"head_dim", &ModelParams::head_dim, nullptr, 4096},  {"rope_dims", &ModelParams::rope_dims, nullptr, 4096},
-    {"context", &ModelParams::context, nullptr, 1 << 28}, {"norm_eps", nullptr, &ModelParams::norm_eps, 0},
-    {"rope_theta", nullptr, &ModelParams::rope_theta, 0},
+    {"layers", &ModelParams::layers, nullptr, 1, image::max_layers},
+    {"dim", &ModelParams::dim, nullptr, 1, 1 << 18},
+    {"hidden", &ModelParams::hidden, nullptr, 1, 1 << 20},
+    {"vocab", &ModelParams::vocab, nullptr, 1, 1 << 22},
+    {"heads", &ModelParams::heads, nullptr, 1, 4096},
+    {"kv_heads", &ModelParams::kv_heads, nullptr, 1, 4096},
+    {"head_dim", &ModelParams::head_dim, nullptr, 1, 4096},
+    {"rope_dims", &ModelParams::rope_dims, nullptr, 1, 4096},
+    {"context", &ModelParams::context, nullptr, 1, 1 << 28},
+    {"window", &ModelParams::window, nullptr, 0, 1 << 28},
+    {"norm_eps", nullptr, &ModelParams::norm_eps, 0, 0},
+    {"rope_theta", nullptr, &ModelParams::rope_theta, 0, 0},
+    {"rope_theta_local", nullptr, &ModelParams::rope_theta_local, 0, 0},
+    {"attn_scale", nullptr, &ModelParams::attn_scale, 0, 0},
+    {"attn_softcap", nullptr, &ModelParams::attn_softcap, 0, 0},
+    {"final_softcap", nullptr, &ModelParams::final_softcap, 0, 0},
+    {"embed_scale", nullptr, &ModelParams::embed_scale, 0, 0},
+    {"residual_scale", nullptr, &ModelParams::residual_scale, 0, 0},
+    {"logit_scale", nullptr, &ModelParams::logit_scale, 0, 0},
 };
 
 const Field* field_named(std::string_view name) {
@@ -53,16 +66,66 @@ std::optional<double> param_value(const ModelParams& p, std::string_view name) {
     return f->size ? double(p.*f->size) : double(p.*f->real);
 }
 
-// "error" has been handled: a number, a parameter, or a quotient of two parameters.
-std::optional<double> default_value(const ModelParams& p, std::string_view text, std::uint32_t embedding_rows) {
+// f of `f(text)`, and text without it.
+std::pair<std::string, std::string> function_of(const std::string& text) {
+    const auto open = text.find('(');
+    if (open == text.npos || !text.ends_with(')')) return {"", text};
+    return {text.substr(0, open), text.substr(open + 1, text.size() - open - 2)};
+}
+
+// A function of a column: sqrt, rsqrt, inverse, or a parameter, which is multiplied.
+std::optional<double> apply(const ModelParams& p, const std::string& function, double v) {
+    if (function.empty()) return v;
+    if (function == "sqrt") return std::sqrt(v);
+    if (function == "rsqrt") return 1 / std::sqrt(v);
+    if (function == "inverse") return 1 / v;
+    if (const auto factor = param_value(p, function)) return *factor * v;
+    return std::nullopt;
+}
+
+// "error" has been handled: a number, a parameter, a function of one, or a quotient of two.
+std::optional<double> default_value(const ModelParams& p, const std::string& text, std::uint32_t embedding_rows) {
     if (text == "embedding") return embedding_rows;
     if (const auto slash = text.find('/'); slash != text.npos) {
         const auto a = param_value(p, text.substr(0, slash)), b = param_value(p, text.substr(slash + 1));
         if (!a || !b || *b == 0) return std::nullopt;
         return *a / *b;
     }
-    if (const auto v = param_value(p, text)) return v;
-    return parse_number(text);
+    const auto [function, argument] = function_of(text);
+    auto v = param_value(p, argument);
+    if (!v) v = parse_number(argument);
+    return v ? apply(p, function, *v) : std::nullopt;
+}
+
+// Sum of sizes: "0", "q", "q+kv".
+std::optional<std::uint32_t> sum_named(const ModelParams& p, std::string_view text) {
+    std::uint32_t sum = 0;
+    for (std::size_t at = 0; at <= text.size();) {
+        const std::size_t end = std::min(text.find('+', at), text.size());
+        const auto v = size_named(p, text.substr(at, end - at));
+        if (!v) return std::nullopt;
+        sum += *v;
+        at = end + 1;
+    }
+    return sum;
+}
+
+// NAME@FIRST_ROW in a source's column.
+std::pair<std::string, std::string> slice_of(const std::string& column) {
+    const auto at = column.find('@');
+    if (at == column.npos) return {column, "0"};
+    return {column.substr(0, at), column.substr(at + 1)};
+}
+
+// Puts an entry in the place of the one of the same key, else at the end.
+template <class T, class Key>
+void put(std::vector<T>& list, T entry, Key T::*key) {
+    for (T& old : list)
+        if (old.*key == entry.*key) {
+            old = std::move(entry);
+            return;
+        }
+    list.push_back(std::move(entry));
 }
 
 std::string with_layer(std::string name, std::uint32_t layer) {
@@ -87,32 +150,64 @@ Result<Family> parse_family(std::string_view text) {
         const std::string& head = w[0];
         if (head == "family" && w.size() == 2) {
             f.name = w[1];
+        } else if (head == "like" && w.size() == 2) {
+            const std::string name = f.name;
+            bool found = false;
+            for (const auto base : family_texts()) {
+                std::istringstream words{std::string(base.substr(base.find("\nfamily ") + 1))};
+                std::string key, value;
+                words >> key >> value;
+                if (value != w[1] || base.find("\nlike ") != base.npos) continue;
+                f = TRY(parse_family(base));
+                found = true;
+            }
+            if (!found) return wrong("no such table, or one that is itself like another");
+            f.name = name;
+            f.gguf.clear();
+            f.hugging_face.clear();
+            f.llama2c.clear();
         } else if (head == "gguf" && w.size() > 1) {
             f.gguf.assign(w.begin() + 1, w.end());
         } else if (head == "hugging_face" && w.size() > 1) {
             f.hugging_face.assign(w.begin() + 1, w.end());
         } else if (head == "rope") {
+            f.pairs.clear();
             for (std::size_t i = 1; i < w.size(); i++) {
                 const auto colon = w[i].find(':');
                 const auto form = form_named(std::string_view(w[i]).substr(0, colon));
                 if (!form || colon == std::string::npos) return wrong("FORM:pairs or FORM:halves");
                 if (w[i].substr(colon + 1) == "pairs") f.pairs.push_back(*form);
             }
+        } else if (head == "gate" && w.size() == 2 && (w[1] == "silu" || w[1] == "gelu")) {
+            f.gelu = w[1] == "gelu";
+        } else if (head == "pattern" && w.size() == 5) {
+            const auto period = parse_number(w[4]);
+            if (w[1] != "sliding" && w[1] != "no_rope") return wrong("patterns are: sliding no_rope");
+            if (!period) return wrong("no period");
+            put(f.patterns, {w[1], w[2], w[3], std::uint32_t(*period)}, &Family::Pattern::name);
         } else if (head == "param" && w.size() == 5) {
             if (!field_named(w[1])) return wrong("no such parameter");
-            f.params.push_back({w[1], w[2], w[3], w[4]});
+            for (const auto& column : {w[2], w[3]})
+                if (!apply(ModelParams{}, function_of(column).first, 1)) return wrong("no such function");
+            put(f.params, {w[1], w[2], w[3], w[4]}, &Family::Param::name);
         } else if (head == "require" && w.size() == 4) {
             const auto form = form_named(w[1]);
             if (!form) return wrong("no such form");
-            f.requirements.push_back({*form, w[2], w[3]});
+            put(f.requirements, {*form, w[2], w[3]}, &Family::Requirement::key);
         } else if (head == "tensor" && w.size() >= 6) {
-            Family::Tensor t{w[1], w[2], w[3], w[4], w[5], false, false};
+            Family::Tensor t{w[1], w[2], w[3], w[4], w[5], false, false, false};
             for (std::size_t i = 6; i < w.size(); i++) {
-                if (w[i] != "rope" && w[i] != "untied") return wrong("marks are: rope untied");
-                (w[i] == "rope" ? t.rope : t.untied) = true;
+                if (w[i] != "rope" && w[i] != "untied" && w[i] != "plus_one")
+                    return wrong("marks are: rope untied plus_one");
+                (w[i] == "rope" ? t.rope : w[i] == "untied" ? t.untied : t.plus_one) = true;
             }
-            if (!size_named(ModelParams{}, t.rows) || !size_named(ModelParams{}, t.cols)) return wrong("no such size");
-            f.tensors.push_back(std::move(t));
+            for (const auto& size : {t.rows, t.cols, slice_of(t.gguf).second, slice_of(t.hugging_face).second})
+                if (!sum_named(ModelParams{}, size)) return wrong("no such size");
+            put(f.tensors, std::move(t), &Family::Tensor::name);
+        } else if (head == "without" && w.size() == 2) {
+            const auto gone = std::erase_if(f.tensors, [&](const auto& t) { return t.name == w[1]; }) +
+                              std::erase_if(f.requirements, [&](const auto& r) { return r.key == w[1]; });
+            if (gone == 0) return wrong("no such tensor or requirement");
         } else if (head == "ignore" && w.size() == 3) {
             const auto form = form_named(w[1]);
             if (!form) return wrong("no such form");
@@ -123,6 +218,10 @@ Result<Family> parse_family(std::string_view text) {
             return wrong("not understood");
         }
     }
+    // Layers lie together whatever order the tables name their tensors in.
+    const auto a_layers = [](const Family::Tensor& t) { return t.name.find('*') != std::string::npos; };
+    const auto first = std::find_if(f.tensors.begin(), f.tensors.end(), a_layers);
+    std::stable_partition(first, f.tensors.end(), a_layers);
     return f;
 }
 
@@ -131,11 +230,19 @@ Result<Family> find_family(Form form, const std::string& architecture) {
     for (const auto text : family_texts()) {
         Family f = TRY(parse_family(text));
         const auto& names = form == Form::gguf ? f.gguf : f.hugging_face;
-        if (std::find(names.begin(), names.end(), architecture) != names.end()) return f;
+        if (std::find(names.begin(), names.end(), architecture) != names.end()) {
+            const auto name_keys = [&](std::string& keys) {
+                for (std::size_t at; (at = keys.find("*.")) != keys.npos;) keys.replace(at, 1, architecture);
+            };
+            for (auto& param : f.params) name_keys(param.gguf);
+            for (auto& pattern : f.patterns) name_keys(pattern.gguf);
+            for (auto& r : f.requirements) name_keys(r.key);
+            return f;
+        }
         if (form == Form::llama2c && !f.llama2c.empty()) return f;
-        for (const auto& n : names) known += " " + n;
+        if (!names.empty()) known += " " + names[0];
     }
-    return Error::make(Code::not_supported, "architecture \"%s\" is not supported; this slmpack imports:%.100s",
+    return Error::make(Code::not_supported, "architecture \"%s\" is not supported; this slmpack imports:%.300s",
                        shown(architecture).c_str(), known.c_str());
 }
 
@@ -147,14 +254,49 @@ std::optional<std::uint32_t> size_named(const ModelParams& p, std::string_view n
     return std::nullopt;
 }
 
-Result<ModelParams> fill_params(const Family& family, Form form, const NumberOf& number, std::uint32_t embedding_rows) {
+namespace {
+
+// Bits of the layers that have a property.
+Result<void> fill_pattern(const Family::Pattern& pattern, const std::vector<double>& given, const std::string& keys,
+                          ModelParams& p) {
+    auto& bits = pattern.name == "sliding" ? p.sliding : p.no_rope;
+    const auto set = [&](std::uint32_t i) { bits[i / 8] |= std::uint8_t(1u << i % 8); };
+    if (given.size() > 1) {  // a flag a layer
+        if (given.size() < p.layers)
+            return Error::make(Code::model_format, "key %s has %zu entries for %u layers", keys.c_str(), given.size(),
+                               p.layers);
+        for (std::uint32_t i = 0; i < p.layers; i++)
+            if ((given[i] != 0) == (pattern.name == "sliding")) set(i);  // no_rope lists the layers that rotate
+        return {};
+    }
+    const double period = given.empty() ? pattern.period : given[0];
+    if (!(period >= 0 && period <= image::max_layers) || period != std::floor(period))
+        return Error::make(Code::model_format, "key %s is %g: not a number of layers", keys.c_str(), period);
+    for (std::uint32_t i = 0; i < p.layers; i++) {
+        const bool last = period > 0 && (i + 1) % std::uint32_t(period) == 0;
+        if (last != (pattern.name == "sliding")) set(i);
+    }
+    return {};
+}
+
+}  // namespace
+
+Result<ModelParams> fill_params(const Family& family, Form form, const NumbersOf& numbers,
+                                std::uint32_t embedding_rows) {
     ModelParams p{};
     p.embed_scale = p.residual_scale = p.logit_scale = 1;
+    if (family.gelu) p.flags |= image::flag_gelu;
     std::snprintf(p.family, sizeof p.family, "%s", family.name.c_str());
     for (const auto& param : family.params) {
-        const std::string& keys = form == Form::gguf ? param.gguf : param.hugging_face;
+        const auto [function, keys] = function_of(form == Form::gguf ? param.gguf : param.hugging_face);
         std::optional<double> v;
-        if (keys != "-") v = TRY(number(keys));
+        if (keys != "-")
+            if (const auto given = TRY(numbers(keys)); !given.empty()) {
+                for (const double each : given)
+                    if (each != given[0])
+                        return Error::make(Code::not_supported, "key %s differs from layer to layer", keys.c_str());
+                v = apply(p, function, given[0]);
+            }
         const bool given = v.has_value();
         if (!given && param.absent != "error") v = default_value(p, param.absent, embedding_rows);
         if (!v)
@@ -162,9 +304,10 @@ Result<ModelParams> fill_params(const Family& family, Form form, const NumberOf&
                                keys.c_str(), param.name.c_str());
         const Field* field = field_named(param.name);
         if (field->size) {
-            if (!(*v >= 1 && *v <= field->max) || *v != std::floor(*v))
-                return Error::make(Code::model_format, "%s%s is %.10g: not a whole number from 1 to %u",
-                                   given ? "key " : "", given ? keys.c_str() : param.name.c_str(), *v, field->max);
+            if (!(*v >= field->least && *v <= field->most) || *v != std::floor(*v))
+                return Error::make(Code::model_format, "%s%s is %.10g: not a whole number from %u to %u",
+                                   given ? "key " : "", given ? keys.c_str() : param.name.c_str(), *v, field->least,
+                                   field->most);
             p.*field->size = std::uint32_t(*v);
         } else {
             if (!(*v >= 0 && *v <= 1e12))
@@ -173,13 +316,24 @@ Result<ModelParams> fill_params(const Family& family, Form form, const NumberOf&
         }
     }
     if (auto r = check_params(p); !r) return r.error();
+    for (const auto& pattern : family.patterns) {
+        const std::string& keys = form == Form::gguf ? pattern.gguf : pattern.hugging_face;
+        std::vector<double> given;
+        if (keys != "-") given = TRY(numbers(keys));
+        if (auto r = fill_pattern(pattern, given, keys, p); !r) return r.error();
+    }
+    if (p.window == 0 || p.window >= p.context) {  // every layer sees everything
+        p.window = 0;
+        if (p.rope_theta_local == 0) std::fill_n(p.sliding, sizeof p.sliding, std::uint8_t{0});
+    }
     return p;
 }
 
 Result<void> check_params(const ModelParams& p) {
     for (const auto& f : fields)
-        if (f.size && (p.*f.size < 1 || p.*f.size > f.max))
-            return Error::make(Code::model_format, "the model's %s is %u: not from 1 to %u", f.name, p.*f.size, f.max);
+        if (f.size && (p.*f.size < f.least || p.*f.size > f.most))
+            return Error::make(Code::model_format, "the model's %s is %u: not from %u to %u", f.name, p.*f.size,
+                               f.least, f.most);
     if (p.heads % p.kv_heads != 0)
         return Error::make(Code::model_format, "%u heads cannot share %u key-value heads evenly", p.heads, p.kv_heads);
     if (p.rope_dims % 2 != 0 || p.rope_dims > p.head_dim)
@@ -195,9 +349,12 @@ std::vector<Expected> expected_tensors(const Family& family, Form form, const Mo
     const bool tied = p.flags & image::flag_tied_output;
     const auto add = [&](const Family::Tensor& t, std::uint32_t layer) {
         // llama2.c has no names: its reader uses ours.
-        const std::string& source = form == Form::hugging_face ? t.hugging_face : form == Form::gguf ? t.gguf : t.name;
-        all.push_back({with_layer(t.name, layer), with_layer(source, layer), *size_named(p, t.rows),
-                       *size_named(p, t.cols), t.rope});
+        const auto [source, first_row] = slice_of(form == Form::hugging_face ? t.hugging_face
+                                                  : form == Form::gguf       ? t.gguf
+                                                                             : t.name);
+        all.push_back({with_layer(t.name, layer), with_layer(source, layer), *sum_named(p, first_row),
+                       *size_named(p, t.rows), *size_named(p, t.cols), t.rope,
+                       t.plus_one && form == Form::hugging_face});
     };
     for (std::size_t i = 0; i < family.tensors.size();) {
         if (family.tensors[i].name.find('*') == std::string::npos) {
@@ -229,13 +386,6 @@ bool is_ignored(const Family& family, Form form, const std::string& name) {
             return true;
     }
     return false;
-}
-
-std::vector<float> plain_inv_freq(const ModelParams& p) {
-    std::vector<float> f(p.rope_dims / 2);
-    for (std::size_t i = 0; i < f.size(); i++)
-        f[i] = float(std::pow(double(p.rope_theta), -2.0 * double(i) / p.rope_dims));
-    return f;
 }
 
 std::string shown(std::string_view text) {

@@ -23,7 +23,13 @@ struct Family {
     };
     struct Tensor {
         std::string name, rows, cols, gguf, hugging_face;
-        bool rope, untied;
+        bool rope, untied, plus_one;
+    };
+    // A property of layers in a period: `sliding` holds for all but the last layer of each period, `no_rope` for that
+    // one. Period 0: sliding holds for all.
+    struct Pattern {
+        std::string name, gguf, hugging_face;
+        std::uint32_t period;
     };
     struct Ignored {
         Form form;
@@ -32,6 +38,8 @@ struct Family {
     std::string name;
     std::vector<std::string> gguf, hugging_face;  // the architectures that it covers
     std::vector<Form> pairs;                      // the forms whose query and key rows are adjacent pairs
+    bool gelu = false;
+    std::vector<Pattern> patterns;
     std::vector<Param> params;
     std::vector<Requirement> requirements;
     std::vector<Tensor> tensors;
@@ -41,17 +49,17 @@ struct Family {
 
 // The texts of models/families, compiled in.
 const std::vector<std::string_view>& family_texts();
-// One table. Errors name the line.
+// One table; `like NAME` starts it from another. Errors name the line.
 Result<Family> parse_family(std::string_view text);
 // not_supported lists what there is.
 Result<Family> find_family(Form form, const std::string& architecture);
 
-// The value of the first key of `a|b` that is there, as a number; nullopt when there is none; an error when it is not a
-// number.
-using NumberOf = std::function<Result<std::optional<double>>(const std::string& keys)>;
+// The values of the first key of `a|b` that is there: one number, or a list (a flag a layer); empty when there is none;
+// an error when it is neither.
+using NumbersOf = std::function<Result<std::vector<double>>(const std::string& keys)>;
 // All parameters of the family, checked for sense. embedding_rows stands in where the vocabulary has no key. Errors
 // name the key.
-Result<image::ModelParams> fill_params(const Family& family, Form form, const NumberOf& number,
+Result<image::ModelParams> fill_params(const Family& family, Form form, const NumbersOf& numbers,
                                        std::uint32_t embedding_rows);
 // A size by its name in the table: a parameter, "q", "kv" or a number. nullopt: no such name.
 std::optional<std::uint32_t> size_named(const image::ModelParams& params, std::string_view name);
@@ -61,15 +69,13 @@ Result<void> check_params(const image::ModelParams& params);
 
 struct Expected {
     std::string name, source;  // the image's, and the source's in that form
+    std::uint32_t first_row;   // of the source's tensor, which may hold several of ours
     std::uint32_t rows, cols;
-    bool rope;
+    bool rope, plus_one;
 };
 // Every tensor of the model, in execution order.
 std::vector<Expected> expected_tensors(const Family& family, Form form, const image::ModelParams& params);
 bool is_ignored(const Family& family, Form form, const std::string& name);
-
-// 1 / theta^(2 i / rope_dims), i < rope_dims / 2.
-std::vector<float> plain_inv_freq(const image::ModelParams& params);
 
 // Text of a source in an error message: printable, at most 64 bytes.
 std::string shown(std::string_view text);

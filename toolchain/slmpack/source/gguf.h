@@ -31,6 +31,10 @@ class Gguf {
     std::uint32_t version() const { return version_; }
     const std::map<std::string, Tensor, std::less<>>& tensors() const { return tensors_; }
     bool has(std::string_view key) const { return keys_.contains(key); }
+    bool is_array(std::string_view key) const {
+        const auto found = keys_.find(key);
+        return found != keys_.end() && found->second.type == array;
+    }
     // nullopt: no such key. An error: it has another type.
     Result<std::optional<double>> number(std::string_view key) const;  // any integer, float or bool
     Result<std::optional<std::string>> text(std::string_view key) const;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "toolchain/slmpack/source/gguf.h"
+#include "toolchain/slmpack/source/rope.h"
 #include "toolchain/slmpack/source/stored.h"
 
 namespace slmd::pack {
@@ -38,21 +39,31 @@ Result<bool> flag(const Gguf& g, const char* key, bool otherwise) {
     return v ? *v != 0 : otherwise;
 }
 
-Result<std::vector<float>> rope_frequencies(const Gguf& g, const image::ModelParams& p, const std::string& arch) {
-    std::vector<float> f = plain_inv_freq(p);
-    const auto type = TRY(g.text(arch + ".rope.scaling.type"));
-    double factor = 1;
-    if (const auto old = TRY(g.number(arch + ".rope.scale_linear"))) factor = *old;
-    if (type && *type == "linear") {
-        if (const auto v = TRY(g.number(arch + ".rope.scaling.factor"))) factor = *v;
-    } else if (type && *type != "none") {
-        return Error::make(Code::not_supported,
-                           "RoPE scaling \"%s\" (key %s.rope.scaling.type) is not supported: none and linear are",
-                           shown(*type).c_str(), arch.c_str());
+Result<std::vector<float>> rope_frequencies(const Gguf& g, image::ModelParams& p, const std::string& arch) {
+    RopeScaling scaling;
+    const std::string prefix = arch + ".rope.scaling.";
+    const auto take = [&](const std::string& key, double& to) -> Result<void> {
+        if (const auto v = TRY(g.number(key))) to = *v;
+        return {};
+    };
+    scaling.type = TRY(g.text(prefix + "type")).value_or("none");
+    if (g.tensors().contains("rope_factors_long.weight") || g.tensors().contains("rope_factors_short.weight"))
+        scaling.type = "longrope";
+    const auto old = TRY(g.number(arch + ".rope.scale_linear"));
+    if (old && scaling.type == "none") {
+        scaling.type = "linear";
+        scaling.factor = *old;
     }
-    if (!(factor > 0 && factor < 1e6))
-        return Error::make(Code::model_format, "RoPE scaling by %g makes no sense", factor);
-    for (float& v : f) v = float(v / factor);
+    TRY(take(prefix + "factor", scaling.factor));
+    TRY(take(prefix + "original_context_length", scaling.original_context));
+    TRY(take(prefix + "yarn_beta_fast", scaling.beta_fast));
+    TRY(take(prefix + "yarn_beta_slow", scaling.beta_slow));
+    double temperature = 1;  // on top of YaRN's own
+    TRY(take(prefix + "attn_factor", temperature));
+    TRY(take(prefix + "yarn_attn_factor", temperature));
+    if (scaling.type == "yarn" && scaling.original_context == 0) scaling.original_context = p.context;
+    std::vector<float> f = TRY(scaled_inv_freq(p, scaling));
+    if (temperature != 1) p.rope_scale = float(temperature * (p.rope_scale == 0 ? 1 : p.rope_scale));
 
     const auto found = g.tensors().find("rope_freqs.weight");  // Llama 3: a divisor for every frequency
     if (found == g.tensors().end()) return f;
@@ -167,8 +178,12 @@ Result<std::unique_ptr<Source>> open_gguf(FileBytes file, const std::string& pat
     const auto embedding = stored.find("token_embd.weight");
     if (embedding == stored.end()) return Error::make(Code::model_format, "tensor token_embd.weight is missing");
 
-    s->params = TRY(fill_params(
-        family, Form::gguf, [&](const std::string& key) { return g.number(key); }, embedding->second.rows));
+    const auto numbers = [&](const std::string& key) -> Result<std::vector<double>> {
+        if (g.is_array(key)) return g.numbers(key);
+        const auto v = TRY(g.number(key));
+        return v ? std::vector<double>{*v} : std::vector<double>{};
+    };
+    s->params = TRY(fill_params(family, Form::gguf, numbers, embedding->second.rows));
     if (!stored.contains("output.weight")) s->params.flags |= image::flag_tied_output;
     for (const auto& r : family.requirements) {
         if (r.form != Form::gguf) continue;
@@ -181,6 +196,8 @@ Result<std::unique_ptr<Source>> open_gguf(FileBytes file, const std::string& pat
     set_name(s->params, path);
     if (auto r = s->take(family, Form::gguf, std::move(stored)); !r) return r.error();
     s->inv_freq = TRY(rope_frequencies(g, s->params, *arch));
+    if (s->params.rope_theta_local != 0)
+        s->inv_freq_local = plain_inv_freq(s->params.rope_theta_local, s->params.rope_dims);
 
     s->tokenizer = TRY(read_gguf_tokenizer(g));
     if (s->tokenizer.tokens.size() > s->params.vocab)

@@ -1,9 +1,10 @@
 // A Hugging Face folder: config.json, model.safetensors or its shards, the tokenizer's files.
 #include <cmath>
 #include <filesystem>
-#include <numbers>
 #include <set>
+#include <sstream>
 
+#include "toolchain/slmpack/source/rope.h"
 #include "toolchain/slmpack/source/safetensors.h"
 #include "toolchain/slmpack/tokenizer/tokenizer.h"
 
@@ -15,34 +16,38 @@ using nlohmann::json;
 // "a|b.c": the first that is there and not null; `none` otherwise.
 const json& lookup(const json& config, const std::string& keys) {
     static const json none;
-    for (std::size_t at = 0; at <= keys.size();) {
-        const std::size_t end = std::min(keys.find('|', at), keys.size());
-        const std::string key = keys.substr(at, end - at);
-        const auto dot = key.find('.');
+    std::istringstream alternatives(keys);
+    for (std::string key; std::getline(alternatives, key, '|');) {
         const json* v = &config;
-        for (const std::string& part : dot == key.npos
-                                           ? std::vector<std::string>{key}
-                                           : std::vector<std::string>{key.substr(0, dot), key.substr(dot + 1)})
+        std::istringstream path(key);
+        for (std::string part; std::getline(path, part, '.');)
             v = v->is_object() && v->contains(part) ? &(*v)[part] : &none;
         if (!v->is_null()) return *v;
-        at = end + 1;
     }
     return none;
 }
 
-Result<std::optional<double>> number_in(const json& config, const std::string& keys) {
-    const json& v = lookup(config, keys);
-    if (v.is_null()) return std::optional<double>{};
-    if (!v.is_number()) return Error::make(Code::model_format, "config.json: key %s is not a number", keys.c_str());
-    return std::optional<double>(v.get<double>());
+// A layer's entry in a list: a number, a flag, or a name of layer_types.
+std::optional<double> number_of(const json& v) {
+    if (v.is_number()) return v.get<double>();
+    if (v.is_boolean()) return v.get<bool>() ? 1 : 0;
+    if (v == "sliding_attention") return 1;
+    if (v == "full_attention") return 0;
+    return std::nullopt;
 }
 
-Result<double> needed(const json& scaling, const char* key, double least) {
-    const auto v = TRY(number_in(scaling, key));
-    if (!v || !(*v >= least && *v <= 1e9))
-        return Error::make(Code::model_format, "config.json: RoPE scaling needs %s, a number from %g to 1e9", key,
-                           least);
-    return *v;
+Result<std::vector<double>> numbers_in(const json& config, const std::string& keys) {
+    const json& v = lookup(config, keys);
+    std::vector<double> out;
+    if (v.is_null()) return out;
+    for (const json& each : v.is_array() ? v : json::array({v})) {
+        const auto n = number_of(each);
+        if (!n)
+            return Error::make(Code::model_format, "config.json: key %s is not a number: %s", keys.c_str(),
+                               shown(each.dump()).c_str());
+        out.push_back(*n);
+    }
+    return out;
 }
 
 bool equals(const json& value, const std::string& wanted) {
@@ -51,37 +56,27 @@ bool equals(const json& value, const std::string& wanted) {
     return value.dump() == wanted;
 }
 
-// Scaling as in transformers/modeling_rope_utils.py.
-Result<std::vector<float>> rope_frequencies(const json& config, const image::ModelParams& p) {
-    std::vector<float> f = plain_inv_freq(p);
-    const json& scaling = lookup(config, "rope_parameters|rope_scaling");
-    const json& type = lookup(scaling, "rope_type|type");
-    if (type.is_null() || equals(type, "default")) return f;
-    if (equals(type, "linear")) {
-        const double factor = TRY(needed(scaling, "factor", 1e-3));
-        for (float& v : f) v = float(v / factor);
-        return f;
+Result<std::vector<float>> rope_frequencies(const json& config, image::ModelParams& p) {
+    const json& scaling = lookup(config, "rope_parameters.full_attention|rope_parameters|rope_scaling");
+    RopeScaling s;
+    if (const json& type = lookup(scaling, "rope_type|type"); type.is_string()) s.type = type.get<std::string>();
+    for (const auto& [key, to] : {std::pair{"factor", &s.factor},
+                                  {"original_max_position_embeddings", &s.original_context},
+                                  {"low_freq_factor", &s.low_freq_factor},
+                                  {"high_freq_factor", &s.high_freq_factor},
+                                  {"beta_fast", &s.beta_fast},
+                                  {"beta_slow", &s.beta_slow},
+                                  {"attention_factor", &s.attention_factor}}) {
+        const auto v = TRY(numbers_in(scaling, key));
+        if (!v.empty()) *to = v[0];
     }
-    if (!equals(type, "llama3"))
-        return Error::make(Code::not_supported,
-                           "config.json: RoPE scaling %s is not supported: default, linear and llama3 are",
-                           shown(type.dump()).c_str());
-
-    // Long wavelengths are slowed by the factor, short ones stay, those between are mixed.
-    const double factor = TRY(needed(scaling, "factor", 1e-3)), low = TRY(needed(scaling, "low_freq_factor", 1e-3)),
-                 high = TRY(needed(scaling, "high_freq_factor", 1e-3));
-    const double old = TRY(needed(scaling, "original_max_position_embeddings", 1));
-    if (!(high > low))
-        return Error::make(Code::model_format,
-                           "config.json: RoPE scaling: high_freq_factor %g must be above low_freq_factor %g", high,
-                           low);
-    for (float& v : f) {
-        const double wavelength = 2 * std::numbers::pi / v;
-        if (wavelength < old / high) continue;
-        const double smooth = wavelength > old / low ? 0 : (old / wavelength - low) / (high - low);
-        v = float((1 - smooth) * v / factor + smooth * v);
+    if (s.type == "yarn") {
+        if (s.original_context == 0) s.original_context = p.context;
+        for (const char* key : {"mscale", "mscale_all_dim"})
+            if (!lookup(scaling, key).is_null())
+                return Error::make(Code::not_supported, "config.json: RoPE scaling with %s is not supported", key);
     }
-    return f;
+    return scaled_inv_freq(p, s);
 }
 
 Result<std::string> file_text(const std::string& path) {
@@ -139,7 +134,7 @@ Result<std::unique_ptr<Source>> open_hugging_face(std::string_view config_text,
             embedding_rows = found->second.rows;
 
     s->params = TRY(fill_params(
-        family, Form::hugging_face, [&](const std::string& keys) { return number_in(config, keys); }, embedding_rows));
+        family, Form::hugging_face, [&](const std::string& keys) { return numbers_in(config, keys); }, embedding_rows));
     for (const auto& r : family.requirements) {
         if (r.form != Form::hugging_face) continue;
         const json& v = lookup(config, r.key);
@@ -150,10 +145,14 @@ Result<std::unique_ptr<Source>> open_hugging_face(std::string_view config_text,
     const json& tied = lookup(config, "tie_word_embeddings");
     if (!tied.is_null() && !tied.is_boolean())
         return Error::make(Code::model_format, "config.json: key tie_word_embeddings is neither true nor false");
-    if (tied.is_boolean() && tied.get<bool>()) s->params.flags |= image::flag_tied_output;
+    bool has_output = false;
+    for (const auto& t : family.tensors) has_output |= t.name == "output" && stored.contains(t.hugging_face);
+    if (tied.is_boolean() ? tied.get<bool>() : !has_output) s->params.flags |= image::flag_tied_output;
     set_name(s->params, path);
     if (auto r = s->take(family, Form::hugging_face, std::move(stored)); !r) return r.error();
     s->inv_freq = TRY(rope_frequencies(config, s->params));
+    if (s->params.rope_theta_local != 0)
+        s->inv_freq_local = plain_inv_freq(s->params.rope_theta_local, s->params.rope_dims);
     return std::unique_ptr<Source>(std::move(s));
 }
 

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/bytes.h"
+#include "toolchain/slmpack/source/rope.h"
 #include "toolchain/slmpack/source/stored.h"
 #include "toolchain/slmpack/tokenizer/tokenizer.h"
 
@@ -73,7 +74,7 @@ Result<std::unique_ptr<Source>> open_llama2c(FileBytes file, const std::string& 
     if (p.dim % p.heads != 0)
         return Error::make(Code::model_format, "%.120s: %u dimensions are not %u equal heads", path.c_str(), p.dim,
                            p.heads);
-    s->inv_freq = plain_inv_freq(p);
+    s->inv_freq = plain_inv_freq(p.rope_theta, p.rope_dims);
     set_name(p, path);
 
     std::map<std::string, StoredTensor> stored;

@@ -69,26 +69,33 @@ Result<FileBytes> FileBytes::open(const std::string& path) {
     return f;
 }
 
-void StoredSource::add(const std::string& name, const StoredTensor& stored, bool pairs) {
+void StoredSource::add(const std::string& name, const StoredTensor& stored, bool pairs, bool plus_one) {
     tensors.push_back({name, stored.type->name, stored.rows, stored.cols});
-    places_[name] = {stored, pairs};
+    places_[name] = {stored, pairs, plus_one};
 }
 
 Result<void> StoredSource::take(const Family& family, Form form, std::map<std::string, StoredTensor> stored) {
     bool pairs = false;
     for (const Form f : family.pairs) pairs |= f == form;
-    for (const auto& e : expected_tensors(family, form, params)) {
+    std::map<std::string, std::uint64_t> used;  // rows of each source tensor, which may hold several of ours
+    const auto expected = expected_tensors(family, form, params);
+    for (const auto& e : expected) used[e.source] += e.rows;
+    for (const auto& e : expected) {
         const auto found = stored.find(e.source);
         if (found == stored.end())
             return Error::make(Code::model_format, "tensor %s is missing: a %s model of %u layers has one",
                                e.source.c_str(), family.name.c_str(), params.layers);
-        const StoredTensor& t = found->second;
-        if (t.rows != e.rows || t.cols != e.cols)
-            return Error::make(Code::model_format, "tensor %s is %u x %u, the model's parameters ask for %u x %u",
-                               e.source.c_str(), t.rows, t.cols, e.rows, e.cols);
-        add(e.name, t, pairs && e.rope);
-        stored.erase(found);
+        StoredTensor t = found->second;
+        if (t.rows != used[e.source] || t.cols != e.cols)
+            return Error::make(Code::model_format, "tensor %s is %u x %u, the model's parameters ask for %llu x %u",
+                               e.source.c_str(), t.rows, t.cols, static_cast<unsigned long long>(used[e.source]),
+                               e.cols);
+        const std::size_t row_bytes = std::size_t(t.cols / t.type->block) * t.type->bytes;
+        t.bytes = t.bytes.subspan(e.first_row * row_bytes, e.rows * row_bytes);
+        t.rows = e.rows;
+        add(e.name, t, pairs && e.rope, e.plus_one);
     }
+    for (const auto& e : expected) stored.erase(e.source);
     // Some tied checkpoints hold the output matrix all the same.
     image::ModelParams untied = params;
     untied.flags &= ~image::flag_tied_output;
@@ -123,6 +130,8 @@ Result<std::vector<float>> StoredSource::read(const SourceTensor& tensor) const 
     for (std::uint32_t r = 0; r < s.rows; r++) {
         float* row = values.data() + std::size_t(r) * s.cols;
         s.type->dequantize(s.bytes.data() + source_row(p, r) * row_bytes, row, blocks);
+        if (p.plus_one)
+            for (std::uint32_t c = 0; c < s.cols; c++) row[c] += 1;
         for (std::uint32_t c = 0; c < s.cols; c++)
             if (!std::isfinite(row[c]))
                 return Error::make(

@@ -34,14 +34,15 @@ class StoredSource : public Source {
     // Takes the tensors that the family expects out of `stored` (by the source's names) and refuses what is missing,
     // misshapen or left over.
     Result<void> take(const Family& family, Form form, std::map<std::string, StoredTensor> stored);
-    void add(const std::string& name, const StoredTensor& stored, bool pairs);
+    void add(const std::string& name, const StoredTensor& stored, bool pairs, bool plus_one = false);
 
     std::vector<FileBytes> files;
 
   private:
     struct Place {
         StoredTensor stored;
-        bool pairs;  // rows of a head are adjacent RoPE pairs: halves order is restored in read() and codes()
+        bool pairs;     // rows of a head are adjacent RoPE pairs: halves order is restored in read() and codes()
+        bool plus_one;  // the file holds the values less 1
     };
     Result<const Place*> place(const SourceTensor& tensor) const;
     // Where row r of the halves order stands in a source of pairs.
