@@ -1,45 +1,54 @@
-// The kernels of one CPU level: a table of function pointers, filled once, the only dispatch. NUMERICS.md defines every operation; all levels give the
-// same bits. Kernels are leaves: they never allocate, lock, log or check.
+// The kernels of one CPU level: a table of function pointers, filled once, the only dispatch. NUMERICS.md defines every
+// operation; all levels give the same bits. Kernels are leaves: they never allocate, lock, log or check.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 namespace slmd::compute {
 
-constexpr int group = 32;        // columns that share a scale
-constexpr int block = 8;         // rows that lie together
-constexpr int lanes = 16;        // virtual lanes of every float sum
-constexpr int kv_block = 16;     // positions that lie together in the K cache
-constexpr int chunk = 128;       // positions of one partial softmax
+constexpr int group = 32;     // columns that share a scale
+constexpr int block = 8;      // rows that lie together
+constexpr int lanes = 16;     // virtual lanes of every float sum
+constexpr int kv_block = 16;  // positions that lie together in the K cache
+constexpr int chunk = 128;    // positions of one partial softmax
 constexpr int max_head_dim = 256;
 
-// A weight matrix as it lies in the image (image/format.h, R4K8-g32). cols is a multiple of 32, rows of 8 (padding rows have scale or step 0).
+// A weight matrix as it lies in the image (image/format.h, R4K8-g32). cols is a multiple of 32, rows of 8 (padding rows
+// have scale or step 0).
 struct Matrix {
     int rows, cols;
     const std::uint8_t* codes;
     const std::uint8_t* scales;
-    const float* steps;        // i4: one a row
-    const std::int8_t* book;   // i4: 16 levels
+    const float* steps;       // i4: one a row
+    const std::int8_t* book;  // i4: 16 levels
 };
 
 // Activations in 8 bits: value = q * scale[group].
 struct Quantized {
-    std::int8_t* q;        // [tokens, stride]
-    float* scale;          // [tokens, stride / 32]
-    std::int32_t* sum;     // [tokens, stride / 32], sum of q over the group
-    int stride;            // columns of a token, a multiple of 32
+    std::int8_t* q;     // [tokens, stride]
+    float* scale;       // [tokens, stride / 32]
+    std::int32_t* sum;  // [tokens, stride / 32], sum of q over the group
+    int stride;         // columns of a token, a multiple of 32
 };
 
 // Rows [8 * begin, 8 * end) of matrix times each of `tokens` vectors: y[t * ldy + row].
 using Matmul = void (*)(const Matrix& w, int begin, int end, const Quantized& x, int tokens, float* y, std::size_t ldy);
 
-// The cache of one KV head in one layer. K in blocks of 16 positions, [head_dim / 4][16][4] bytes each; V [position][v_stride].
+// The cache of one KV head in one layer. Position p lies at slot p % capacity. K in blocks of 16 slots, [head_dim /
+// 4][16][4] bytes each; V [slot][v_stride].
 struct KvHead {
     std::int8_t* k;
-    float* k_scale;  // [position]
+    float* k_scale;  // [capacity]
     std::int8_t* v;
     float* v_scale;
     int head_dim, v_stride;  // v_stride: head_dim rounded up to 16
+    int capacity;  // slots: the context rounded up to 16, or a ring of whole chunks that holds a layer's window
+};
+
+// What a query sees.
+struct Visible {
+    int begin, end;  // positions
+    float soft_cap;  // scores become cap * tanh(score / cap); 0: they stay
 };
 
 struct Kernels {
@@ -56,11 +65,17 @@ struct Kernels {
     void (*hadamard)(float* head, int n);
     // int8 with one scale for the whole vector; returns the scale.
     float (*quantize_head)(const float* x, int n, std::int8_t* q);
-    // Attention of `heads` query vectors (int8 [heads, head_dim], q_scale includes 1 / sqrt(head_dim)) over positions [0, n) of one KV head.
-    // out f32 [heads, head_dim]; scratch: heads * chunk floats.
-    void (*attend)(const KvHead& kv, int n, const std::int8_t* q, const float* q_scale, int heads, float* out, float* scratch);
+    // Attention of `heads` query vectors (int8 [heads, v_stride], q_scale includes 1 / sqrt(head_dim)) over what they
+    // see of one KV head. out f32 [heads, v_stride]; scratch: 4 * chunk floats.
+    void (*attend)(const KvHead& kv, Visible see, const std::int8_t* q, const float* q_scale, int heads, float* out,
+                   float* scratch);
+    // The gates of a feed-forward: y = silu(gate) * up, y = gelu(gate) * up. n here and below: a multiple of 16.
     void (*silu_mul)(const float* gate, const float* up, int n, float* y);
-    void (*add)(float* x, const float* y, int n);
+    void (*gelu_mul)(const float* gate, const float* up, int n, float* y);
+    // x += y * factor
+    void (*add)(float* x, const float* y, float factor, int n);
+    // x = x * factor, then cap * tanh(x / cap) unless cap is 0.
+    void (*cap)(float* x, float factor, float cap, int n);
 };
 
 // The levels that this machine can run, best first; null-terminated.
@@ -68,7 +83,8 @@ const Kernels* const* levels();
 // By name ("scalar", "avx2", ...); null when unknown or not available here.
 const Kernels* find_level(const char* name);
 
-// One row of a matrix as floats, exactly: book[code] * (scale * step), code * scale + minimum, code * scale. For embeddings.
+// One row of a matrix as floats, exactly: book[code] * (scale * step), code * scale + minimum, code * scale. For
+// embeddings.
 void row_i4(const Matrix& w, int row, float* out);
 void row_i4a(const Matrix& w, int row, float* out);
 void row_i8(const Matrix& w, int row, float* out);

@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 
@@ -46,7 +47,7 @@ struct Layout {
 
 void lay_out(Arena& arena, const image::ModelParams& p, const Config& c, Layout& l) {
     l.shapes = shapes_of(p);
-    for (int i = 0; i < c.slots; i++) lay_out(arena, l.shapes, static_cast<int>(p.layers), c.context, l.slots[i]);
+    for (int i = 0; i < c.slots; i++) lay_out(arena, p, c.context, c.batch, l.slots[i]);
     lay_out(arena, l.shapes, c.batch, c.threads, l.buffers);
 }
 
@@ -154,7 +155,7 @@ std::span<const std::int32_t> Engine::cached(int slot) const {
     const Cache& c = state_->layout.slots[slot];
     return {c.tokens, static_cast<std::size_t>(c.count)};
 }
-void Engine::forget(int slot) { state_->layout.slots[slot].count = 0; }
+void Engine::forget(int slot) { state_->layout.slots[slot].count = state_->layout.slots[slot].written = 0; }
 
 std::span<float> Engine::mutable_logits() { return {state_->layout.buffers.logits, state_->model.params.vocab}; }
 
@@ -178,13 +179,15 @@ Result<Engine::Progress> Engine::advance(int slot, std::span<const std::int32_t>
         if (const std::int32_t t = tokens[static_cast<std::size_t>(i)]; t < 0 || t >= vocab())
             return Error::make(Code::incorrect_parameters, "token %d at position %d is outside the vocabulary of %d", t,
                                i, vocab());
-    cache.count = shared;
+    cache.count = cache.keepable(shared);
+    if (cache.count == 0) cache.written = 0;
     for (int left = max_tokens; cache.count < n && left > 0;) {
         int count = n - cache.count;
         if (count > s.config.batch) count = s.config.batch;
         if (count > left) count = left;
         Pass pass = s.pass_over(cache, tokens.data() + cache.count, cache.count, count, &cancel);
         if (cache.count + count == n) pass.logits_of = count - 1;
+        cache.written = std::max(cache.written, cache.count + count);
         run(pass);
         if (pass.stopped) return Error::make(Code::aborted, "cancelled at token %d of %d", cache.count, n);
         std::memcpy(cache.tokens + cache.count, tokens.data() + cache.count,
@@ -210,6 +213,7 @@ Result<void> Engine::score(std::span<const std::int32_t> tokens, int batch,
                                i, vocab());
     Cache& cache = s.layout.slots[0];
     cache.count = 0;
+    cache.written = n;
     for (int first = 0; first < n; first += batch) {
         const int count = n - first < batch ? n - first : batch;
         Pass pass = s.pass_over(cache, tokens.data() + first, first, count, nullptr);

@@ -13,6 +13,13 @@ struct Cache {
     compute::KvHead* heads;  // [layers * kv_heads]
     std::int32_t* tokens;    // [context]
     int count;               // tokens whose K and V are complete in every layer
+    int written;             // positions below this may have been written, in rings over those a ring's length before
+    int ring;                // slots of a sliding layer; 0: every layer holds the whole context
+    int window;              // positions that a sliding layer sees
+
+    // The longest part of a shared prefix of n tokens from which computing can go on: all of it, or nothing when a ring
+    // no longer holds what the next token sees.
+    int keepable(int n) const { return ring == 0 || n >= written - ring + window - 1 || written <= ring ? n : 0; }
 };
 
 // Scratch of a pass over up to `batch` tokens. Strides are in elements.
@@ -26,22 +33,23 @@ struct Buffers {
     float* up;              // the same
     float* cos;             // [batch, rope_dims / 2]
     float* sin;
-    std::int8_t* query;  // [batch, heads, head stride]
-    float* query_scale;  // [batch, heads]
-    float* attended;     // [batch, heads, head stride]
-    float* head;         // [threads, max_head_dim]
-    float* scores;       // [threads, 4 * chunk]
-    float* logits;       // [vocab padded to blocks]
+    float *cos_local, *sin_local;  // the same for sliding layers
+    std::int8_t* query;            // [batch, heads, head stride]
+    float* query_scale;            // [batch, heads]
+    float* attended;               // [batch, heads, head stride]
+    float* head;                   // [threads, max_head_dim]
+    float* scores;                 // [threads, 4 * chunk]
+    float* logits;                 // [vocab padded to blocks]
 };
 
 struct Shapes {
     int dim, hidden, heads, kv_heads, head_dim, head_stride, q_rows, kv_rows, qkv_stride, hidden_stride, in_stride,
-        vocab_rows, pairs;
+        vocab_rows, pairs, local_pairs;
 };
 Shapes shapes_of(const image::ModelParams& params);
 
 void lay_out(Arena& arena, const Shapes& shapes, int batch, int threads, Buffers& buffers);
-void lay_out(Arena& arena, const Shapes& shapes, int layers, int context, Cache& cache);
+void lay_out(Arena& arena, const image::ModelParams& params, int context, int batch, Cache& cache);
 
 struct Pass {
     const Model* model;

@@ -36,12 +36,85 @@ Result<const float*> vector(const image::Image& image, const char* name, std::ui
     return reinterpret_cast<const float*>(t.codes.data());
 }
 
+// Null when the model has none.
+Result<const float*> optional_vector(const image::Image& image, const char* name, std::uint32_t n) {
+    if (!image.has(name)) return static_cast<const float*>(nullptr);
+    return vector(image, name, n);
+}
+
+Result<void> bind_layer(const image::Image& image, std::uint32_t i, Layer& l) {
+    l = {};
+    const image::ModelParams& p = image.params();
+    const std::uint32_t q_rows = p.heads * p.head_dim, kv_rows = p.kv_heads * p.head_dim;
+    char name[64];
+    const auto part = [&](const char* suffix) {
+        std::snprintf(name, sizeof name, "blk.%u.%s", i, suffix);
+        return name;
+    };
+    l.attn_norm = TRY(optional_vector(image, part("attn_norm"), p.dim));
+    l.post_attention_norm = TRY(optional_vector(image, part("post_attention_norm"), p.dim));
+    l.q = TRY(linear(image, part("attn_q"), q_rows, p.dim));
+    l.k = TRY(linear(image, part("attn_k"), kv_rows, p.dim));
+    l.v = TRY(linear(image, part("attn_v"), kv_rows, p.dim));
+    l.q_bias = TRY(optional_vector(image, part("attn_q.bias"), q_rows));
+    l.k_bias = TRY(optional_vector(image, part("attn_k.bias"), kv_rows));
+    l.v_bias = TRY(optional_vector(image, part("attn_v.bias"), kv_rows));
+    if (image.has(part("attn_q_norm"))) {
+        l.norms_rows = TRY(image.tensor(name)).cols != p.head_dim;
+        l.q_norm = TRY(vector(image, name, l.norms_rows ? q_rows : p.head_dim));
+        l.k_norm = TRY(vector(image, part("attn_k_norm"), l.norms_rows ? kv_rows : p.head_dim));
+        if (l.norms_rows && (l.q_bias != nullptr || l.k_bias != nullptr))
+            return Error::make(Code::model_format,
+                               "tensor %s is for whole rows: with a bias this version does not run it", name);
+        if ((l.norms_rows ? kv_rows : p.head_dim) % compute::lanes != 0)
+            return Error::make(Code::model_format, "head_dim %u: norms of query and key need a multiple of %d",
+                               p.head_dim, compute::lanes);
+    }
+    l.rotates = !image::layer_bit(p.no_rope, i);
+    const bool slides = image::layer_bit(p.sliding, i);
+    l.local = slides && p.rope_theta_local != 0;
+    l.window = slides ? static_cast<int>(p.window) : 0;
+    l.attn_output = TRY(linear(image, part("attn_output"), p.dim, q_rows));
+    l.ffn_norm = TRY(optional_vector(image, part("ffn_norm"), p.dim));
+    l.post_ffw_norm = TRY(optional_vector(image, part("post_ffw_norm"), p.dim));
+    l.gate = TRY(linear(image, part("ffn_gate"), p.hidden, p.dim));
+    l.up = TRY(linear(image, part("ffn_up"), p.hidden, p.dim));
+    l.down = TRY(linear(image, part("ffn_down"), p.dim, p.hidden));
+    return {};
+}
+
+// What bind() and bind_layer() look for. A tensor under another name is part of a forward pass that this version does
+// not know.
+Result<void> check_names(const image::Image& image) {
+    constexpr const char* of_model[] = {"token_embd", "output", "output_norm", "rope.inv_freq", "rope.inv_freq_local"};
+    constexpr const char* of_layer[] = {
+        "attn_norm",   "post_attention_norm", "attn_q",      "attn_k",      "attn_v",   "attn_q.bias", "attn_k.bias",
+        "attn_v.bias", "attn_q_norm",         "attn_k_norm", "attn_output", "ffn_norm", "ffn_gate",    "ffn_up",
+        "ffn_down",    "post_ffw_norm"};
+    for (const image::TensorEntry& entry : image.tensors()) {
+        unsigned layer = 0;
+        int suffix = 0;
+        bool known = false;
+        if (std::sscanf(entry.name, "blk.%u.%n", &layer, &suffix) == 1 && suffix > 0) {
+            for (const char* name : of_layer)
+                known |= layer < image.params().layers && std::strcmp(entry.name + suffix, name) == 0;
+        } else {
+            for (const char* name : of_model) known |= std::strcmp(entry.name, name) == 0;
+        }
+        if (!known)
+            return Error::make(Code::model_format,
+                               "tensor %s has no place in this version's forward pass: the image needs a newer slmd",
+                               entry.name);
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<void> check_params(const image::ModelParams& p) {
-    if (std::strncmp(p.family, "llama", sizeof p.family) != 0)
-        return Error::make(Code::model_format, "family \"%.31s\" is not known to this version: it runs llama",
-                           p.family);
+    if ((p.flags & ~image::known_flags) != 0)
+        return Error::make(Code::model_format, "the model has properties (flags %#x) that this version does not know",
+                           p.flags & ~image::known_flags);
     const auto within = [](std::uint32_t v, std::uint32_t low, std::uint32_t high) { return v >= low && v <= high; };
     struct {
         const char* name;
@@ -63,39 +136,33 @@ Result<void> check_params(const image::ModelParams& p) {
     if (!(p.norm_eps > 0 && p.norm_eps < 1))
         return Error::make(Code::model_format, "norm_eps is %g; it must be between 0 and 1",
                            static_cast<double>(p.norm_eps));
-    if (p.embed_scale != 1 || p.residual_scale != 1 || p.logit_scale != 1 || p.attn_softcap != 0 ||
-        p.final_softcap != 0)
-        return Error::make(Code::model_format, "this version does not run models with multipliers or soft caps");
+    struct {
+        const char* name;
+        float value;
+    } const factors[] = {{"embed_scale", p.embed_scale},    {"residual_scale", p.residual_scale},
+                         {"logit_scale", p.logit_scale},    {"attn_scale", p.attn_scale},
+                         {"rope_scale", p.rope_scale},      {"attn_softcap", p.attn_softcap},
+                         {"final_softcap", p.final_softcap}};
+    for (const auto& f : factors)
+        if (!(f.value >= 0 && f.value <= 1e6f))
+            return Error::make(Code::model_format, "%s is %g; it must be between 0 and 1e6", f.name,
+                               static_cast<double>(f.value));
     return {};
 }
 
 Result<void> bind(const image::Image& image, Model& m) {
     const image::ModelParams& p = m.params = image.params();
     TRY(check_params(p));
+    TRY(check_names(image));
     const float hadamard = static_cast<float>(p.head_dim & (0u - p.head_dim));
     m.attn_scale = (p.attn_scale != 0 ? p.attn_scale : 1.0f / std::sqrt(static_cast<float>(p.head_dim))) / hadamard;
     m.inv_freq = TRY(vector(image, "rope.inv_freq", p.rope_dims / 2));
+    m.inv_freq_local = nullptr;
+    if (p.rope_theta_local != 0) m.inv_freq_local = TRY(vector(image, "rope.inv_freq_local", p.rope_dims / 2));
     m.embedding = TRY(linear(image, "token_embd", p.vocab, p.dim));
     m.output = (p.flags & image::flag_tied_output) ? m.embedding : TRY(linear(image, "output", p.vocab, p.dim));
     m.output_norm = TRY(vector(image, "output_norm", p.dim));
-    const std::uint32_t q_rows = p.heads * p.head_dim, kv_rows = p.kv_heads * p.head_dim;
-    for (std::uint32_t i = 0; i < p.layers; i++) {
-        Layer& l = m.layers[i];
-        char name[64];
-        const auto part = [&](const char* suffix) {
-            std::snprintf(name, sizeof name, "blk.%u.%s", i, suffix);
-            return name;
-        };
-        l.attn_norm = TRY(vector(image, part("attn_norm"), p.dim));
-        l.q = TRY(linear(image, part("attn_q"), q_rows, p.dim));
-        l.k = TRY(linear(image, part("attn_k"), kv_rows, p.dim));
-        l.v = TRY(linear(image, part("attn_v"), kv_rows, p.dim));
-        l.attn_output = TRY(linear(image, part("attn_output"), p.dim, q_rows));
-        l.ffn_norm = TRY(vector(image, part("ffn_norm"), p.dim));
-        l.gate = TRY(linear(image, part("ffn_gate"), p.hidden, p.dim));
-        l.up = TRY(linear(image, part("ffn_up"), p.hidden, p.dim));
-        l.down = TRY(linear(image, part("ffn_down"), p.dim, p.hidden));
-    }
+    for (std::uint32_t i = 0; i < p.layers; i++) TRY(bind_layer(image, i, m.layers[i]));
     return {};
 }
 

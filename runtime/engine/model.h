@@ -13,22 +13,29 @@ struct Linear {
     int rows;  // without padding
 };
 
+// What the family does not have is null.
 struct Layer {
-    const float* attn_norm;  // [dim]
-    Linear q, k, v;          // [heads * head_dim, dim], [kv_heads * head_dim, dim] twice
-    Linear attn_output;      // [dim, heads * head_dim]
-    const float* ffn_norm;   // [dim]
-    Linear gate, up;         // [hidden, dim]
-    Linear down;             // [dim, hidden]
+    const float *attn_norm, *post_attention_norm;  // [dim] before and after attention
+    Linear q, k, v;                                // [heads * head_dim, dim], [kv_heads * head_dim, dim] twice
+    const float *q_bias, *k_bias, *v_bias;         // [rows of q, k, v]
+    const float *q_norm, *k_norm;                  // [head_dim], or [rows of q, k] when norms_rows
+    bool norms_rows;
+    bool rotates, local;                    // RoPE at all; with Model::inv_freq_local
+    int window;                             // positions that a query sees, its own included; 0: all
+    Linear attn_output;                     // [dim, heads * head_dim]
+    const float *ffn_norm, *post_ffw_norm;  // [dim] before and after the feed-forward
+    Linear gate, up;                        // [hidden, dim]
+    Linear down;                            // [dim, hidden]
 };
 
-constexpr int max_layers = 256;
+using image::max_layers;
 
 struct Model {
     image::ModelParams params;
-    const float* inv_freq;     // [rope_dims / 2]
-    Linear embedding, output;  // [vocab, dim]; one matrix when tied
-    const float* output_norm;  // [dim]
+    const float* inv_freq;        // [rope_dims / 2]
+    const float* inv_freq_local;  // the same for sliding layers, or null
+    Linear embedding, output;     // [vocab, dim]; one matrix when tied
+    const float* output_norm;     // [dim]
     Layer layers[max_layers];
     float attn_scale;  // of a score of two rotated int8 vectors: 1 / sqrt(head_dim) / Hadamard size
 };

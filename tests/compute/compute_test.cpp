@@ -30,7 +30,9 @@ std::vector<T> uniform(std::size_t n, int low, int high) {
     return v;
 }
 
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) { return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 4) == 0; }
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 4) == 0;
+}
 
 std::vector<const Kernels*> others() {
     std::vector<const Kernels*> list;
@@ -61,12 +63,14 @@ RandomMatrix random_matrix(int kind, int rows, int cols, bool extreme) {
     else
         for (std::size_t i = 0; i < cells * (kind == 1 ? 16 : 8); i++) {
             // every class of half precision: normal, subnormal, zero, both signs
-            const auto h = static_cast<std::uint16_t>((i % 7 == 0 ? rng() % 0x400 : 0x1000 + rng() % 0x2800) | (rng() & 0x8000));
+            const auto h =
+                static_cast<std::uint16_t>((i % 7 == 0 ? rng() % 0x400 : 0x1000 + rng() % 0x2800) | (rng() & 0x8000));
             m.scales.push_back(static_cast<std::uint8_t>(h & 255));
             m.scales.push_back(static_cast<std::uint8_t>(h >> 8));
         }
     m.steps = normal(static_cast<std::size_t>(rows));
-    for (int i = 0; i < 16; i++) m.book[i] = static_cast<std::int8_t>(extreme ? (i < 8 ? -31 : 31) : static_cast<int>(rng() % 63) - 31);
+    for (int i = 0; i < 16; i++)
+        m.book[i] = static_cast<std::int8_t>(extreme ? (i < 8 ? -31 : 31) : static_cast<int>(rng() % 63) - 31);
     m.view = {rows, cols, m.codes.data(), m.scales.data(), m.steps.data(), m.book};
     return m;
 }
@@ -83,7 +87,9 @@ Activations quantized(const Kernels& k, const std::vector<float>& x, int tokens,
     a.q.resize(static_cast<std::size_t>(tokens) * cols + 64);
     a.scale.resize(static_cast<std::size_t>(tokens) * cols / group);
     a.sum.resize(a.scale.size());
-    for (int t = 0; t < tokens; t++) k.quantize(&x[static_cast<std::size_t>(t) * cols], cols, &a.q[static_cast<std::size_t>(t) * cols], &a.scale[t * cols / group], &a.sum[t * cols / group]);
+    for (int t = 0; t < tokens; t++)
+        k.quantize(&x[static_cast<std::size_t>(t) * cols], cols, &a.q[static_cast<std::size_t>(t) * cols],
+                   &a.scale[t * cols / group], &a.sum[t * cols / group]);
     a.view = {a.q.data(), a.scale.data(), a.sum.data(), cols};
     return a;
 }
@@ -107,11 +113,14 @@ TEST_P(Levels, MatmulEqualsScalar) {
                     const std::size_t ldy = static_cast<std::size_t>(rows) + 8;
                     std::vector<float> ya(ldy * tokens), yb(ldy * tokens);
                     auto run = [&](const Kernels& l, const Activations& in, std::vector<float>& y) {
-                        (kind == 0 ? l.i4 : kind == 1 ? l.i4a : l.i8)(m.view, 1 % (rows / block), rows / block, in.view, tokens, y.data(), ldy);
+                        (kind == 0   ? l.i4
+                         : kind == 1 ? l.i4a
+                                     : l.i8)(m.view, 1 % (rows / block), rows / block, in.view, tokens, y.data(), ldy);
                     };
                     run(k, a, ya);
                     run(scalar, b, yb);
-                    ASSERT_TRUE(same_bits(ya, yb)) << k.name << " kind " << kind << " " << rows << "x" << cols << " tokens " << tokens;
+                    ASSERT_TRUE(same_bits(ya, yb))
+                        << k.name << " kind " << kind << " " << rows << "x" << cols << " tokens " << tokens;
                 }
 }
 
@@ -128,10 +137,21 @@ TEST_P(Levels, FloatOperationsEqualScalar) {
         k.silu_mul(wide.data(), w.data(), n, a.data());
         s.silu_mul(wide.data(), w.data(), n, b.data());
         ASSERT_TRUE(same_bits(a, b));
-        a = b = x;
-        k.add(a.data(), w.data(), n);
-        s.add(b.data(), w.data(), n);
+        k.gelu_mul(wide.data(), w.data(), n, a.data());
+        s.gelu_mul(wide.data(), w.data(), n, b.data());
         ASSERT_TRUE(same_bits(a, b));
+        for (const float factor : {1.0f, 0.22f}) {
+            a = b = x;
+            k.add(a.data(), w.data(), factor, n);
+            s.add(b.data(), w.data(), factor, n);
+            ASSERT_TRUE(same_bits(a, b));
+        }
+        for (const float cap : {0.0f, 30.0f}) {
+            a = b = wide;
+            k.cap(a.data(), 0.125f, cap, n);
+            s.cap(b.data(), 0.125f, cap, n);
+            ASSERT_TRUE(same_bits(a, b));
+        }
     }
     for (int n : {8, 16, 64, 80, 96, 128, 256}) {
         auto a = normal((n + 15) & ~15);
@@ -168,15 +188,21 @@ TEST_P(Levels, AttentionEqualsScalar) {
                     for (auto& v : *list) v = std::abs(v) / 50;
                 auto q = uniform<std::int8_t>(static_cast<std::size_t>(heads) * stride, -127, 127);
                 auto qs = normal(heads, 0.01f);
-                std::vector<float> a(static_cast<std::size_t>(heads) * stride), b = a, scratch(static_cast<std::size_t>(4) * chunk);
-                const KvHead kv{kc.data(), ks.data(), vc.data(), vs.data(), head_dim, stride};
-                k.attend(kv, n, q.data(), qs.data(), heads, a.data(), scratch.data());
-                s.attend(kv, n, q.data(), qs.data(), heads, b.data(), scratch.data());
-                ASSERT_TRUE(same_bits(a, b)) << k.name << " head_dim " << head_dim << " n " << n << " heads " << heads;
+                std::vector<float> a(static_cast<std::size_t>(heads) * stride),
+                    b = a, scratch(static_cast<std::size_t>(4) * chunk);
+                const KvHead kv{kc.data(), ks.data(), vc.data(), vs.data(), head_dim, stride, room};
+                for (const Visible see :
+                     {Visible{0, n, 0}, Visible{n / 2, n, 0}, Visible{n > 21 ? n - 21 : 0, n, 50}}) {
+                    k.attend(kv, see, q.data(), qs.data(), heads, a.data(), scratch.data());
+                    s.attend(kv, see, q.data(), qs.data(), heads, b.data(), scratch.data());
+                    ASSERT_TRUE(same_bits(a, b)) << k.name << " head_dim " << head_dim << " from " << see.begin
+                                                 << " to " << n << " heads " << heads;
+                }
             }
 }
 
-INSTANTIATE_TEST_SUITE_P(Available, Levels, testing::ValuesIn(others()), [](const auto& level) { return std::string(level.param->name); });
+INSTANTIATE_TEST_SUITE_P(Available, Levels, testing::ValuesIn(others()),
+                         [](const auto& level) { return std::string(level.param->name); });
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Levels);
 
 // The scalar level against double precision: that all levels agree says nothing of being right.
@@ -202,24 +228,38 @@ TEST(Scalar, MatmulIsTheProductOfRowsAndActivations) {
     }
 }
 
+// A ring of 256 slots holds what a window of 100 needs, whatever lies in the other slots.
 TEST(Scalar, AttentionIsSoftmaxOfScaledDots) {
     const Kernels& s = *find_level("scalar");
-    const int head_dim = 64, n = 300, room = 304;
-    auto q = uniform<std::int8_t>(head_dim, -127, 127);
-    auto kc = uniform<std::int8_t>(room * head_dim, -127, 127), vc = uniform<std::int8_t>(room * head_dim, -127, 127);
-    std::vector<float> ks(room, 0.01f), vs(room, 0.02f), out(head_dim), scratch(4 * chunk);
-    const float qs = 0.001f;
-    s.attend({kc.data(), ks.data(), vc.data(), vs.data(), head_dim, head_dim}, n, q.data(), &qs, 1, out.data(), scratch.data());
-    std::vector<double> w(n), expected(head_dim);
-    double total = 0;
-    for (int p = 0; p < n; p++) {
-        int dot = 0;
-        for (int d = 0; d < head_dim; d++) dot += q[d] * kc[(p / 16) * 16 * head_dim + (d / 4) * 64 + (p % 16) * 4 + d % 4];
-        total += w[p] = std::exp(dot * 0.01 * 0.001);
+    struct {
+        Visible see;
+        int capacity;
+    } const cases[] = {{{0, 300, 0}, 304}, {{200, 300, 0}, 304}, {{200, 300, 0}, 256}, {{200, 300, 2}, 256}};
+    for (const auto& [see, capacity] : cases) {
+        const int head_dim = 64;
+        auto q = uniform<std::int8_t>(head_dim, -127, 127);
+        const auto room = static_cast<std::size_t>(capacity);
+        auto kc = uniform<std::int8_t>(room * head_dim, -127, 127),
+             vc = uniform<std::int8_t>(room * head_dim, -127, 127);
+        std::vector<float> ks(room, 0.01f), vs(room, 0.02f), out(head_dim), scratch(4 * chunk);
+        const float qs = 0.001f;
+        s.attend({kc.data(), ks.data(), vc.data(), vs.data(), head_dim, head_dim, capacity}, see, q.data(), &qs, 1,
+                 out.data(), scratch.data());
+        std::vector<double> w(static_cast<std::size_t>(see.end)), expected(head_dim);
+        double total = 0;
+        for (int p = see.begin; p < see.end; p++) {
+            const int slot = p % capacity;
+            int dot = 0;
+            for (int d = 0; d < head_dim; d++)
+                dot += q[d] * kc[(slot / 16) * 16 * head_dim + (d / 4) * 64 + (slot % 16) * 4 + d % 4];
+            double score = dot * 0.01 * 0.001;
+            if (see.soft_cap != 0) score = see.soft_cap * std::tanh(score / see.soft_cap);
+            total += w[p] = std::exp(score);
+        }
+        for (int p = see.begin; p < see.end; p++)
+            for (int d = 0; d < head_dim; d++) expected[d] += w[p] / total * 0.02 * vc[p % capacity * head_dim + d];
+        for (int d = 0; d < head_dim; d++) ASSERT_NEAR(out[d], expected[d], 2e-6);
     }
-    for (int p = 0; p < n; p++)
-        for (int d = 0; d < head_dim; d++) expected[d] += w[p] / total * 0.02 * vc[p * head_dim + d];
-    for (int d = 0; d < head_dim; d++) ASSERT_NEAR(out[d], expected[d], 2e-6);
 }
 
 TEST(Scalar, SiluAndNormAndAngles) {
@@ -231,6 +271,14 @@ TEST(Scalar, SiluAndNormAndAngles) {
         const double e = x[i] / (1 + std::exp(-static_cast<double>(x[i])));
         ASSERT_NEAR(y[i], e, 4e-7 * std::abs(e) + 1e-36) << x[i];
     }
+    s.gelu_mul(x.data(), up.data(), 1024, y.data());
+    for (int i = 0; i < 1024; i++) {
+        const double v = x[i], e = 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
+        ASSERT_NEAR(y[i], e, 2e-6 * std::abs(e) + 1e-14) << x[i];
+    }
+    y = x;
+    s.cap(y.data(), 0.5f, 30, 1024);
+    for (int i = 0; i < 1024; i++) ASSERT_NEAR(y[i], 30 * std::tanh(x[i] / 60.0), 6e-6) << x[i];
     std::vector<float> freq{1.0f, 0.5f, 0.001f}, c(3), sn(3);
     for (int position : {0, 1, 77, 2047, 131071}) {
         rope_angles(position, freq.data(), 3, c.data(), sn.data());

@@ -147,15 +147,20 @@ TEST(Engine, RefusesImagesThatDoNotFitTheirFamily) {
     struct Case {
         const char* what;
         void (*change)(test::TinyModel&);
-    } const cases[] = {{"family", [](test::TinyModel& m) { std::strcpy(m.contents.params.family, "mamba"); }},
-                       {"heads", [](test::TinyModel& m) { m.contents.params.kv_heads = 3; }},
-                       {"dim", [](test::TinyModel& m) { m.contents.params.dim = 65; }},
-                       {"norm_eps", [](test::TinyModel& m) { m.contents.params.norm_eps = 0; }},
-                       {"blk.2.attn_q",
-                        [](test::TinyModel& m) {
-                            std::erase_if(m.contents.tensors, [](auto& t) { return t.name == "blk.2.attn_q"; });
-                        }},
-                       {"blk.0.ffn_gate", [](test::TinyModel& m) { m.contents.params.hidden = 180; }}};
+    } const cases[] = {
+        {"flags 0x40", [](test::TinyModel& m) { m.contents.params.flags |= 64; }},
+        {"blk.1.attn_sinks has no place", [](test::TinyModel& m) { m.vector("blk.1.attn_sinks", 16, 1); }},
+        {"blk.9.attn_norm has no place", [](test::TinyModel& m) { m.vector("blk.9.attn_norm", 64, 1); }},
+        {"residual_scale", [](test::TinyModel& m) { m.contents.params.residual_scale = -1; }},
+        {"rope.inv_freq_local", [](test::TinyModel& m) { m.contents.params.rope_theta_local = 1e4f; }},
+        {"heads", [](test::TinyModel& m) { m.contents.params.kv_heads = 3; }},
+        {"dim", [](test::TinyModel& m) { m.contents.params.dim = 65; }},
+        {"norm_eps", [](test::TinyModel& m) { m.contents.params.norm_eps = 0; }},
+        {"blk.2.attn_q",
+         [](test::TinyModel& m) {
+             std::erase_if(m.contents.tensors, [](auto& t) { return t.name == "blk.2.attn_q"; });
+         }},
+        {"blk.0.ffn_gate", [](test::TinyModel& m) { m.contents.params.hidden = 180; }}};
     for (const auto& c : cases) {
         test::TinyModel model;
         c.change(model);

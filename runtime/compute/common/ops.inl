@@ -1,5 +1,5 @@
-// The float operations, written once over V16 and compiled once a level. NUMERICS.md states each; nothing here may depend on the width of a register.
-// The level provides V16, heads_together and dot_positions() before including this.
+// The float operations, written once over V16 and compiled once a level. NUMERICS.md states each; nothing here may
+// depend on the width of a register. The level provides V16, heads_together and dot_positions() before including this.
 
 namespace {
 
@@ -23,6 +23,15 @@ inline V16 exp16(V16 x) {
     p = fma(p, r, set16(5.0000001201e-1f));
     p = fma(p, mul(r, r), add(r, set16(1.0f)));
     return scale_exponent(p, magic);
+}
+
+// x / (1 + e^-y): the logistic function of y gates x.
+inline V16 gated16(V16 x, V16 y) { return div(x, add(set16(1.0f), exp16(sub(set16(0), y)))); }
+
+// cap * tanh(x / cap) = cap * (1 - 2 / (e^(2 x / cap) + 1)), absolute error below 2e-7 cap.
+inline V16 cap16(V16 x, float cap) {
+    const V16 e = exp16(mul(x, set16(2.0f / cap)));
+    return mul(set16(cap), sub(set16(1.0f), div(set16(2.0f), add(e, set16(1.0f)))));
 }
 
 void quantize_groups(const float* x, int n, std::int8_t* q, float* scale, std::int32_t* sum) {
@@ -104,42 +113,69 @@ void weigh_heads(const KvHead& kv, int first, int n, const float* weight, float*
     for (; d < kv.v_stride; d += 16) weigh_values<R, 1>(v + d, kv.v_stride, n, weight, out + d, kv.v_stride);
 }
 
-// Heads of one KV head over all chunks; R at a time share the loads of K and V.
+// Scores of R heads with positions [begin, end) of one chunk, which starts at slot `slot`: weight[r][p], p from the
+// chunk's first position. What lies outside in the first and last block of 16 repeats a score that is inside, so that
+// it changes no maximum.
 template <int R>
-void attend_heads(const KvHead& kv, int n, const std::int8_t* q, const float* q_scale, float* out, float* weight) {
+void score_positions(const KvHead& kv, int slot, int begin, int end, const std::int8_t* q, const float* q_scale,
+                     float soft_cap, float* weight) {
+    for (int p = begin & ~(kv_block - 1); p < end; p += kv_block) {
+        alignas(64) std::int32_t dots[R * kv_block];
+        dot_positions<R>(kv.k + static_cast<std::size_t>(slot + p) * static_cast<std::size_t>(kv.head_dim), kv.head_dim,
+                         q, kv.v_stride, dots);
+        const V16 k_scale = load16(kv.k_scale + slot + p);
+        for (int r = 0; r < R; r++) {
+            V16 s = mul(load_i32(dots + r * kv_block), mul(set16(q_scale[r]), k_scale));
+            if (soft_cap != 0) s = cap16(s, soft_cap);
+            store16(weight + r * chunk + p, s);
+        }
+    }
+    for (int r = 0; r < R; r++) {
+        float* s = weight + r * chunk;
+        for (int p = begin & ~15; p < begin; p++) s[p] = s[begin];
+        for (int p = end; p < ((end + 15) & ~15); p++) s[p] = s[begin];
+    }
+}
+
+// weight[p] = exp(score - peak) * v_scale over positions [begin, end) of a chunk; the sum of the exponentials goes to
+// total.
+inline float weigh_scores(const float* v_scale, int begin, int end, float* weight, float& total) {
+    const int first = begin & ~15, padded = (end + 15) & ~15;
+    V16 peaks = load16(weight + first);
+    for (int p = first + 16; p < padded; p += 16) peaks = max(peaks, load16(weight + p));
+    const float peak = max16(peaks);
+    const V16 top = set16(peak);
+    for (int p = first; p < padded; p += 16) store16(weight + p, exp16(sub(load16(weight + p), top)));
+    for (int p = first; p < begin; p++) weight[p] = 0;
+    for (int p = end; p < padded; p++) weight[p] = 0;
+    V16 sums = set16(0);
+    for (int p = first; p < padded; p += 16) {
+        const V16 e = load16(weight + p);
+        sums = add(sums, e);
+        store16(weight + p, mul(e, load16(v_scale + p)));
+    }
+    total = sum16(sums);
+    return peak;
+}
+
+// Heads of one KV head over all chunks; R at a time share the loads of K and V. Chunks lie at multiples of 128
+// positions.
+template <int R>
+void attend_heads(const KvHead& kv, Visible see, const std::int8_t* q, const float* q_scale, float* out,
+                  float* weight) {
     float peak[R] = {}, total[R] = {};
     float partial[R * max_head_dim];
-    for (int first = 0; first < n; first += chunk) {
-        const int m = n - first < chunk ? n - first : chunk;
-        for (int p = 0; p < m; p += kv_block) {
-            alignas(64) std::int32_t dots[R * kv_block];
-            dot_positions<R>(kv.k + static_cast<std::size_t>(first + p) * static_cast<std::size_t>(kv.head_dim), kv.head_dim, q, kv.v_stride, dots);
-            const V16 k_scale = load16(kv.k_scale + first + p);
-            for (int r = 0; r < R; r++)
-                store16(weight + r * chunk + p, mul(load_i32(dots + r * kv_block), mul(set16(q_scale[r]), k_scale)));
-        }
-        const int padded = (m + 15) & ~15;
+    const int start = see.begin & ~(chunk - 1);
+    for (int first = start; first < see.end; first += chunk) {
+        const int slot = first % kv.capacity, begin = first < see.begin ? see.begin - first : 0,
+                  end = see.end - first < chunk ? see.end - first : chunk;
+        score_positions<R>(kv, slot, begin, end, q, q_scale, see.soft_cap, weight);
         float chunk_peak[R], chunk_total[R];
+        for (int r = 0; r < R; r++)
+            chunk_peak[r] = weigh_scores(kv.v_scale + slot, begin, end, weight + r * chunk, chunk_total[r]);
+        weigh_heads<R>(kv, slot + begin, end - begin, weight + begin, first == start ? out : partial);
         for (int r = 0; r < R; r++) {
-            float* s = weight + r * chunk;
-            for (int p = m; p < padded; p++) s[p] = s[0];
-            V16 peaks = load16(s);
-            for (int p = 16; p < padded; p += 16) peaks = max(peaks, load16(s + p));
-            chunk_peak[r] = max16(peaks);
-            const V16 top = set16(chunk_peak[r]);
-            for (int p = 0; p < padded; p += 16) store16(s + p, exp16(sub(load16(s + p), top)));
-            for (int p = m; p < padded; p++) s[p] = 0;
-            V16 sums = set16(0);
-            for (int p = 0; p < padded; p += 16) {
-                const V16 e = load16(s + p);
-                sums = add(sums, e);
-                store16(s + p, mul(e, load16(kv.v_scale + first + p)));
-            }
-            chunk_total[r] = sum16(sums);
-        }
-        weigh_heads<R>(kv, first, m, weight, first == 0 ? out : partial);
-        for (int r = 0; r < R; r++) {
-            if (first == 0) {
+            if (first == start) {
                 peak[r] = chunk_peak[r];
                 total[r] = chunk_total[r];
                 continue;
@@ -159,19 +195,21 @@ void attend_heads(const KvHead& kv, int n, const std::int8_t* q, const float* q_
     }
     for (int r = 0; r < R; r++) {
         const V16 inverse = set16(1.0f / total[r]);
-        for (int d = 0; d < kv.v_stride; d += 16) store16(out + r * kv.v_stride + d, mul(load16(out + r * kv.v_stride + d), inverse));
+        for (int d = 0; d < kv.v_stride; d += 16)
+            store16(out + r * kv.v_stride + d, mul(load16(out + r * kv.v_stride + d), inverse));
     }
 }
 
 // q and out have a stride of v_stride.
-void attend(const KvHead& kv, int n, const std::int8_t* q, const float* q_scale, int heads, float* out, float* scratch) {
+void attend(const KvHead& kv, Visible see, const std::int8_t* q, const float* q_scale, int heads, float* out,
+            float* scratch) {
     while (heads > 0) {
         const int together = heads < heads_together ? heads : heads_together;
         switch (together) {
-            case 1: attend_heads<1>(kv, n, q, q_scale, out, scratch); break;
-            case 2: attend_heads<2>(kv, n, q, q_scale, out, scratch); break;
-            case 3: attend_heads<3>(kv, n, q, q_scale, out, scratch); break;
-            default: attend_heads<4>(kv, n, q, q_scale, out, scratch); break;
+            case 1: attend_heads<1>(kv, see, q, q_scale, out, scratch); break;
+            case 2: attend_heads<2>(kv, see, q, q_scale, out, scratch); break;
+            case 3: attend_heads<3>(kv, see, q, q_scale, out, scratch); break;
+            default: attend_heads<4>(kv, see, q, q_scale, out, scratch); break;
         }
         heads -= together;
         q += together * kv.v_stride;
@@ -180,21 +218,48 @@ void attend(const KvHead& kv, int n, const std::int8_t* q, const float* q_scale,
     }
 }
 
-// x / (1 + e^-x) * up; n a multiple of 16.
 void silu_mul(const float* gate, const float* up, int n, float* y) {
     for (int i = 0; i < n; i += 16) {
         const V16 x = load16(gate + i);
-        store16(y + i, mul(div(x, add(set16(1.0f), exp16(sub(set16(0), x)))), load16(up + i)));
+        store16(y + i, mul(gated16(x, x), load16(up + i)));
     }
 }
 
-void add_to(float* x, const float* y, int n) {
-    for (int i = 0; i < n; i += 16) store16(x + i, add(load16(x + i), load16(y + i)));
+// The tanh form: x / 2 * (1 + tanh(u)) = x / (1 + e^(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3).
+void gelu_mul(const float* gate, const float* up, int n, float* y) {
+    for (int i = 0; i < n; i += 16) {
+        const V16 x = load16(gate + i);
+        const V16 u = mul(x, fma(mul(x, x), set16(0.071354816f), set16(1.5957691f)));
+        store16(y + i, mul(gated16(x, u), load16(up + i)));
+    }
+}
+
+void add_to(float* x, const float* y, float factor, int n) {
+    for (int i = 0; i < n; i += 16) store16(x + i, fma(load16(y + i), set16(factor), load16(x + i)));
+}
+
+void cap_all(float* x, float factor, float cap, int n) {
+    for (int i = 0; i < n; i += 16) {
+        const V16 v = mul(load16(x + i), set16(factor));
+        store16(x + i, cap != 0 ? cap16(v, cap) : v);
+    }
 }
 
 constexpr Kernels table_for(const char* name) {
-    return {name,         matmul<Format::i4>, matmul<Format::i4a>, matmul<Format::i8>, quantize_groups, rms_norm,
-            rope_halves,  hadamard_blocks,    quantize_vector,     attend,             silu_mul,        add_to};
+    return {name,
+            matmul<Format::i4>,
+            matmul<Format::i4a>,
+            matmul<Format::i8>,
+            quantize_groups,
+            rms_norm,
+            rope_halves,
+            hadamard_blocks,
+            quantize_vector,
+            attend,
+            silu_mul,
+            gelu_mul,
+            add_to,
+            cap_all};
 }
 
 }  // namespace

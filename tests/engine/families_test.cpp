@@ -1,0 +1,139 @@
+// Every family on the engine: the i8 image of a golden checkpoint against the checkpoint's own logits, and one answer
+// however the tokens are cut.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <memory>
+
+#include "engine/engine.h"
+#include "toolchain/slmpack/image/import.h"
+#include "toolchain/slmpack/npy.h"
+
+namespace slmd {
+namespace {
+
+using engine::Engine;
+constexpr std::size_t vocab = 320;
+const std::atomic<bool> never{false};
+
+// Mean over positions of KL(a || b).
+double divergence(std::span<const float> a, std::span<const float> b) {
+    double total = 0;
+    for (std::size_t at = 0; at < a.size(); at += vocab) {
+        double a_sum = 0, b_sum = 0, kl = 0;
+        for (std::size_t i = at; i < at + vocab; i++) a_sum += std::exp(a[i]), b_sum += std::exp(b[i]);
+        for (std::size_t i = at; i < at + vocab; i++)
+            kl += std::exp(a[i]) / a_sum * (a[i] - std::log(a_sum) - b[i] + std::log(b_sum));
+        total += kl;
+    }
+    return total / (static_cast<double>(a.size()) / vocab);
+}
+
+// RMS of the difference over RMS of a: where logits are small, KL sees nothing.
+double distance(std::span<const float> a, std::span<const float> b) {
+    double difference = 0, size = 0;
+    for (std::size_t i = 0; i < a.size(); i++) {
+        difference += (a[i] - b[i]) * (a[i] - b[i]);
+        size += a[i] * a[i];
+    }
+    return std::sqrt(difference / size);
+}
+
+class Families : public testing::TestWithParam<const char*> {
+  protected:
+    void SetUp() override {
+        const std::string folder = std::string(SLMD_SHARED "/golden/families/") + GetParam();
+        if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no " << folder;
+        const auto source = pack::Source::open(folder);
+        ASSERT_TRUE(source) << source.error().what();
+        const std::string path = testing::TempDir() + "slmd-family-" + std::to_string(getpid()) + ".slm";
+        const auto imported = pack::import_model(*source.value(), path, {.kind = image::Kind::i8});
+        ASSERT_TRUE(imported) << imported.error().what();
+        auto opened = image::Image::open(path.c_str(), {});
+        std::filesystem::remove(path);
+        ASSERT_TRUE(opened) << opened.error().what();
+        image_ = std::make_unique<image::Image>(std::move(opened).value());
+        auto tokens = pack::read_npy_tokens(folder + "/tokens.npy");
+        ASSERT_TRUE(tokens) << tokens.error().what();
+        tokens_ = std::move(tokens.value().values);
+        auto golden = pack::read_npy_floats(folder + "/logits.npy");
+        ASSERT_TRUE(golden) << golden.error().what();
+        ASSERT_EQ(golden.value().shape, (std::vector<std::size_t>{80, vocab}));
+        golden_ = std::move(golden.value().values);
+    }
+    std::unique_ptr<Engine> engine(engine::Config config) const {
+        auto e = Engine::open(*image_, config);
+        EXPECT_TRUE(e) << (e ? "" : e.error().what());
+        return std::unique_ptr<Engine>(e.value());
+    }
+    static std::vector<float> logits(Engine& e, const std::vector<std::int32_t>& tokens, int batch) {
+        std::vector<float> all;
+        const auto keep = [](void* context, int, std::span<const float> row) {
+            auto& to = *static_cast<std::vector<float>*>(context);
+            to.insert(to.end(), row.begin(), row.end());
+        };
+        const auto done = e.score(tokens, batch, keep, &all);
+        EXPECT_TRUE(done) << (done ? "" : done.error().what());
+        return all;
+    }
+
+    std::unique_ptr<image::Image> image_;
+    std::vector<std::int32_t> tokens_;
+    std::vector<float> golden_;
+};
+
+TEST_P(Families, IsTheCheckpointHoweverItsTokensAreCut) {
+    const auto e = engine({.context = 128, .threads = 2, .batch = 80});
+    const auto whole = logits(*e, tokens_, 80);
+    ASSERT_EQ(whole.size(), golden_.size());
+    const double kl = divergence(golden_, whole);
+    std::printf("KL(checkpoint || engine) %.5f, relative error %.4f\n", kl, distance(golden_, whole));
+    EXPECT_LE(kl, 0.01);
+    EXPECT_LE(distance(golden_, whole), 0.05);
+    EXPECT_EQ(whole, logits(*e, tokens_, 1));
+    EXPECT_EQ(whole, logits(*e, tokens_, 7));
+    const auto scalar = engine({.context = 128, .threads = 1, .batch = 7, .level = "scalar"});
+    EXPECT_EQ(whole, logits(*scalar, tokens_, 7));
+}
+
+// Long enough for a sliding layer's ring to have gone round: what a session gives after going back is what a fresh one
+// gives.
+TEST_P(Families, GoesBackInALongContext) {
+    const auto e = engine({.context = 512, .threads = 1, .batch = 32}), fresh = engine({.context = 512, .batch = 32});
+    std::vector<std::int32_t> tokens;
+    for (int i = 0; i < 500; i++) tokens.push_back((7 + 31 * i + i * i) % static_cast<int>(vocab));
+    const auto run = [&](Engine& on, std::span<const std::int32_t> part) {
+        auto p = on.advance(0, part, 1000, never);
+        EXPECT_TRUE(p) << (p ? "" : p.error().what());
+        return std::vector<float>(p->logits.begin(), p->logits.end());
+    };
+    const auto check = [&] {
+        fresh->forget(0);
+        EXPECT_EQ(run(*e, tokens), run(*fresh, tokens)) << tokens.size() << " tokens";
+    };
+    check();
+    tokens.resize(490);
+    tokens.back() = 5;
+    check();
+    tokens.resize(300);
+    tokens.back() = 9;
+    check();
+    tokens.resize(20);
+    tokens.insert(tokens.end(), 200, 3);
+    check();
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, Families,
+                         testing::Values("llama", "llama-tied", "llama3-rope", "mistral-sliding", "qwen2", "qwen3",
+                                         "gemma2", "gemma3", "phi3", "smollm3", "granite", "olmo2"),
+                         [](const auto& p) {
+                             std::string name = p.param;
+                             std::erase(name, '-');
+                             return name;
+                         });
+
+}  // namespace
+}  // namespace slmd
