@@ -47,7 +47,7 @@ Result<void> Generation::open(const text::Tokenizer& tokenizer, const text::Chat
     std::span<const text::Trusted> trusted;
     bool add_bos = true;
     if (!options.raw && !chat.empty()) {
-        const auto r = TRY(chat.render(messages, true, workspace.text, workspace.trusted));
+        const auto r = TRY(chat.render(messages, workspace.text, workspace.trusted));
         prompt = {workspace.text.data(), r.bytes};
         trusted = workspace.trusted.first(r.trusted);
         add_bos = !chat.has_bos();

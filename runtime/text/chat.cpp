@@ -17,17 +17,10 @@ std::string_view part(std::span<const std::byte> section, ChatText which) {
     return {reinterpret_cast<const char*>(section.data()) + t.offset, t.count};
 }
 
-// What Python's str.strip() takes away: White_Space and the four separators U+001C..U+001F.
-std::string_view trimmed(std::string_view s, bool left = true) {
-    const auto blank = [](Char c) { return c.cls == CharClass::space || (c.code >= 0x1C && c.code <= 0x1F); };
-    while (left && !s.empty() && blank(char_at(s, 0))) s.remove_prefix(char_at(s, 0).bytes);
-    while (!s.empty()) {
-        std::size_t last = s.size() - 1;
-        while (last > 0 && s.size() - last < 4 && (static_cast<unsigned char>(s[last]) & 0xC0) == 0x80) --last;
-        const Char c = char_at(s, last);
-        if (!blank(c) || last + c.bytes != s.size()) break;
-        s.remove_suffix(c.bytes);
-    }
+std::string_view trimmed(std::string_view s, std::uint8_t trims) {
+    s = stripped(s, trims & trim_left, trims & trim_right);
+    while (trims & trim_newlines_left && s.starts_with('\n')) s.remove_prefix(1);
+    while (trims & trim_newlines_right && s.ends_with('\n')) s.remove_suffix(1);
     return s;
 }
 
@@ -72,6 +65,8 @@ Result<ChatTemplate> ChatTemplate::open(std::span<const std::byte> section) {
     if (std::memcmp(h.magic, chat_magic, sizeof h.magic) != 0) return bad("not a chat template of this version");
     if (h.size > section.size()) return bad("truncated");
     if (h.flags & ~known_chat_flags) return bad("unknown kind of template");
+    for (std::uint32_t i = 0; i < sizeof h.trims; ++i)
+        if (h.trims[i] & ~(i < chat_trims ? known_trims : 0)) return bad("unknown way to trim a text");
     for (const Table& text : h.texts)
         if (text.offset < sizeof(ChatHeader) || text.offset > h.size || text.count > h.size - text.offset)
             return bad("a text lies outside");
@@ -80,64 +75,59 @@ Result<ChatTemplate> ChatTemplate::open(std::span<const std::byte> section) {
 }
 
 bool ChatTemplate::empty() const { return section_.empty(); }
-std::string_view ChatTemplate::name() const { return empty() ? "none" : part(section_, ChatText::name); }
 bool ChatTemplate::has_bos() const { return !empty() && header(section_).flags & chat_has_bos; }
 
-Result<ChatTemplate::Rendered> ChatTemplate::render(std::span<const Message> messages, bool generation_prompt,
-                                                    std::span<char> text, std::span<Trusted> trusted) const {
+Result<ChatTemplate::Rendered> ChatTemplate::render(std::span<const Message> messages, std::span<char> text,
+                                                    std::span<Trusted> trusted) const {
     if (empty())
         return Error::make(Code::not_supported, "this model has no chat template; generate from plain text instead");
-    const std::uint32_t flags = header(section_).flags;
-    const auto own = [&](ChatText which) { return part(section_, which); };
-    const auto content = [&](const Message& m, bool left = true) {
-        return flags & chat_trim ? trimmed(m.text, left) : m.text;
-    };
-
-    const bool given = !messages.empty() && messages[0].role == Role::system;
-    const bool system = given || flags & chat_default_system;
-    const bool apart = given && flags & (chat_alternate | chat_system_in_user |
-                                         chat_system_first);  // otherwise a system text is a turn like any other
-    const std::span<const Message> turns = apart ? messages.subspan(1) : messages;
-    if (flags & chat_system_first)
-        for (const Message& m : turns)
-            if (m.role == Role::system)
-                return Error::make(Code::incorrect_parameters, "chat template %.*s: a system text can only come first",
-                                   static_cast<int>(name().size()), name().data());
-    if (flags & chat_alternate)
-        for (std::size_t i = 0; i < turns.size(); ++i)
-            if (turns[i].role != (i % 2 ? Role::assistant : Role::user))
-                return Error::make(Code::incorrect_parameters,
-                                   "chat template %.*s: message %zu must be the %s's; a system text comes first, then "
-                                   "user and assistant in turn",
-                                   static_cast<int>(name().size()), name().data(), i + 1 + (given ? 1 : 0),
-                                   i % 2 ? "assistant" : "user");
-    if (flags & chat_system_in_user && given && (turns.empty() || turns[0].role != Role::user))
-        return Error::make(Code::incorrect_parameters,
-                           "chat template %.*s: a user's message must follow the system text",
-                           static_cast<int>(name().size()), name().data());
+    const ChatHeader& h = header(section_);
+    const bool system = !messages.empty() && messages[0].role == Role::system;
+    const std::span<const Message> turns = messages.subspan(system ? 1 : 0);
+    if (system && h.flags & chat_no_system)
+        return Error::make(Code::incorrect_parameters, "this model's chat template has no place for a system text");
+    for (std::size_t i = 0; i < turns.size(); ++i)
+        if (turns[i].role != (i % 2 ? Role::assistant : Role::user))
+            return Error::make(Code::incorrect_parameters,
+                               "message %zu must be the %s's: a system text comes first, then user and assistant in "
+                               "turn",
+                               i + 1 + (system ? 1 : 0), i % 2 ? "assistant" : "user");
+    if (turns.size() % 2 == 0)
+        return Error::make(Code::incorrect_parameters, "the last message of a conversation must be the user's");
 
     Sink out{text, trusted};
-    const auto system_turn = [&] {
-        out.own(own(ChatText::system_prefix));
-        if (given)
-            out.message(content(messages[0]));
-        else
-            out.own(own(ChatText::default_system));
-        out.own(own(ChatText::system_suffix));
+    const auto own = [&](ChatText which) { out.own(part(section_, which)); };
+    const auto message = [&](std::string_view s, ChatTrim slot) {
+        out.message(trimmed(s, h.trims[static_cast<std::uint32_t>(slot)]));
     };
-    out.own(own(ChatText::start));
-    const bool inside = flags & chat_system_in_user;
-    if (system && !inside && (apart || !given)) system_turn();
+    const auto answer = [&](std::string_view s) {
+        const std::string_view end = part(section_, ChatText::reasoning_end);
+        const std::size_t at = end.empty() ? s.npos : s.rfind(end);
+        if (at == s.npos)
+            message(s, ChatTrim::assistant);
+        else
+            message(s.substr(at + end.size()), ChatTrim::answer);
+    };
+    const bool late = h.flags & chat_system_last;
+    if (!system || late) own(ChatText::start);
     for (std::size_t i = 0; i < turns.size(); ++i) {
-        const Message& m = turns[i];
-        const bool user = m.role == Role::user, assistant = m.role == Role::assistant;
-        out.own(own(user ? ChatText::user_prefix : assistant ? ChatText::assistant_prefix : ChatText::system_prefix));
-        const bool holds_system = i == 0 && user && inside && system;
-        if (holds_system) system_turn();
-        out.message(content(m, !holds_system));  // the two are trimmed as one text
-        out.own(own(user ? ChatText::user_suffix : assistant ? ChatText::assistant_suffix : ChatText::system_suffix));
+        if (i % 2) {
+            own(ChatText::after_user);
+            answer(turns[i].text);
+            continue;
+        }
+        if (i > 0) own(ChatText::after_assistant);
+        const bool after_system = system && i == (late ? turns.size() - 1 : 0);
+        if (after_system) {
+            own(ChatText::system_prefix);
+            message(messages[0].text, ChatTrim::system);
+            own(ChatText::system_suffix);
+        }
+        message(turns[i].text, after_system        ? ChatTrim::user_after_system
+                               : !system && i == 0 ? ChatTrim::first_user
+                                                   : ChatTrim::user);
     }
-    if (generation_prompt) out.own(own(ChatText::generation));
+    own(ChatText::generation);
     if (out.full)
         return Error::make(Code::text_too_long,
                            "the conversation does not fit in %zu bytes of text and %zu turns; shorten it", text.size(),

@@ -91,35 +91,55 @@ inline std::uint32_t displaced(std::uint64_t h, std::uint16_t displacement, std:
 }
 
 // ---- Chat: ChatHeader, then the strings that it names.
+//
+// A conversation is U1, U2, ... of the user with the answers A1, A2, ... between them, and perhaps a system text S. Its
+// prompt is, without S and with it:
+//
+//   start                         U1 after_user A1 after_assistant U2 ... generation
+//   system_prefix S system_suffix U1 after_user A1 after_assistant U2 ... generation
+//
+// and with S, where chat_system_last is set and U2 is the last, as Mistral's templates have it:
+//
+//   start U1 after_user A1 after_assistant system_prefix S system_suffix U2 generation
 
-constexpr char chat_magic[8] = {'S', 'L', 'M', 'C', 'H', 'A', 'T', '1'};
+constexpr char chat_magic[8] = {'S', 'L', 'M', 'C', 'H', 'A', 'T', '2'};
 
 enum class ChatText : std::uint32_t {
-    name,
-    start,           // once, before everything
-    default_system,  // the system text of a conversation that brings none
+    start,
     system_prefix,
     system_suffix,
-    user_prefix,
-    user_suffix,
-    assistant_prefix,
-    assistant_suffix,
-    generation,  // opens the assistant's turn
+    after_user,
+    after_assistant,
+    generation,     // ends the last user's turn and opens the assistant's
+    reasoning_end,  // of an answer, only what follows the last of these is kept; empty: all of it
 };
-constexpr std::uint32_t chat_texts = 10;
+constexpr std::uint32_t chat_texts = 7;
 
-constexpr std::uint32_t chat_has_bos = 1;          // the template writes the BOS token itself
-constexpr std::uint32_t chat_trim = 2;             // white space around a message's text goes
-constexpr std::uint32_t chat_alternate = 4;        // user, assistant, user, ...; a system text only first
-constexpr std::uint32_t chat_system_in_user = 8;   // the system text stands inside the first user message
-constexpr std::uint32_t chat_default_system = 16;  // there is a default system text (it may be empty)
-constexpr std::uint32_t chat_system_first = 32;    // a system text only first
-constexpr std::uint32_t known_chat_flags = 63;
+constexpr std::uint32_t chat_has_bos = 1;      // the template writes the BOS token itself
+constexpr std::uint32_t chat_no_system = 2;    // there is no place for a system text
+constexpr std::uint32_t chat_system_last = 4;  // it stands before the last user's text
+constexpr std::uint32_t known_chat_flags = 7;
+
+// What is taken away at the ends of a message's text.
+enum class ChatTrim : std::uint32_t {
+    system,
+    user_after_system,  // the one that follows the system text
+    first_user,         // where there is no system text
+    user,
+    assistant,
+    answer,  // of the assistant, after reasoning_end
+};
+constexpr std::uint32_t chat_trims = 6;
+constexpr std::uint8_t trim_left = 1, trim_right = 2;                    // white space
+constexpr std::uint8_t trim_newlines_left = 4, trim_newlines_right = 8;  // U+000A only
+constexpr std::uint8_t known_trims = 15;
 
 struct ChatHeader {
     char magic[8];
     std::uint32_t size, flags;
+    std::uint8_t trims[8];    // by ChatTrim; the rest is 0
     Table texts[chat_texts];  // count: bytes
 };
+static_assert(sizeof(ChatHeader) == 24 + 8 * chat_texts);
 
 }  // namespace slmd::text

@@ -44,4 +44,17 @@ Char char_at(std::string_view text, std::size_t at) {
     return {code, n, lookup(code)};
 }
 
+std::string_view stripped(std::string_view s, bool left, bool right) {
+    const auto blank = [](Char c) { return c.cls == CharClass::space || (c.code >= 0x1C && c.code <= 0x1F); };
+    while (left && !s.empty() && blank(char_at(s, 0))) s.remove_prefix(char_at(s, 0).bytes);
+    while (right && !s.empty()) {
+        std::size_t last = s.size() - 1;
+        while (last > 0 && s.size() - last < 4 && (static_cast<unsigned char>(s[last]) & 0xC0) == 0x80) --last;
+        const Char c = char_at(s, last);
+        if (!blank(c) || last + c.bytes != s.size()) break;
+        s.remove_suffix(c.bytes);
+    }
+    return s;
+}
+
 }  // namespace slmd::text

@@ -106,7 +106,7 @@ TEST(TinyModel, ImagesOfEveryKindAnswerAlike) {
                                                          : text::Role::assistant,
                                         texts[i]});
                 }
-                auto r = chat->render(messages, true, rendered, trusted);
+                auto r = chat->render(messages, rendered, trusted);
                 ASSERT_TRUE(r) << r.error().text;
                 bytes = r->bytes, parts = r->trusted;
                 EXPECT_EQ(std::string_view(rendered.data(), bytes), c["rendered"].get<std::string>());

@@ -140,11 +140,10 @@ TEST(Hostile, ChatSections) {
                                                   {text::Role::user, "d"}};
                 std::vector<char> out(2000);
                 std::vector<text::Trusted> trusted(16);
-                const auto r = chat.value().render(messages, true, out, trusted);
+                const auto r = chat.value().render(messages, out, trusted);
                 if (r) {
                     EXPECT_LE(r.value().bytes, out.size());
                 }
-                EXPECT_LE(chat.value().name().size(), whole.size());
             }
             copy.bytes()[bit / 8] ^= std::byte{1} << bit % 8;
         }

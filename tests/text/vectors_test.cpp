@@ -109,7 +109,7 @@ void check_golden(const pack::TokenizerSpec& spec, std::string_view jinja, const
         }
         std::vector<char> out(65536);
         std::vector<text::Trusted> trusted(64);
-        const auto rendered = chat->render(messages, true, out, trusted);
+        const auto rendered = chat->render(messages, out, trusted);
         ASSERT_TRUE(rendered) << rendered.error().text;
         const std::string text(out.data(), rendered.value().bytes);
         trusted.resize(rendered.value().trusted);
@@ -125,7 +125,7 @@ constexpr const char* smollm2_gguf = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
 TEST_F(Vectors, GoldenSmolLM2) {
     // This vocabulary is SmolLM2's, special tokens included; the template is the one that SmolLM2 was published with.
-    check_golden(folder("smollm"), read_file(SLMD_TESTS "/smollm2.jinja"), "smollm2-135m-instruct");
+    check_golden(folder("smollm"), read_file(SLMD_SOURCE "/models/templates/smollm2.jinja"), "smollm2-135m-instruct");
 }
 
 TEST_F(Vectors, GoldenSmolLM2FromGguf) {

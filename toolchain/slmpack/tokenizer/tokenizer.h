@@ -31,9 +31,11 @@ Result<void> apply_config(TokenizerSpec& spec, std::string_view json, const std:
 // The image's tokenizer section. Errors: model_format naming the token or merge that cannot be.
 Result<std::vector<std::byte>> build_tokenizer(const TokenizerSpec& spec);
 
-// The image's chat section from the Jinja text of the source: recognised among the templates of models/templates,
-// refused otherwise with the first line that differs from the nearest of them. name: take that template whatever the
-// source says; "none": no template. Empty section: none.
+// The image's chat section, from the Jinja text of the source or, whatever that says, from the template of
+// models/templates that is called `name`; "none": no template. Found by rendering, and proven to give what Jinja gives
+// for conversations of one to five turns; see chat.cpp. A template that asks for the date gets that of packing: today,
+// in UTC, or $SOURCE_DATE_EPOCH. Empty section: none. Errors: not_supported with the template's line for what is not
+// in the subset of Jinja that jinja.h describes, and for what the section cannot hold; not_found.
 Result<std::vector<std::byte>> build_chat(std::string_view jinja, const TokenizerSpec& spec,
                                           const std::string& name = {});
 std::vector<std::string> chat_template_names();
