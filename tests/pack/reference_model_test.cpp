@@ -1,4 +1,4 @@
-// The f32 reference on SmolLM2-135M-Instruct against ../shared/golden (Hugging Face transformers in float32).
+// The f32 reference on the real models against ../shared/golden (Hugging Face transformers in float32).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -14,12 +14,20 @@
 namespace slmd::pack {
 namespace {
 
-TEST(ReferenceModel, AgreesWithGolden) {
-    const std::string folder = SLMD_SHARED "/golden/smollm2-135m-instruct/";
+struct GoldenModel {
+    const char *name, *golden, *file;
+    std::size_t positions, steps;  // that must be compared: a test that compared nothing would pass too
+};
+
+class ReferenceModel : public testing::TestWithParam<GoldenModel> {};
+
+TEST_P(ReferenceModel, AgreesWithGolden) {
+    const std::string folder = std::string(SLMD_SHARED "/golden/") + GetParam().golden + "/";
+    const std::string path = model_path(GetParam().file);
     if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no " << folder;
-    if (!std::filesystem::exists(model_path()))
-        GTEST_SKIP() << "no " << model_path() << ": run toolchain/demo once, or set SLMD_CACHE";
-    const auto source = Source::open(model_path());
+    if (!std::filesystem::exists(path))
+        GTEST_SKIP() << "no " << path << ": run toolchain/fetch-model, or set SLMD_CACHE";
+    const auto source = Source::open(path);
     ASSERT_TRUE(source) << source.error().what();
     const auto reference = Reference::open(*source.value());
     ASSERT_TRUE(reference) << reference.error().what();
@@ -67,11 +75,21 @@ TEST(ReferenceModel, AgreesWithGolden) {
             EXPECT_NEAR(ours.value()[s].margin, margin[s], 5e-3f) << "step " << s;
         }
     }
-    // A test that compared nothing would pass too.
-    EXPECT_GT(positions, 2500u);
-    EXPECT_GT(steps, 300u);
+    EXPECT_GE(positions, GetParam().positions);
+    EXPECT_GE(steps, GetParam().steps);
     std::printf("last logits within %.2g; %zu positions, %zu greedy steps compared\n", double(worst), positions, steps);
 }
+
+const auto name_of = [](const auto& p) { return std::string(p.param.name); };
+INSTANTIATE_TEST_SUITE_P(Demo, ReferenceModel,
+                         testing::Values(GoldenModel{"SmolLM2", "smollm2-135m-instruct",
+                                                     "SmolLM2-135M-Instruct.Q4_1.gguf", 2500, 300}),
+                         name_of);
+INSTANTIATE_TEST_SUITE_P(Large, ReferenceModel,
+                         testing::Values(GoldenModel{"Qwen2Coder", "qwen2.5-coder-0.5b-instruct",
+                                                     "Qwen2.5-Coder-0.5B-Instruct.gguf", 2500, 450},
+                                         GoldenModel{"Gemma3", "gemma-3-270m", "gemma-3-270m.Q4_K_M.gguf", 2200, 150}),
+                         name_of);
 
 }  // namespace
 }  // namespace slmd::pack
