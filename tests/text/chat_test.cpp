@@ -177,7 +177,7 @@ TEST(Chat, WhatTheSectionCannotHoldIsRefusedWithTheLine) {
          "line 2: too long"},
         {"equal messages", "{% for m in messages %}{{ '!' if m == messages[-1] }}\n{{ m.content }};{% endfor %}",
          "line "},
-        {"the token with a system text only",
+        {"the token with a system text only",  // and the tokenizer would add it without one
          "{% if messages[0].role == 'system' %}{{ bos_token }}{% endif %}{% for m in messages %}{{ m.content }};"
          "{% endfor %}",
          "the beginning-of-sequence token comes only with a system text"},
@@ -186,7 +186,9 @@ TEST(Chat, WhatTheSectionCannotHoldIsRefusedWithTheLine) {
          "takes too long to render"},
     };
     for (const auto& c : cases) {
-        const auto built = pack::build_chat(c.jinja, spec_with("<s>", "</s>"));
+        auto spec = spec_with("<s>", "</s>");
+        spec.add_bos = true;
+        const auto built = pack::build_chat(c.jinja, spec);
         ASSERT_FALSE(built) << c.what;
         const std::string text = built.error().text;
         EXPECT_EQ(built.error().code, Code::not_supported) << c.what;

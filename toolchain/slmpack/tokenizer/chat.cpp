@@ -128,7 +128,7 @@ std::string quoted(const std::string& s, std::size_t begin, std::size_t end) {
 
 class Finder {
   public:
-    Finder(const jinja::Template& program, const TokenizerSpec& spec) : program_(program) {
+    Finder(const jinja::Template& program, const TokenizerSpec& spec) : program_(program), adds_bos_(spec.add_bos) {
         const auto token = [&](std::int32_t id) {
             const auto i = static_cast<std::size_t>(id);
             return id >= 0 && i < spec.tokens.size() ? spec.tokens[i] : std::string();
@@ -251,7 +251,7 @@ class Finder {
             return !context_.bos_token.empty() && s.starts_with(context_.bos_token);
         };
         const bool without = begins(d_[ChatText::start]), with = begins(d_[ChatText::system_prefix]);
-        if (!late && with != without)
+        if (adds_bos_ && !late && with != without)  // otherwise none is added anyway
             return Error::make(Code::not_supported,
                                "line 1: the beginning-of-sequence token comes only %s a system text",
                                with ? "with" : "without");
@@ -259,6 +259,8 @@ class Finder {
         return {};
     }
 
+    // Not tried, and not rendered as the template would: messages of white space only, and words within a message that
+    // a template obeys. A message is data.
     Result<void> check() {
         std::vector<Styles> all{{}};
         for (const Style& s : spaced) all.insert(all.end(), {{.system = s}, {.user = s}, {.assistant = s}, {s, s, s}});
@@ -287,6 +289,7 @@ class Finder {
     }
 
     const jinja::Template& program_;
+    bool adds_bos_;
     jinja::Context context_{};
     std::int64_t steps_ = max_steps;
     Description d_{};

@@ -286,7 +286,8 @@ Value mapped(const Value& v, const Arguments& a, int line) {
     for (const Value& item : items_of(v, line)) {
         Value one = attribute ? member(item, *attribute, line)
                               : apply_filter(string_of(*filter, line, "the filter"), item, rest, line);
-        out.push_back(one.kind == Value::undefined && otherwise ? *otherwise : std::move(one));
+        if (one.kind == Value::undefined && otherwise) one = *otherwise;
+        out.push_back(std::move(one));
     }
     return Value::of(std::move(out), line);
 }
@@ -367,25 +368,38 @@ Value apply_filter(const std::string& name, const Value& v, const Arguments& a, 
     refuse(line, "the filter %.40s is not in the subset of Jinja that is read", name.c_str());
 }
 
+namespace {
+bool has_elements(const Value& v) {
+    return v.kind == Value::string || v.kind == Value::list || v.kind == Value::mapping || v.kind == Value::undefined;
+}
+}  // namespace
+
 bool apply_test(const std::string& name, const Value& v, const Arguments& a, int line) {
+    using Test = bool (*)(const Value&);
+    constexpr std::pair<const char*, Test> simple[] = {
+        {"defined", [](const Value& x) { return x.kind != Value::undefined; }},
+        {"undefined", [](const Value& x) { return x.kind == Value::undefined; }},
+        {"none", [](const Value& x) { return x.kind == Value::none; }},
+        {"true", [](const Value& x) { return x.kind == Value::boolean && x.number; }},
+        {"false", [](const Value& x) { return x.kind == Value::boolean && !x.number; }},
+        {"boolean", [](const Value& x) { return x.kind == Value::boolean; }},
+        {"integer", [](const Value& x) { return x.kind == Value::integer; }},
+        {"number", [](const Value& x) { return x.is_number(); }},
+        {"string", [](const Value& x) { return x.kind == Value::string; }},
+        {"mapping", [](const Value& x) { return x.kind == Value::mapping; }},
+        {"callable", [](const Value& x) { return x.kind == Value::function; }},
+        {"iterable", has_elements},
+        {"sequence", has_elements},
+    };
+    for (const auto& [known, holds] : simple)
+        if (name == known) {
+            if (!a.values.empty()) refuse(line, "the test %s takes no argument", known);
+            return holds(v);
+        }
     const auto argument = [&]() -> const Value& {
         if (a.values.size() != 1) refuse(line, "the test %.40s needs one argument", name.c_str());
         return a.values[0];
     };
-    if (name == "defined") return v.kind != Value::undefined;
-    if (name == "undefined") return v.kind == Value::undefined;
-    if (name == "none") return v.kind == Value::none;
-    if (name == "true") return v.kind == Value::boolean && v.number;
-    if (name == "false") return v.kind == Value::boolean && !v.number;
-    if (name == "boolean") return v.kind == Value::boolean;
-    if (name == "integer") return v.kind == Value::integer;
-    if (name == "number") return v.is_number();
-    if (name == "string") return v.kind == Value::string;
-    if (name == "mapping") return v.kind == Value::mapping;
-    if (name == "iterable" || name == "sequence")
-        return v.kind == Value::string || v.kind == Value::list || v.kind == Value::mapping ||
-               v.kind == Value::undefined;
-    if (name == "callable") return v.kind == Value::function;
     if (name == "equalto" || name == "eq" || name == "==") return equal(v, argument());
     if (name == "ne" || name == "!=") return !equal(v, argument());
     if (name == "in") {

@@ -339,7 +339,7 @@ class Parser {
     Statement branch(int line) {
         Statement s{.kind = Statement::branch, .line = line};
         for (;;) {
-            ExprPtr condition = tuple();
+            ExprPtr condition = either();
             expect(Token::block_end, "%}");
             s.branches.push_back({std::move(condition), block()});
             if (take_if("elif")) continue;
@@ -444,27 +444,26 @@ class Parser {
         return e;
     }
 
-    ExprPtr either() {
-        ExprPtr e = both();
-        while (now().is("or")) {
-            const int line = take().line;
-            e = make(Expr::binary, line, "or", std::move(e), both());
+    // Operators of one level, from the left.
+    ExprPtr chain(std::initializer_list<const char*> operators, ExprPtr (Parser::*operand)()) {
+        ExprPtr e = (this->*operand)();
+        while (std::any_of(operators.begin(), operators.end(), [&](const char* o) { return now().is(o); })) {
+            const Token op = take();
+            if (op.text == "/" || op.text == "**")
+                refuse(op.line, "the operator %s is not in the subset of Jinja that is read", op.text.c_str());
+            ExprPtr right = (this->*operand)();
+            e = make(Expr::binary, op.line, op.text, std::move(e), std::move(right));
         }
         return e;
     }
-    ExprPtr both() {
-        ExprPtr e = negation();
-        while (now().is("and")) {
-            const int line = take().line;
-            e = make(Expr::binary, line, "and", std::move(e), negation());
-        }
-        return e;
-    }
+    ExprPtr either() { return chain({"or"}, &Parser::both); }
+    ExprPtr both() { return chain({"and"}, &Parser::negation); }
     ExprPtr negation() {
         const Deeper deeper(*this);
         if (!now().is("not")) return comparison();
         const int line = take().line;
-        return make(Expr::unary, line, "not", negation());
+        ExprPtr operand = negation();
+        return make(Expr::unary, line, "not", std::move(operand));
     }
 
     ExprPtr comparison() {
@@ -481,42 +480,25 @@ class Parser {
             e.names.push_back(op);
             e.kids.push_back(sum());
         }
-        return e.names.empty() ? std::move(e.kids[0]) : made(std::move(e));
+        if (e.names.empty()) return std::move(e.kids[0]);
+        return made(std::move(e));
     }
-    ExprPtr sum() {
-        ExprPtr e = concatenation();
-        while (now().is("+") || now().is("-")) {
-            const Token op = take();
-            e = make(Expr::binary, op.line, op.text, std::move(e), concatenation());
-        }
-        return e;
-    }
+    ExprPtr sum() { return chain({"+", "-"}, &Parser::concatenation); }
     ExprPtr concatenation() {
         Expr e{.kind = Expr::concat, .line = now().line};
         do e.kids.push_back(product());
         while (take_if("~"));
-        return e.kids.size() == 1 ? std::move(e.kids[0]) : made(std::move(e));
+        if (e.kids.size() == 1) return std::move(e.kids[0]);
+        return made(std::move(e));
     }
-    ExprPtr product() {
-        ExprPtr e = sign();
-        while (now().is("*") || now().is("/") || now().is("//") || now().is("%") || now().is("**")) {
-            const Token op = take();
-            if (op.text == "/" || op.text == "**")
-                refuse(op.line, "the operator %s is not in the subset of Jinja that is read", op.text.c_str());
-            e = make(Expr::binary, op.line, op.text, std::move(e), sign());
-        }
-        return e;
-    }
-    ExprPtr sign(bool filters = true) {
+    ExprPtr product() { return chain({"*", "/", "//", "%", "**"}, &Parser::factor); }
+    ExprPtr factor() { return filters_and_tests(sign()); }
+    ExprPtr sign() {
         const Deeper deeper(*this);
-        ExprPtr e;
-        if (now().is("-") || now().is("+")) {
-            const Token op = take();
-            e = make(Expr::unary, op.line, op.text, sign(false));
-        } else {
-            e = postfix(primary());
-        }
-        return filters ? filters_and_tests(std::move(e)) : std::move(e);
+        if (!now().is("-") && !now().is("+")) return postfix(primary());
+        const Token op = take();
+        ExprPtr operand = sign();
+        return make(Expr::unary, op.line, op.text, std::move(operand));
     }
 
     ExprPtr primary() {
@@ -626,9 +608,10 @@ class Parser {
                 Expr t{.kind = Expr::test, .line = line, .text = name()};
                 // A test's one argument may stand without parentheses.
                 const Token& n = now();
+                if (n.is("is")) unexpected();  // Jinja has no test of a test
                 const bool bare = n.kind == Token::string || n.kind == Token::integer || n.is("[") || n.is("{") ||
                                   (n.kind == Token::name && !n.is("else") && !n.is("or") && !n.is("and") &&
-                                   !n.is("is") && !n.is("if") && !n.is("in") && !n.is("not"));
+                                   !n.is("if") && !n.is("in") && !n.is("not"));
                 if (bare) {
                     t.kids.push_back(std::move(e));
                     t.kids.push_back(postfix(primary()));
