@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "balance.h"
 #include "base/file.h"
 #include "image/layout.h"
 #include "image/sha256.h"
@@ -149,6 +150,7 @@ Result<ImportSummary> import_model(const Source& source, const std::string& path
     for (const SourceTensor* t : order)
         contents.tensors.push_back({t->name, TRY(kind_of(source, *t, options)), t->rows, t->cols});
 
+    const Balance balance = TRY(Balance::of(source));
     ImportSummary summary;
     summary.source_bytes = files.bytes;
     contents.tensor = [&](const TensorSpec& spec) -> Result<TensorData> {
@@ -157,7 +159,9 @@ Result<ImportSummary> import_model(const Source& source, const std::string& path
         kind.weights += std::uint64_t{spec.rows} * spec.cols;
         if (spec.name == rope_tensor) return keep_f32(source.inv_freq, 1, spec.cols);
         if (spec.name == local_rope_tensor) return keep_f32(source.inv_freq_local, 1, spec.cols);
-        return convert(source, *source.find(spec.name), spec.kind, options.kind.has_value(), kind);
+        TensorData data = TRY(convert(source, *source.find(spec.name), spec.kind, options.kind.has_value(), kind));
+        TRY(balance.apply(spec.name, data));
+        return data;
     };
     contents.written = [&](const TensorSpec& spec, const TensorSummary& s) {
         KindSummary& kind = summary.kinds[spec.kind];
