@@ -71,9 +71,29 @@ int run_inspect(const std::string& path) {
     std::printf("\n\nmodel     %s, family %s\n", p.name, p.family);
     std::printf("layers    %u, dim %u, hidden %u, heads %u (%u KV) of %u, vocabulary %u, context %u\n", p.layers, p.dim,
                 p.hidden, p.heads, p.kv_heads, p.head_dim, p.vocab, p.context);
-    std::printf("details   norm eps %g, RoPE theta %g over %u dimensions, output %s\n\n",
-                static_cast<double>(p.norm_eps), static_cast<double>(p.rope_theta), p.rope_dims,
+    std::printf("details   norm eps %g, RoPE theta %g over %u dimensions, output %s\n", static_cast<double>(p.norm_eps),
+                static_cast<double>(p.rope_theta), p.rope_dims,
                 (p.flags & flag_tied_output) != 0 ? "tied to the embedding" : "of its own");
+    std::uint32_t sliding = 0, still = 0;
+    for (std::uint32_t i = 0; i < p.layers; i++) {
+        sliding += layer_bit(p.sliding, i);
+        still += layer_bit(p.no_rope, i);
+    }
+    std::printf("          gate %s", (p.flags & flag_gelu) != 0 ? "GELU" : "SiLU");
+    if (p.window != 0) std::printf(", %u layers slide over %u positions", sliding, p.window);
+    if (p.rope_theta_local != 0) std::printf(" with RoPE theta %g", static_cast<double>(p.rope_theta_local));
+    if (still != 0) std::printf(", %u layers do not rotate", still);
+    const auto factor = [](const char* name, float value, float unused) {
+        if (value != unused) std::printf(", %s %g", name, static_cast<double>(value));
+    };
+    factor("RoPE scale", p.rope_scale, 0);
+    factor("attention scale", p.attn_scale, 0);
+    factor("attention soft cap", p.attn_softcap, 0);
+    factor("logit soft cap", p.final_softcap, 0);
+    factor("embedding scale", p.embed_scale, 1);
+    factor("residual scale", p.residual_scale, 1);
+    factor("logit scale", p.logit_scale, 1);
+    std::printf("\n\n");
 
     RawHeader header;
     std::memcpy(&header, image.raw().data(), sizeof header);
