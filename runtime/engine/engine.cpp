@@ -13,7 +13,8 @@
 namespace slmd::engine {
 namespace {
 
-constexpr int max_slots = 16, max_batch = 128;
+constexpr int max_slots = 16, max_batch = 128, max_draft = 8;
+constexpr int worth_copying = 16;  // tokens that another slot shares beyond what the own one does
 
 int usable_cores() {
     cpu_set_t set;
@@ -27,15 +28,17 @@ Result<Config> checked(const image::ModelParams& p, Config c) {
     if (c.threads == 0) c.threads = usable_cores();
     struct {
         const char* name;
-        int value, high;
-    } const limits[] = {{"context", c.context, static_cast<int>(p.context)},
-                        {"slots", c.slots, max_slots},
-                        {"threads", c.threads, Team::max_size},
-                        {"batch", c.batch, max_batch}};
+        int value, low, high;
+    } const limits[] = {{"context", c.context, 1, static_cast<int>(p.context)},
+                        {"slots", c.slots, 1, max_slots},
+                        {"threads", c.threads, 1, Team::max_size},
+                        {"batch", c.batch, 1, max_batch},
+                        {"draft", c.draft, 0, max_draft}};
     for (const auto& l : limits)
-        if (l.value < 1 || l.value > l.high)
-            return Error::make(Code::incorrect_parameters, "%s = %d: this model takes 1 to %d", l.name, l.value,
+        if (l.value < l.low || l.value > l.high)
+            return Error::make(Code::incorrect_parameters, "%s = %d: this model takes %d to %d", l.name, l.value, l.low,
                                l.high);
+    if (c.draft >= c.batch) c.draft = c.batch - 1;
     return c;
 }
 
@@ -48,7 +51,7 @@ struct Layout {
 void lay_out(Arena& arena, const image::ModelParams& p, const Config& c, Layout& l) {
     l.shapes = shapes_of(p);
     for (int i = 0; i < c.slots; i++) lay_out(arena, p, c.context, c.batch, l.slots[i]);
-    lay_out(arena, l.shapes, c.batch, c.threads, l.buffers);
+    lay_out(arena, l.shapes, c.batch, c.threads, c.draft + 1, l.buffers);
 }
 
 }  // namespace
@@ -59,12 +62,22 @@ struct Engine::State {
     const compute::Kernels* kernels;
     Layout layout;
     Team team;
+    struct {
+        int slot, first, count,
+            next;  // rows of logits that are there: of tokens first .. of a slot; next: not yet given
+    } ready{};
     void* memory = nullptr;
     std::size_t memory_bytes = 0;
 
+    std::span<float> logits(int row) {
+        return {
+            layout.buffers.logits + static_cast<std::size_t>(row) * static_cast<std::size_t>(layout.shapes.vocab_rows),
+            model.params.vocab};
+    }
+
     Pass pass_over(Cache& cache, const std::int32_t* tokens, int first, int count, const std::atomic<bool>* cancel) {
-        return {&model, kernels, &team,  layout.shapes, &layout.buffers, &cache, tokens, first,
-                count,  -1,      cancel, false};
+        return {&model, kernels, &team,  layout.shapes, &layout.buffers, &cache, tokens, first, count,
+                0,      0,       cancel, false};
     }
 };
 
@@ -155,12 +168,30 @@ std::span<const std::int32_t> Engine::cached(int slot) const {
     const Cache& c = state_->layout.slots[slot];
     return {c.tokens, static_cast<std::size_t>(c.count)};
 }
-void Engine::forget(int slot) { state_->layout.slots[slot].count = state_->layout.slots[slot].written = 0; }
+void Engine::forget(int slot) {
+    state_->layout.slots[slot].count = state_->layout.slots[slot].written = 0;
+    state_->ready = {};
+}
 
-std::span<float> Engine::mutable_logits() { return {state_->layout.buffers.logits, state_->model.params.vocab}; }
+namespace {
+
+int shared_prefix(const Cache& c, std::span<const std::int32_t> tokens) {
+    const auto end = tokens.begin() + std::min(c.count, static_cast<int>(tokens.size()));
+    return static_cast<int>(std::mismatch(tokens.begin(), end, c.tokens).first - tokens.begin());
+}
+
+Result<void> check_tokens(std::span<const std::int32_t> tokens, int from, int vocab) {
+    for (std::size_t i = static_cast<std::size_t>(from); i < tokens.size(); i++)
+        if (tokens[i] < 0 || tokens[i] >= vocab)
+            return Error::make(Code::incorrect_parameters, "token %d at position %zu is outside the vocabulary of %d",
+                               tokens[i], i, vocab);
+    return {};
+}
+
+}  // namespace
 
 Result<Engine::Progress> Engine::advance(int slot, std::span<const std::int32_t> tokens, int max_tokens,
-                                         const std::atomic<bool>& cancel) {
+                                         const std::atomic<bool>& cancel, std::span<const std::int32_t> draft) {
     State& s = *state_;
     const int n = static_cast<int>(tokens.size());
     if (slot < 0 || slot >= s.config.slots)
@@ -171,32 +202,53 @@ Result<Engine::Progress> Engine::advance(int slot, std::span<const std::int32_t>
         return Error::make(Code::incorrect_parameters, "nothing to compute: %d tokens, at most %d at a time", n,
                            max_tokens);
     Cache& cache = s.layout.slots[slot];
-    int shared = 0;
-    while (shared < cache.count && shared < n && cache.tokens[shared] == tokens[static_cast<std::size_t>(shared)])
-        shared++;
+    int shared = shared_prefix(cache, tokens);
+    TRY(check_tokens(tokens, shared, vocab()));
+    // Given once only: the sampler may have changed it.
+    if (auto& r = s.ready; shared == n && r.slot == slot && r.next < r.count && n - 1 == r.first + r.next)
+        return Progress{n, n, s.logits(r.next++), 0, true};
+    s.ready = {};
     if (shared == n) shared = n - 1;  // logits of the last token are not kept
-    for (int i = shared; i < n; i++)
-        if (const std::int32_t t = tokens[static_cast<std::size_t>(i)]; t < 0 || t >= vocab())
-            return Error::make(Code::incorrect_parameters, "token %d at position %d is outside the vocabulary of %d", t,
-                               i, vocab());
-    cache.count = cache.keepable(shared);
-    if (cache.count == 0) cache.written = 0;
-    for (int left = max_tokens; cache.count < n && left > 0;) {
-        int count = n - cache.count;
-        if (count > s.config.batch) count = s.config.batch;
-        if (count > left) count = left;
-        Pass pass = s.pass_over(cache, tokens.data() + cache.count, cache.count, count, &cancel);
-        if (cache.count + count == n) pass.logits_of = count - 1;
-        cache.written = std::max(cache.written, cache.count + count);
-        run(pass);
-        if (pass.stopped) return Error::make(Code::aborted, "cancelled at token %d of %d", cache.count, n);
-        std::memcpy(cache.tokens + cache.count, tokens.data() + cache.count,
-                    static_cast<std::size_t>(count) * sizeof(std::int32_t));
-        cache.count += count;
-        left -= count;
+    shared = cache.keepable(shared);
+    for (int other = 0; other < s.config.slots; other++) {
+        const Cache& from = s.layout.slots[other];
+        const int theirs = from.keepable(std::min(shared_prefix(from, tokens), n - 1));
+        if (other == slot || theirs < shared + worth_copying) continue;
+        copy(from, theirs, s.model.params, cache);
+        shared = theirs;
     }
-    return Progress{cache.count, n,
-                    cache.count == n ? std::span<const float>(mutable_logits()) : std::span<const float>()};
+    cache.count = shared;
+    if (shared == 0) cache.written = 0;
+    Progress progress{shared, n, {}, 0, false};
+    for (int left = max_tokens; cache.count < n && left > 0;) {
+        const int first = cache.count, count = std::min({n - first, s.config.batch, left});
+        const bool last = first + count == n;
+        const int guesses = !last ? 0
+                                  : std::min({s.config.draft, static_cast<int>(draft.size()), s.config.batch - count,
+                                              s.config.context - n});
+        std::memcpy(cache.tokens + first, tokens.data() + first,
+                    static_cast<std::size_t>(count) * sizeof(std::int32_t));
+        for (int i = 0; i < guesses; i++) {
+            TRY(check_tokens(draft.subspan(static_cast<std::size_t>(i), 1), 0, vocab()));
+            cache.tokens[n + i] = draft[static_cast<std::size_t>(i)];
+        }
+        Pass pass = s.pass_over(cache, cache.tokens + first, first, count + guesses, &cancel);
+        if (last) {
+            pass.logits_first = count - 1;
+            pass.logits_count = 1 + guesses;
+        }
+        cache.written = std::max(cache.written, first + count + guesses);
+        run(pass);
+        if (pass.stopped) return Error::make(Code::aborted, "cancelled at token %d of %d", first, n);
+        cache.count = first + count + guesses;
+        left -= count;
+        if (!last) continue;
+        s.ready = {slot, n - 1, 1 + guesses, 1};
+        progress.logits = s.logits(0);
+        progress.drafted = guesses;
+    }
+    progress.cached = std::min(cache.count, n);
+    return progress;
 }
 
 Result<void> Engine::score(std::span<const std::int32_t> tokens, int batch,
@@ -207,10 +259,8 @@ Result<void> Engine::score(std::span<const std::int32_t> tokens, int batch,
         return Error::make(Code::context_full, "%d tokens do not fit the context of %d", n, s.config.context);
     if (batch < 1 || batch > s.config.batch)
         return Error::make(Code::incorrect_parameters, "batch = %d: 1 to %d", batch, s.config.batch);
-    for (int i = 0; i < n; i++)
-        if (const std::int32_t t = tokens[static_cast<std::size_t>(i)]; t < 0 || t >= vocab())
-            return Error::make(Code::incorrect_parameters, "token %d at position %d is outside the vocabulary of %d", t,
-                               i, vocab());
+    TRY(check_tokens(tokens, 0, vocab()));
+    s.ready = {};
     Cache& cache = s.layout.slots[0];
     cache.count = 0;
     cache.written = n;
@@ -218,10 +268,11 @@ Result<void> Engine::score(std::span<const std::int32_t> tokens, int batch,
         const int count = n - first < batch ? n - first : batch;
         Pass pass = s.pass_over(cache, tokens.data() + first, first, count, nullptr);
         run(pass);
-        for (int t = 0; t < count; t++) {
-            pass.logits_of = t;
+        for (int t = 0; t < count; t += pass.logits_count) {
+            pass.logits_first = t;
+            pass.logits_count = std::min(count - t, s.config.draft + 1);
             run_logits(pass);
-            sink(context, first + t, mutable_logits());
+            for (int i = 0; i < pass.logits_count; i++) sink(context, first + t + i, s.logits(i));
         }
     }
     std::memcpy(cache.tokens, tokens.data(), tokens.size_bytes());

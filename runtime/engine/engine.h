@@ -16,6 +16,7 @@ struct Config {
     int slots = 1;                // KV caches: sequences that decode without being prefilled again
     int threads = 0;              // 0: one a core of the fastest cluster
     int batch = 32;               // prompt tokens a pass, 1..128
+    int draft = 3;                // guessed tokens that a pass may check beside the real one, 0..8; logits for each
     const char* level = nullptr;  // "scalar", "neon", "dotprod", "avx2", "avx512"; null: the best that the CPU has
 };
 
@@ -60,18 +61,20 @@ class Engine {
     void forget(int slot);
 
     struct Progress {
-        int cached, total;              // cached == total: done, logits valid
-        std::span<const float> logits;  // [vocab] after the last token; valid until the next call; writable for the
-                                        // sampler through mutable_logits()
+        int cached, total;        // cached == total: done, logits valid
+        std::span<float> logits;  // [vocab] after the last token; valid until the next call; the sampler may change it
+        int drafted;              // guesses that this call computed
+        bool guessed;             // the logits were there: the last token was guessed by an earlier call
     };
-    // Moves slot towards holding exactly `tokens` (1..context of them): keeps the longest shared prefix, computes at
-    // most max_tokens of the rest. Call again until cached == total: so that a long prompt does not hold up other
-    // slots. At least the last token is always computed anew. cancel is looked at between layers. Errors: aborted (the
-    // slot keeps what was complete), context_full, invalid_index, incorrect_parameters (a token outside the
-    // vocabulary).
+    // Moves slot towards holding exactly `tokens` (1..context of them): keeps the longest prefix that it shares with
+    // them, or copies a longer one from another slot, and computes at most max_tokens of the rest. Call again until
+    // cached == total: so that a long prompt does not hold up other slots. At least the last token is always computed
+    // anew, unless it was guessed. draft: tokens that may follow; the pass that ends `tokens` computes as many as
+    // Config::draft allows with it, and if the caller's next tokens are those, their logits are there: the same bits,
+    // in fewer passes. cancel is looked at between layers. Errors: aborted (the slot keeps what was complete),
+    // context_full, invalid_index, incorrect_parameters (a token outside the vocabulary).
     Result<Progress> advance(int slot, std::span<const std::int32_t> tokens, int max_tokens,
-                             const std::atomic<bool>& cancel);
-    std::span<float> mutable_logits();
+                             const std::atomic<bool>& cancel, std::span<const std::int32_t> draft = {});
 
     // Logits of every position, for evaluation: sink is called once a position, in order. batch: tokens a pass.
     Result<void> score(std::span<const std::int32_t> tokens, int batch,

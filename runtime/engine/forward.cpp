@@ -33,7 +33,7 @@ Shapes shapes_of(const image::ModelParams& p) {
     return s;
 }
 
-void lay_out(Arena& arena, const Shapes& s, int batch, int threads, Buffers& b) {
+void lay_out(Arena& arena, const Shapes& s, int batch, int threads, int logit_rows, Buffers& b) {
     const auto n = [&](int per_token) { return static_cast<std::size_t>(per_token) * static_cast<std::size_t>(batch); };
     b.x = arena.scratch<float>(n(s.dim));
     b.normed = arena.scratch<float>(n(std::max(s.dim, s.q_rows)));
@@ -54,7 +54,7 @@ void lay_out(Arena& arena, const Shapes& s, int batch, int threads, Buffers& b) 
     b.attended = arena.scratch<float>(n(s.heads * s.head_stride));
     b.head = arena.scratch<float>(static_cast<std::size_t>(threads) * compute::max_head_dim);
     b.scores = arena.scratch<float>(static_cast<std::size_t>(threads) * 4 * compute::chunk);
-    b.logits = arena.scratch<float>(static_cast<std::size_t>(s.vocab_rows));
+    b.logits = arena.scratch<float>(static_cast<std::size_t>(s.vocab_rows) * static_cast<std::size_t>(logit_rows));
 }
 
 void lay_out(Arena& arena, const image::ModelParams& p, int context, int batch, Cache& c) {
@@ -85,6 +85,23 @@ void lay_out(Arena& arena, const image::ModelParams& p, int context, int batch, 
         kv.v_scale = arena.persistent<float>(slots);
         if (c.heads != nullptr) c.heads[h] = kv;
     }
+}
+
+void copy(const Cache& from, int count, const image::ModelParams& p, Cache& to) {
+    for (std::size_t h = 0; h < std::size_t{p.layers} * p.kv_heads; h++) {
+        const compute::KvHead &a = from.heads[h], &b = to.heads[h];
+        // A ring that has gone round is copied whole: where it begins does not matter.
+        const auto slots = static_cast<std::size_t>(
+            a.capacity == from.ring ? a.capacity
+                                    : static_cast<int>(round_up(static_cast<std::size_t>(count), compute::kv_block)));
+        std::memcpy(b.k, a.k, slots * static_cast<std::size_t>(a.head_dim));
+        std::memcpy(b.k_scale, a.k_scale, slots * sizeof(float));
+        std::memcpy(b.v, a.v, slots * static_cast<std::size_t>(a.v_stride));
+        std::memcpy(b.v_scale, a.v_scale, slots * sizeof(float));
+    }
+    std::memcpy(to.tokens, from.tokens, static_cast<std::size_t>(count) * sizeof(std::int32_t));
+    to.count = count;
+    to.written = from.written;
 }
 
 namespace {
@@ -321,21 +338,23 @@ struct Worker {
         }
         add_delta(m.layers[m.params.layers - 1].post_ffw_norm);
         sync();
-        if (p.logits_of >= 0) logits();
+        if (p.logits_count > 0) logits();
     }
 
     void logits() const {
-        if (rank == 0) {
-            k.rms_norm(b.x + p.logits_of * s.dim, p.model->output_norm, s.dim, p.model->params.norm_eps, b.normed);
-            quantize(0, b.normed, s.dim);
+        const auto mine = part(p.logits_count);
+        for (int i = mine.begin; i < mine.end; i++) {
+            float* y = b.normed + i * s.dim;
+            k.rms_norm(b.x + (p.logits_first + i) * s.dim, p.model->output_norm, s.dim, p.model->params.norm_eps, y);
+            quantize(i, y, s.dim);
         }
         sync();
         const auto rows = part(p.model->output.w.rows / block);
-        multiply(p.model->output, rows.begin, rows.end, 1, b.logits, s.vocab_rows);
+        multiply(p.model->output, rows.begin, rows.end, p.logits_count, b.logits, s.vocab_rows);
         const image::ModelParams& params = p.model->params;
         if (params.logit_scale == 1 && params.final_softcap == 0) return;
         sync();
-        const auto units = part(s.vocab_rows / compute::lanes);
+        const auto units = part(p.logits_count * s.vocab_rows / compute::lanes);
         k.cap(b.logits + units.begin * compute::lanes, params.logit_scale, params.final_softcap,
               (units.end - units.begin) * compute::lanes);
     }

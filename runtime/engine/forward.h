@@ -39,7 +39,7 @@ struct Buffers {
     float* attended;               // [batch, heads, head stride]
     float* head;                   // [threads, max_head_dim]
     float* scores;                 // [threads, 4 * chunk]
-    float* logits;                 // [vocab padded to blocks]
+    float* logits;                 // [1 + draft, vocab padded to lanes]
 };
 
 struct Shapes {
@@ -48,8 +48,11 @@ struct Shapes {
 };
 Shapes shapes_of(const image::ModelParams& params);
 
-void lay_out(Arena& arena, const Shapes& shapes, int batch, int threads, Buffers& buffers);
+void lay_out(Arena& arena, const Shapes& shapes, int batch, int threads, int logit_rows, Buffers& buffers);
 void lay_out(Arena& arena, const image::ModelParams& params, int context, int batch, Cache& cache);
+
+// The first `count` positions of another sequence.
+void copy(const Cache& from, int count, const image::ModelParams& params, Cache& to);
 
 struct Pass {
     const Model* model;
@@ -60,14 +63,14 @@ struct Pass {
     Cache* cache;
     const std::int32_t* tokens;       // [count]
     int first, count;                 // positions first .. first + count - 1
-    int logits_of;                    // index of the token whose logits are wanted, -1: none
+    int logits_first, logits_count;   // the tokens whose logits are wanted, by index; count 0: none
     const std::atomic<bool>* cancel;  // may be null
     bool stopped;                     // out: cancelled between layers
 };
 
 // Runs the pass on the team. K and V of the tokens are in the cache afterwards unless stopped.
 void run(Pass& pass);
-// Logits of token index of the last pass (its residual stream is still in the buffers).
+// Logits of the wanted tokens of the last pass (their residual streams are still in the buffers), from row 0 on.
 void run_logits(Pass& pass);
 
 }  // namespace slmd::engine

@@ -65,17 +65,20 @@ class Generation {
     int prompt_tokens() const { return prompt_; }
     int answer_tokens() const { return answer_; }  // without the end token
     int cached() const { return cached_; }         // of the prompt
+    int guessed_tokens() const { return guessed_; }  // of the answer, computed together with the token before
     Finish finish() const { return finish_; }
     float probability() const { return drawn_ == 0 ? 0 : static_cast<float>(probability_ / drawn_); }  // mean
     std::int64_t deadline_ns() const { return deadline_ns_; }
 
   private:
+    std::span<const std::int32_t> guess() const;
     bool accept(std::string_view piece, TextSink& sink);
     void flush(std::size_t bytes, bool all, TextSink& sink);
 
     const text::Tokenizer* tokenizer_ = nullptr;
     std::span<std::int32_t> tokens_;
     int count_ = 0, prompt_ = 0, answer_ = 0, cached_ = 0, max_ = 0, drawn_ = 0, stops_ = 0;
+    int drafted_ = 0, guessed_ = 0;  // tokens that were guessed, and those of them that were right
     Finish finish_ = Finish::none;
     bool strip_space_ = false;
     double probability_ = 0;

@@ -92,21 +92,77 @@ TEST(Engine, AdvanceEqualsScoringInAnyPieces) {
 }
 
 TEST(Engine, ASharedPrefixIsKeptAndGivesTheSameLogits) {
-    auto e = make({.context = 128, .slots = 2, .threads = 2});
+    auto e = make({.context = 128, .threads = 2}), other = make({.context = 128, .threads = 2});
+    const auto fresh = [&](const std::vector<std::int32_t>& tokens) {
+        other->forget(0);
+        return last_logits(*other, 0, tokens);
+    };
     auto a = tokens_of(80), b = a;
     b.resize(50);
     for (auto t : tokens_of(20, 9)) b.push_back(t);
     last_logits(*e, 0, a);
-    const auto reused = last_logits(*e, 0, b);
+    auto first = e->advance(0, b, 1, never);
+    ASSERT_TRUE(first);
+    EXPECT_EQ(first->cached, 51);
+    EXPECT_EQ(last_logits(*e, 0, b), fresh(b));
     EXPECT_EQ(e->cached(0).size(), b.size());
-    EXPECT_EQ(last_logits(*e, 1, b), reused);
-    // The other slot was not disturbed, and a repeated prompt computes its last token again.
-    EXPECT_EQ(last_logits(*e, 0, b), reused);
+    // A repeated prompt computes its last token again.
+    EXPECT_EQ(last_logits(*e, 0, b), fresh(b));
     // A shorter prompt than what is cached.
     b.resize(30);
-    const auto shorter = last_logits(*e, 0, b);
-    e->forget(1);
-    EXPECT_EQ(last_logits(*e, 1, b), shorter);
+    EXPECT_EQ(last_logits(*e, 0, b), fresh(b));
+}
+
+TEST(Engine, APrefixOfAnotherSlotIsCopied) {
+    auto e = make({.context = 128, .slots = 2, .threads = 2}), fresh = make({.context = 128});
+    auto a = tokens_of(80), b = a;
+    b.resize(61);
+    for (auto t : tokens_of(20, 9)) b.push_back(t);
+    const auto of_a = last_logits(*e, 0, a);
+    auto first = e->advance(1, b, 1, never);
+    ASSERT_TRUE(first);
+    EXPECT_EQ(first->cached, 62);
+    EXPECT_EQ(last_logits(*e, 1, b), last_logits(*fresh, 0, b));
+    // The slot that was copied from has what it had.
+    EXPECT_EQ(e->cached(0).size(), a.size());
+    EXPECT_EQ(last_logits(*e, 0, a), of_a);
+}
+
+// Whatever is guessed, the logits are those of a run without guesses; right guesses need no pass of their own.
+TEST(Engine, GuessesChangeNothing) {
+    const auto tokens = tokens_of(90);
+    const std::vector<std::int32_t> wrong = tokens_of(8, 5);
+    auto plain = make({.context = 91, .draft = 0});
+    std::vector<std::vector<float>> expected;
+    const auto up_to = [&](int n) { return std::span(tokens).first(static_cast<std::size_t>(n)); };
+    for (int n = 20; n <= 90; n++) {
+        auto p = plain->advance(0, up_to(n), 1000, never, wrong);
+        ASSERT_TRUE(p);
+        EXPECT_EQ(p->drafted, 0);
+        expected.emplace_back(p->logits.begin(), p->logits.end());
+    }
+    for (const int right : {0, 1, 3, 8}) {
+        auto e = make({.context = 91, .slots = 2, .threads = 2, .draft = 3});
+        int passes = 0;
+        for (int n = 20; n <= 90; n++) {
+            std::vector<std::int32_t> guess(tokens.begin() + n, tokens.begin() + std::min(90, n + right));
+            guess.insert(guess.end(), wrong.begin(), wrong.end());
+            auto p = e->advance(0, up_to(n), 1000, never, guess);
+            ASSERT_TRUE(p) << p.error().what();
+            EXPECT_EQ(p->cached, n);
+            EXPECT_EQ(std::vector<float>(p->logits.begin(), p->logits.end()),
+                      expected[static_cast<std::size_t>(n - 20)])
+                << n << " with " << right;
+            passes += !p->guessed;
+            std::fill(p->logits.begin(), p->logits.end(), 0.0f);          // as a sampler may
+            if (n % 30 == 0) last_logits(*e, 1, {tokens[0], tokens[1]});  // another session in between
+        }
+        // Of 71 tokens; the other session cost one pass or none each time.
+        EXPECT_EQ(passes, right == 0 ? 71 : right == 1 ? 36 : 19);
+    }
+    const std::int32_t outside[] = {301};
+    auto e = make({.context = 91});
+    EXPECT_EQ(e->advance(0, up_to(20), 1000, never, outside).error().code, Code::incorrect_parameters);
 }
 
 TEST(Engine, CancelKeepsWhatIsComplete) {
@@ -132,6 +188,7 @@ TEST(Engine, RefusesWhatItCannotRun) {
     EXPECT_EQ(code({.context = 64, .slots = 17}), Code::incorrect_parameters);
     EXPECT_EQ(code({.context = 64, .threads = 99}), Code::incorrect_parameters);
     EXPECT_EQ(code({.context = 64, .batch = 1000}), Code::incorrect_parameters);
+    EXPECT_EQ(code({.context = 64, .draft = 9}), Code::incorrect_parameters);
     EXPECT_EQ(code({.context = 64, .level = "sse9"}), Code::incorrect_parameters);
     auto e = make({.context = 16});
     const auto tokens = tokens_of(17);

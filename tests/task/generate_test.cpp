@@ -15,7 +15,7 @@ namespace {
 
 struct Model {
     std::unique_ptr<image::Image> image;
-    std::unique_ptr<engine::Engine> engine;
+    std::unique_ptr<engine::Engine> engine, plain;  // plain: without guesses
     std::unique_ptr<text::Tokenizer> tokenizer;
     std::unique_ptr<text::ChatTemplate> chat;
 };
@@ -30,6 +30,7 @@ Model& model() {
         made.image = std::make_unique<image::Image>(image::Image::open(path.c_str(), {}).value());
         std::remove(path.c_str());
         made.engine.reset(engine::Engine::open(*made.image, {.context = 128, .threads = 1}).value());
+        made.plain.reset(engine::Engine::open(*made.image, {.context = 128, .threads = 1, .draft = 0}).value());
         made.tokenizer = std::make_unique<text::Tokenizer>(
             text::Tokenizer::open(made.image->section(image::SectionId::tokenizer)).value());
         made.chat = std::make_unique<text::ChatTemplate>(
@@ -59,11 +60,12 @@ std::int32_t token_of(std::string_view bytes) {
 struct Outcome {
     Collect sink;
     task::Finish finish = task::Finish::none;
-    int tokens = 0;
+    int tokens = 0, guessed = 0;
     Code error{};
 };
 
-Outcome generate(const std::string& prompt, task::GenerateOptions options, std::int64_t now = 0, std::size_t room = 128) {
+Outcome generate(const std::string& prompt, task::GenerateOptions options, std::int64_t now = 0, std::size_t room = 128,
+                 engine::Engine& engine = *model().engine) {
     std::vector<std::int32_t> tokens(room);
     std::vector<char> text(4096);
     std::vector<text::Trusted> trusted(64);
@@ -78,7 +80,7 @@ Outcome generate(const std::string& prompt, task::GenerateOptions options, std::
     }
     const std::atomic<bool> never{false};
     for (;;) {
-        auto done = g.step(*model().engine, 0, 32, never, now, run.sink);
+        auto done = g.step(engine, 0, 32, never, now, run.sink);
         if (!done) {
             run.error = done.error().code;
             return run;
@@ -87,6 +89,7 @@ Outcome generate(const std::string& prompt, task::GenerateOptions options, std::
     }
     run.finish = g.finish();
     run.tokens = g.answer_tokens();
+    run.guessed = g.guessed_tokens();
     return run;
 }
 
@@ -96,6 +99,26 @@ task::GenerateOptions forced(const engine::Bias& bias, int max) {
     o.max_tokens = max;
     o.sampler.bias = {&bias, 1};
     return o;
+}
+
+TEST(Generation, GuessesChangeNoAnswer) {
+    int guessed = 0;
+    for (const float temperature : {0.0f, 0.7f, 1.5f})
+        for (const char* prompt : {"the pump is on the pump is on the pump is", "one two three one two three one two",
+                                   "What is the capital of France?"}) {
+            task::GenerateOptions options;
+            options.raw = true;
+            options.max_tokens = 60;
+            options.sampler.temperature = temperature;
+            options.sampler.seed = 7;
+            const Outcome with = generate(prompt, options), without = generate(prompt, options, 0, 128, *model().plain);
+            EXPECT_EQ(with.sink.text, without.sink.text) << prompt << " at " << temperature;
+            EXPECT_EQ(with.tokens, without.tokens);
+            EXPECT_EQ(with.finish, without.finish);
+            EXPECT_EQ(without.guessed, 0);
+            guessed += with.guessed;
+        }
+    EXPECT_GT(guessed, 5);
 }
 
 TEST(Generation, AnswersAndStopsAtTheEndOfTheTurn) {
