@@ -32,7 +32,6 @@ Result<std::vector<float>> reach(const Source& source, const std::string& name, 
 
 Result<Balance> Balance::of(const Source& source) {
     const image::ModelParams& p = source.params;
-    const std::uint32_t half = p.rope_dims / 2, sharing = p.heads / p.kv_heads;
     Balance balance;
     for (std::uint32_t layer = 0; layer < p.layers; layer++) {
         const std::string block = "blk." + std::to_string(layer) + ".";
@@ -40,6 +39,7 @@ Result<Balance> Balance::of(const Source& source) {
         if (norm == nullptr || source.find(block + "attn_q.bias") == nullptr ||
             source.find(block + "attn_k.bias") == nullptr || source.find(block + "attn_q_norm") != nullptr)
             continue;
+        const std::uint32_t half = p.rope_dims / 2, sharing = p.heads / p.kv_heads;
         const std::vector<float> normed = TRY(source.read(*norm));
         const std::vector<float> q = TRY(reach(source, block + "attn_q", normed)),
                                  k = TRY(reach(source, block + "attn_k", normed));
