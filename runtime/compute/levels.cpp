@@ -7,6 +7,9 @@
 #ifndef HWCAP_ASIMDDP
 #define HWCAP_ASIMDDP (1 << 20)
 #endif
+#ifndef HWCAP2_I8MM
+#define HWCAP2_I8MM (1 << 13)
+#endif
 #endif
 
 namespace slmd::compute {
@@ -23,6 +26,7 @@ struct Available {
         // F16C is not asked for: clang cannot, and every CPU with AVX2 and FMA has it.
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) list[n++] = &avx2_level;
 #elif defined(__aarch64__)
+        if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) && (getauxval(AT_HWCAP2) & HWCAP2_I8MM)) list[n++] = &i8mm_level;
         if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) list[n++] = &dotprod_level;
         list[n++] = &neon_level;
 #endif

@@ -4,6 +4,6 @@
 
 namespace slmd::compute {
 
-extern const Kernels scalar_level, avx2_level, avx512_level, neon_level, dotprod_level;
+extern const Kernels scalar_level, avx2_level, avx512_level, neon_level, dotprod_level, i8mm_level;
 
 }  // namespace slmd::compute

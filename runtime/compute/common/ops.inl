@@ -1,5 +1,6 @@
 // The float operations, written once over V16 and compiled once a level. NUMERICS.md states each; nothing here may
-// depend on the width of a register. The level provides V16, heads_together and dot_positions() before including this.
+// depend on the width of a register. The level provides V16, dot_positions(), heads_together and values_together (the heads,
+// and the 16 columns of V, that share a sweep) before including this.
 
 namespace {
 
@@ -108,8 +109,10 @@ void weigh_values(const std::int8_t* v, int stride, int n, const float* weight, 
 template <int R>
 void weigh_heads(const KvHead& kv, int first, int n, const float* weight, float* out) {
     const std::int8_t* v = kv.v + static_cast<std::size_t>(first) * static_cast<std::size_t>(kv.v_stride);
+    constexpr int D = values_together;
     int d = 0;
-    for (; d + 64 <= kv.v_stride; d += 64) weigh_values<R, 4>(v + d, kv.v_stride, n, weight, out + d, kv.v_stride);
+    for (; d + 16 * D <= kv.v_stride; d += 16 * D)
+        weigh_values<R, D>(v + d, kv.v_stride, n, weight, out + d, kv.v_stride);
     for (; d < kv.v_stride; d += 16) weigh_values<R, 1>(v + d, kv.v_stride, n, weight, out + d, kv.v_stride);
 }
 

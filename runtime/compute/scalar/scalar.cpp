@@ -48,6 +48,7 @@ void matmul(const Matrix& w, int begin, int end, const Quantized& x, int tokens,
 }
 
 constexpr int heads_together = 4;
+constexpr int values_together = 4;
 
 // Dot products of R query vectors with the 16 positions of one K block.
 template <int R>
