@@ -12,6 +12,7 @@ constexpr int lanes = 16;     // virtual lanes of every float sum
 constexpr int kv_block = 16;  // positions that lie together in the K cache
 constexpr int chunk = 128;    // positions of one partial softmax
 constexpr int max_head_dim = 256;
+constexpr int partial_extra = 16;  // floats behind the sums of an attention that is not complete: two, and alignment
 
 // A weight matrix as it lies in the image (image/format.h, R4K8-g32). cols is a multiple of 32, rows of 8 (padding rows
 // have scale or step 0).
@@ -59,6 +60,9 @@ struct Kernels {
     void (*quantize)(const float* x, int n, std::int8_t* q, float* scale, std::int32_t* sum);
     // y = x / sqrt(mean(x^2) + eps) * w
     void (*rms_norm)(const float* x, const float* w, int n, float eps, float* y);
+    // The same, quantized at once.
+    void (*rms_norm_quantize)(const float* x, const float* w, int n, float eps, std::int8_t* q, float* scale,
+                              std::int32_t* sum);
     // Rotates the first 2 * pairs elements of a head in halves: (i, i + pairs).
     void (*rope)(float* head, const float* cos, const float* sin, int pairs);
     // Hadamard butterfly over blocks of the largest power of two that divides n, without its scale factor.
@@ -66,9 +70,12 @@ struct Kernels {
     // int8 with one scale for the whole vector; returns the scale.
     float (*quantize_head)(const float* x, int n, std::int8_t* q);
     // Attention of `heads` query vectors (int8 [heads, v_stride], q_scale includes 1 / sqrt(head_dim)) over what they
-    // see of one KV head. out f32 [heads, v_stride]; scratch: 4 * chunk floats.
+    // see of one KV head, at least one position. out f32 [heads, v_stride + partial_extra]: the sums not yet divided by
+    // the total, then the largest score and the total; scratch: 4 * chunk floats.
     void (*attend)(const KvHead& kv, Visible see, const std::int8_t* q, const float* q_scale, int heads, float* out,
                    float* scratch);
+    // What one query has of the chunks up to some position, and of the chunk that follows: into becomes both.
+    void (*merge)(float* into, const float* next, int v_stride);
     // The gates of a feed-forward: y = silu(gate) * up, y = gelu(gate) * up. n here and below: a multiple of 16.
     void (*silu_mul)(const float* gate, const float* up, int n, float* y);
     void (*gelu_mul)(const float* gate, const float* up, int n, float* y);

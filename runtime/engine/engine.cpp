@@ -39,6 +39,10 @@ Result<Config> checked(const image::ModelParams& p, Config c) {
             return Error::make(Code::incorrect_parameters, "%s = %d: this model takes %d to %d", l.name, l.value, l.low,
                                l.high);
     if (c.draft >= c.batch) c.draft = c.batch - 1;
+    if (c.decode_threads == 0) c.decode_threads = c.threads;
+    if (c.decode_threads < 1 || c.decode_threads > c.threads)
+        return Error::make(Code::incorrect_parameters, "decode_threads = %d: 1 to the %d threads", c.decode_threads,
+                           c.threads);
     return c;
 }
 
@@ -48,10 +52,13 @@ struct Layout {
     Cache slots[max_slots];
 };
 
+// Of the last token of each slot, and of what is guessed in one pass.
+int logit_rows(const Config& c) { return c.slots + c.draft; }
+
 void lay_out(Arena& arena, const image::ModelParams& p, const Config& c, Layout& l) {
     l.shapes = shapes_of(p);
     for (int i = 0; i < c.slots; i++) lay_out(arena, p, c.context, c.batch, l.slots[i]);
-    lay_out(arena, l.shapes, c.batch, c.threads, c.draft + 1, l.buffers);
+    lay_out(arena, l.shapes, {c.context, c.batch, c.threads, logit_rows(c)}, l.buffers);
 }
 
 }  // namespace
@@ -62,10 +69,12 @@ struct Engine::State {
     const compute::Kernels* kernels;
     Layout layout;
     Team team;
-    struct {
-        int slot, first, count,
-            next;  // rows of logits that are there: of tokens first .. of a slot; next: not yet given
-    } ready{};
+    // Logits that are there: of tokens first .. first + count - 1 of a slot, from `row` on; next: not yet given.
+    struct Ready {
+        int first, row, count, next;
+    } ready[max_slots]{};
+    Row rows[max_batch];
+    Wanted wanted[max_slots + max_draft];
     void* memory = nullptr;
     std::size_t memory_bytes = 0;
 
@@ -74,10 +83,21 @@ struct Engine::State {
             layout.buffers.logits + static_cast<std::size_t>(row) * static_cast<std::size_t>(layout.shapes.vocab_rows),
             model.params.vocab};
     }
-
-    Pass pass_over(Cache& cache, const std::int32_t* tokens, int first, int count, const std::atomic<bool>* cancel) {
-        return {&model, kernels, &team,  layout.shapes, &layout.buffers, &cache, tokens, first, count,
-                0,      0,       cancel, false};
+    void forget_logits() {
+        for (Ready& r : ready) r = {};
+    }
+    bool give_ready(Step& step, int shared);
+    int keep_prefix(const Step& step, int shared);
+    Pass pass_over(int row_count, int wanted_count) {
+        return {&model,
+                kernels,
+                &team,
+                row_count <= few_rows ? config.decode_threads : config.threads,
+                layout.shapes,
+                &layout.buffers,
+                {rows, static_cast<std::size_t>(row_count)},
+                {wanted, static_cast<std::size_t>(wanted_count)},
+                false};
     }
 };
 
@@ -170,7 +190,7 @@ std::span<const std::int32_t> Engine::cached(int slot) const {
 }
 void Engine::forget(int slot) {
     state_->layout.slots[slot].count = state_->layout.slots[slot].written = 0;
-    state_->ready = {};
+    state_->ready[slot] = {};
 }
 
 namespace {
@@ -190,65 +210,124 @@ Result<void> check_tokens(std::span<const std::int32_t> tokens, int from, int vo
 
 }  // namespace
 
-Result<Engine::Progress> Engine::advance(int slot, std::span<const std::int32_t> tokens, int max_tokens,
-                                         const std::atomic<bool>& cancel, std::span<const std::int32_t> draft) {
-    State& s = *state_;
-    const int n = static_cast<int>(tokens.size());
-    if (slot < 0 || slot >= s.config.slots)
-        return Error::make(Code::invalid_index, "slot %d: there are %d", slot, s.config.slots);
-    if (n > s.config.context)
-        return Error::make(Code::context_full, "%d tokens do not fit the context of %d", n, s.config.context);
-    if (n == 0 || max_tokens < 1)
-        return Error::make(Code::incorrect_parameters, "nothing to compute: %d tokens, at most %d at a time", n,
-                           max_tokens);
-    Cache& cache = s.layout.slots[slot];
-    int shared = shared_prefix(cache, tokens);
-    TRY(check_tokens(tokens, shared, vocab()));
-    // Given once only: the sampler may have changed it.
-    if (auto& r = s.ready; shared == n && r.slot == slot && r.next < r.count && n - 1 == r.first + r.next)
-        return Progress{n, n, s.logits(r.next++), 0, true};
-    s.ready = {};
-    if (shared == n) shared = n - 1;  // logits of the last token are not kept
-    shared = cache.keepable(shared);
-    for (int other = 0; other < s.config.slots; other++) {
-        const Cache& from = s.layout.slots[other];
-        const int theirs = from.keepable(std::min(shared_prefix(from, tokens), n - 1));
-        if (other == slot || theirs < shared + worth_copying) continue;
-        copy(from, theirs, s.model.params, cache);
+// Given once only: the sampler may have changed them.
+bool Engine::State::give_ready(Step& step, int shared) {
+    const int n = static_cast<int>(step.tokens.size());
+    Ready& r = ready[step.slot];
+    if (shared != n || r.next >= r.count || n - 1 != r.first + r.next) return false;
+    step.cached = n;
+    step.logits = logits(r.row + r.next++);
+    step.guessed = true;
+    return true;
+}
+
+// Leaves in the slot what it shares with the tokens, or what another one does; returns how many.
+int Engine::State::keep_prefix(const Step& step, int shared) {
+    Cache& cache = layout.slots[step.slot];
+    const int n = static_cast<int>(step.tokens.size());
+    shared = cache.keepable(std::min(shared, n - 1));  // logits of the last token are not kept
+    for (int other = 0; other < config.slots; other++) {
+        const Cache& from = layout.slots[other];
+        const int theirs = from.keepable(std::min(shared_prefix(from, step.tokens), n - 1));
+        if (other == step.slot || theirs < shared + worth_copying) continue;
+        copy(from, theirs, model.params, cache);
         shared = theirs;
     }
     cache.count = shared;
     if (shared == 0) cache.written = 0;
-    Progress progress{shared, n, {}, 0, false};
-    for (int left = max_tokens; cache.count < n && left > 0;) {
-        const int first = cache.count, count = std::min({n - first, s.config.batch, left});
-        const bool last = first + count == n;
-        const int guesses = !last ? 0
-                                  : std::min({s.config.draft, static_cast<int>(draft.size()), s.config.batch - count,
-                                              s.config.context - n});
-        std::memcpy(cache.tokens + first, tokens.data() + first,
-                    static_cast<std::size_t>(count) * sizeof(std::int32_t));
-        for (int i = 0; i < guesses; i++) {
-            TRY(check_tokens(draft.subspan(static_cast<std::size_t>(i), 1), 0, vocab()));
-            cache.tokens[n + i] = draft[static_cast<std::size_t>(i)];
-        }
-        Pass pass = s.pass_over(cache, cache.tokens + first, first, count + guesses, &cancel);
-        if (last) {
-            pass.logits_first = count - 1;
-            pass.logits_count = 1 + guesses;
-        }
-        cache.written = std::max(cache.written, first + count + guesses);
-        run(pass);
-        if (pass.stopped) return Error::make(Code::aborted, "cancelled at token %d of %d", first, n);
-        cache.count = first + count + guesses;
-        left -= count;
-        if (!last) continue;
-        s.ready = {slot, n - 1, 1 + guesses, 1};
-        progress.logits = s.logits(0);
-        progress.drafted = guesses;
+    return shared;
+}
+
+Result<void> Engine::advance(std::span<Step> steps) {
+    State& s = *state_;
+    unsigned used = 0;
+    int shared[max_slots];
+    for (Step& step : steps) {
+        const int n = static_cast<int>(step.tokens.size());
+        if (step.slot < 0 || step.slot >= s.config.slots || (used >> step.slot & 1) != 0)
+            return Error::make(Code::invalid_index, "slot %d: there are %d, each once", step.slot, s.config.slots);
+        used |= 1u << step.slot;
+        if (n > s.config.context)
+            return Error::make(Code::context_full, "%d tokens do not fit the context of %d", n, s.config.context);
+        if (n == 0 || step.max_tokens < 1)
+            return Error::make(Code::incorrect_parameters, "nothing to compute: %d tokens, at most %d at a time", n,
+                               step.max_tokens);
+        shared[step.slot] = shared_prefix(s.layout.slots[step.slot], step.tokens);
+        TRY(check_tokens(step.tokens, shared[step.slot], vocab()));
+        TRY(check_tokens(step.draft, 0, vocab()));
+        step.cached = shared[step.slot];
+        step.logits = {};
+        step.drafted = 0;
+        step.guessed = step.cancelled = false;
     }
-    progress.cached = std::min(cache.count, n);
-    return progress;
+    bool waiting = false;
+    for (Step& step : steps) waiting |= s.give_ready(step, shared[step.slot]);
+    if (waiting) {
+        for (Step& step : steps) step.cached -= !step.guessed && step.cached == static_cast<int>(step.tokens.size());
+        return {};
+    }
+    s.forget_logits();
+    for (Step& step : steps) step.cached = s.keep_prefix(step, shared[step.slot]);
+
+    // Who needs one token more goes first: an answer does not wait for a prompt.
+    int rows = 0, wanted = 0, guesses = s.config.draft;
+    for (const bool last_tokens : {true, false})
+        for (Step& step : steps) {
+            Cache& cache = s.layout.slots[step.slot];
+            const int n = static_cast<int>(step.tokens.size()), first = step.cached;
+            if ((n - first == 1) != last_tokens) continue;
+            const int count = std::min({n - first, s.config.batch - rows, step.max_tokens});
+            const auto add = [&](int position, std::int32_t token) {
+                cache.tokens[position] = token;
+                s.rows[rows++] = {&cache, token, position, step.cancel};
+            };
+            for (int i = first; i < first + count; i++) add(i, step.tokens[static_cast<std::size_t>(i)]);
+            step.cached = first + count;
+            if (step.cached == n && count > 0) {
+                s.ready[step.slot] = {n - 1, wanted, 1, 1};
+                s.wanted[wanted++] = {rows - 1, step.allowed};
+                // What is allowed after a guess, nobody has said yet.
+                const int most = step.allowed != nullptr ? 0 : std::min(guesses, s.config.context - n);
+                for (const std::int32_t token :
+                     step.draft.first(std::min(step.draft.size(), static_cast<std::size_t>(most)))) {
+                    if (rows == s.config.batch) break;
+                    add(n + step.drafted++, token);
+                    s.wanted[wanted++] = {rows - 1, nullptr};
+                }
+                s.ready[step.slot].count += step.drafted;
+                guesses -= step.drafted;
+            }
+            cache.written = std::max(cache.written, step.cached + step.drafted);
+        }
+    if (rows == 0) return {};
+    Pass pass = s.pass_over(rows, wanted);
+    run(pass);
+    if (pass.stopped) s.forget_logits();
+    for (Step& step : steps) {
+        Cache& cache = s.layout.slots[step.slot];
+        const bool done = step.cached == static_cast<int>(step.tokens.size());
+        if (pass.stopped) {
+            step.cached = cache.count;
+            step.drafted = 0;
+            step.cancelled = true;
+            continue;
+        }
+        cache.count = step.cached + step.drafted;
+        if (done) step.logits = s.logits(s.ready[step.slot].row);
+    }
+    return {};
+}
+
+Result<Engine::Progress> Engine::advance(int slot, std::span<const std::int32_t> tokens, int max_tokens,
+                                         const std::atomic<bool>& cancel, std::span<const std::int32_t> draft) {
+    Step step{.slot = slot, .tokens = tokens, .max_tokens = max_tokens, .draft = draft, .cancel = &cancel};
+    const int n = static_cast<int>(tokens.size());
+    do {
+        TRY(advance({&step, 1}));
+        if (step.cancelled) return Error::make(Code::aborted, "cancelled at token %d of %d", step.cached, n);
+        step.max_tokens -= state_->config.batch;
+    } while (step.cached < n && step.max_tokens > 0);
+    return Progress{step.cached, n, step.logits, step.drafted, step.guessed};
 }
 
 Result<void> Engine::score(std::span<const std::int32_t> tokens, int batch,
@@ -260,19 +339,22 @@ Result<void> Engine::score(std::span<const std::int32_t> tokens, int batch,
     if (batch < 1 || batch > s.config.batch)
         return Error::make(Code::incorrect_parameters, "batch = %d: 1 to %d", batch, s.config.batch);
     TRY(check_tokens(tokens, 0, vocab()));
-    s.ready = {};
+    s.forget_logits();
     Cache& cache = s.layout.slots[0];
     cache.count = 0;
     cache.written = n;
     for (int first = 0; first < n; first += batch) {
-        const int count = n - first < batch ? n - first : batch;
-        Pass pass = s.pass_over(cache, tokens.data() + first, first, count, nullptr);
+        const int count = std::min(n - first, batch);
+        for (int i = 0; i < count; i++)
+            s.rows[i] = {&cache, tokens[static_cast<std::size_t>(first + i)], first + i, nullptr};
+        Pass pass = s.pass_over(count, 0);
         run(pass);
-        for (int t = 0; t < count; t += pass.logits_count) {
-            pass.logits_first = t;
-            pass.logits_count = std::min(count - t, s.config.draft + 1);
+        for (int t = 0, rows = logit_rows(s.config); t < count; t += rows) {
+            const int wanted = std::min(count - t, rows);
+            for (int i = 0; i < wanted; i++) s.wanted[i] = {t + i, nullptr};
+            pass.wanted = {s.wanted, static_cast<std::size_t>(wanted)};
             run_logits(pass);
-            for (int i = 0; i < pass.logits_count; i++) sink(context, first + t + i, s.logits(i));
+            for (int i = 0; i < wanted; i++) sink(context, first + t + i, s.logits(i));
         }
     }
     std::memcpy(cache.tokens, tokens.data(), tokens.size_bytes());

@@ -12,12 +12,15 @@
 namespace slmd::engine {
 
 struct Config {
-    int context = 2048;           // tokens a slot can hold
-    int slots = 1;                // KV caches: sequences that decode without being prefilled again
-    int threads = 0;              // 0: one a core of the fastest cluster
-    int batch = 32;               // prompt tokens a pass, 1..128
-    int draft = 3;                // guessed tokens that a pass may check beside the real one, 0..8; logits for each
-    const char* level = nullptr;  // "scalar", "neon", "dotprod", "avx2", "avx512"; null: the best that the CPU has
+    int context = 2048;      // tokens a slot can hold
+    int slots = 1;           // KV caches: sequences that decode without being prefilled again
+    int threads = 0;         // 0: one a core of the fastest cluster
+    int decode_threads = 0;  // of them that work on a pass over few tokens, which memory limits; 0: all
+    bool pinned = false;     // all of them, the one that calls open() too, stay on the fastest cluster
+    int batch = 32;          // tokens a pass, 1..128
+    int draft = 3;           // guessed tokens that a pass may check beside the real one, 0..8; logits for each
+    const char* level =
+        nullptr;  // "scalar", "neon", "dotprod", "i8mm", "avx2", "avx512"; null: the best that the CPU has
 };
 
 // Every byte that the engine will use, by purpose.
@@ -60,19 +63,39 @@ class Engine {
     std::span<const std::int32_t> cached(int slot) const;
     void forget(int slot);
 
+    // What one sequence wants: that its slot holds exactly `tokens`.
+    struct Step {
+        int slot;
+        std::span<const std::int32_t> tokens;    // 1 .. context of them
+        int max_tokens = 1 << 30;                // of them to compute in this pass
+        std::span<const std::int32_t> draft{};   // that may follow
+        const std::uint64_t* allowed = nullptr;  // [vocab] bits: the logits of others are -infinity, and not computed
+        const std::atomic<bool>* cancel = nullptr;  // null: never
+
+        // Filled by advance().
+        int cached = 0;             // of tokens; all: done, and logits are there
+        std::span<float> logits{};  // [vocab] after the last token; until the next call; the sampler may change it
+        int drafted = 0;            // guesses that this pass computed
+        bool guessed = false;       // the logits were there: the last token was guessed by an earlier pass
+        bool cancelled = false;     // the slot keeps what was complete
+    };
+    // One pass for all of them: of each slot it keeps the longest prefix that it shares with the tokens, or copies a
+    // longer one from another slot, and computes as much of the rest as fits the batch: last tokens first, then prompts
+    // in the order given. At least the last token is always computed anew, unless it was guessed. The pass that ends
+    // `tokens` computes as many tokens of the draft as Config::draft allows with it, and if the caller's next tokens
+    // are those, their logits are there: the same bits, in fewer passes. (While such logits wait for one step, the
+    // others wait as well.) cancel is looked at between layers; a pass that serves others too goes on. Errors:
+    // context_full, invalid_index (a slot that is not there, or twice), incorrect_parameters (a token outside the
+    // vocabulary); nothing is computed then.
+    Result<void> advance(std::span<Step> steps);
+
     struct Progress {
         int cached, total;        // cached == total: done, logits valid
-        std::span<float> logits;  // [vocab] after the last token; valid until the next call; the sampler may change it
-        int drafted;              // guesses that this call computed
-        bool guessed;             // the logits were there: the last token was guessed by an earlier call
+        std::span<float> logits;  // as Step::logits
+        int drafted;
+        bool guessed;
     };
-    // Moves slot towards holding exactly `tokens` (1..context of them): keeps the longest prefix that it shares with
-    // them, or copies a longer one from another slot, and computes at most max_tokens of the rest. Call again until
-    // cached == total: so that a long prompt does not hold up other slots. At least the last token is always computed
-    // anew, unless it was guessed. draft: tokens that may follow; the pass that ends `tokens` computes as many as
-    // Config::draft allows with it, and if the caller's next tokens are those, their logits are there: the same bits,
-    // in fewer passes. cancel is looked at between layers. Errors: aborted (the slot keeps what was complete),
-    // context_full, invalid_index, incorrect_parameters (a token outside the vocabulary).
+    // The same for one sequence, in as many passes as max_tokens need. Errors: also aborted.
     Result<Progress> advance(int slot, std::span<const std::int32_t> tokens, int max_tokens,
                              const std::atomic<bool>& cancel, std::span<const std::int32_t> draft = {});
 

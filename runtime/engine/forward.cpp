@@ -1,10 +1,12 @@
 // The transformer of the Llama family (arXiv 2302.13971), every member of the team running the same lines; sync() is a
-// barrier. Work is divided in whole blocks of rows, whole heads or whole tokens, so the division never changes a
-// result.
+// barrier. Work is divided in whole blocks of rows, whole heads, whole chunks of positions or whole tokens, so the
+// division never changes a result.
 #include "engine/forward.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "base/bytes.h"
 
@@ -12,6 +14,7 @@ namespace slmd::engine {
 
 using compute::block;
 using compute::group;
+using compute::partial_extra;
 
 Shapes shapes_of(const image::ModelParams& p) {
     const auto up = [](std::uint32_t n, std::uint32_t to) { return static_cast<int>((n + to - 1) / to * to); };
@@ -26,35 +29,48 @@ Shapes shapes_of(const image::ModelParams& p) {
     s.kv_rows = up(p.kv_heads * p.head_dim, block);
     s.qkv_stride = s.q_rows + 2 * s.kv_rows;
     s.hidden_stride = up(p.hidden, group);
-    s.in_stride = std::max({s.dim, s.q_rows, s.hidden_stride});
+    s.mid_stride = std::max(s.q_rows, s.hidden_stride);
     s.vocab_rows = up(p.vocab, compute::lanes);
     s.pairs = static_cast<int>(p.rope_dims / 2);
     s.local_pairs = p.rope_theta_local != 0 ? s.pairs : 0;
+    s.unit_heads = std::lcm(s.heads / s.kv_heads, group / std::gcd(group, s.head_dim));
     return s;
 }
 
-void lay_out(Arena& arena, const Shapes& s, int batch, int threads, int logit_rows, Buffers& b) {
-    const auto n = [&](int per_token) { return static_cast<std::size_t>(per_token) * static_cast<std::size_t>(batch); };
-    b.x = arena.scratch<float>(n(s.dim));
-    b.normed = arena.scratch<float>(n(std::max(s.dim, s.q_rows)));
-    b.in.stride = s.in_stride;
-    b.in.q = arena.scratch<std::int8_t>(n(s.in_stride) + 64);
-    b.in.scale = arena.scratch<float>(n(s.in_stride / group));
-    b.in.sum = arena.scratch<std::int32_t>(n(s.in_stride / group));
-    b.qkv = arena.scratch<float>(n(s.qkv_stride));
-    b.delta = arena.scratch<float>(n(s.dim));
-    b.gate = arena.scratch<float>(n(s.hidden_stride));
-    b.up = arena.scratch<float>(n(s.hidden_stride));
-    b.cos = arena.scratch<float>(n(s.pairs));
-    b.sin = arena.scratch<float>(n(s.pairs));
-    b.cos_local = arena.scratch<float>(n(s.local_pairs));
-    b.sin_local = arena.scratch<float>(n(s.local_pairs));
-    b.query = arena.scratch<std::int8_t>(n(s.heads * s.head_stride));
-    b.query_scale = arena.scratch<float>(n(s.heads));
-    b.attended = arena.scratch<float>(n(s.heads * s.head_stride));
-    b.head = arena.scratch<float>(static_cast<std::size_t>(threads) * compute::max_head_dim);
-    b.scores = arena.scratch<float>(static_cast<std::size_t>(threads) * 4 * compute::chunk);
-    b.logits = arena.scratch<float>(static_cast<std::size_t>(s.vocab_rows) * static_cast<std::size_t>(logit_rows));
+void lay_out(Arena& arena, const Shapes& s, const BufferSizes& sizes, Buffers& b) {
+    const auto times = [](int rows, int columns) {
+        return static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
+    };
+    const auto rows = [&](int columns) { return times(sizes.batch, columns); };
+    const auto quantized = [&](int n, int stride) {
+        return compute::Quantized{arena.scratch<std::int8_t>(times(n, stride) + 64),
+                                  arena.scratch<float>(times(n, stride / group)),
+                                  arena.scratch<std::int32_t>(times(n, stride / group)), stride};
+    };
+    const int all_rows = sizes.batch + sizes.threads * few_rows;
+    const int chunks = (sizes.context + compute::chunk - 1) / compute::chunk;
+    b.batch = sizes.batch;
+    b.x = arena.scratch<float>(times(all_rows, s.dim));
+    b.delta = arena.scratch<float>(rows(s.dim));
+    b.in = quantized(all_rows, s.dim);
+    b.mid = quantized(sizes.batch, s.mid_stride);
+    b.cos = arena.scratch<float>(rows(s.pairs));
+    b.sin = arena.scratch<float>(rows(s.pairs));
+    b.cos_local = arena.scratch<float>(rows(s.local_pairs));
+    b.sin_local = arena.scratch<float>(rows(s.local_pairs));
+    b.member = arena.scratch<float>(times(sizes.threads, s.member_floats()));
+    b.logits = arena.scratch<float>(times(sizes.logit_rows, s.vocab_rows));
+    arena.overlay(
+        [&] {
+            b.qkv = arena.scratch<float>(rows(s.qkv_stride));
+            b.query = arena.scratch<std::int8_t>(rows(s.heads * s.head_stride));
+            b.query_scale = arena.scratch<float>(rows(s.heads));
+            b.partial = arena.scratch<float>(times(few_rows * chunks * s.heads, s.head_stride + partial_extra));
+        },
+        [&] {
+            b.gate = arena.scratch<float>(rows(s.hidden_stride));
+            b.up = arena.scratch<float>(rows(s.hidden_stride));
+        });
 }
 
 void lay_out(Arena& arena, const image::ModelParams& p, int context, int batch, Cache& c) {
@@ -106,116 +122,148 @@ void copy(const Cache& from, int count, const image::ModelParams& p, Cache& to) 
 
 namespace {
 
+compute::Quantized rows_from(compute::Quantized q, int row) {
+    const auto at = [&](int stride) { return static_cast<std::ptrdiff_t>(row) * stride; };
+    return {q.q + at(q.stride), q.scale + at(q.stride / group), q.sum + at(q.stride / group), q.stride};
+}
+
 // One member's view of a pass.
 struct Worker {
     Pass& p;
-    int rank;
+    const int rank;
     const Shapes& s = p.shapes;
     const Buffers& b = *p.buffers;
     const compute::Kernels& k = *p.kernels;
+    const image::ModelParams& params = p.model->params;
+    const int count = static_cast<int>(p.rows.size());
+
+    // The residual streams that this member keeps: of few rows all, in a place of its own; else those of its part.
+    const bool each = p.members > 1 && count <= few_rows;
+    const int place = each ? b.batch + rank * few_rows : 0;
+    const Team::Part own = each ? Team::Part{0, count} : part(count);
+    float* const x = b.x + static_cast<std::ptrdiff_t>(place) * s.dim;
+    const compute::Quantized in = rows_from(b.in, place);
+
+    // Of this member alone.
+    float* const scores = b.member + static_cast<std::ptrdiff_t>(rank) * s.member_floats();
+    float* const vector = scores + 4 * compute::chunk;                        // [max(dim, max_head_dim)]
+    float* const attended = vector + std::max(s.dim, compute::max_head_dim);  // [heads, head_stride + partial_extra]
+
+    unsigned turn = 0;
 
     void sync() const { p.team->sync(); }
+    void sync_unless_each() const {
+        if (!each) sync();
+    }
     Team::Part part(int n) const { return p.team->part(n, rank); }
+    // Pieces of about an eighth of a part: what a late member can hold up the others by.
+    template <class F>
+    void deal(int n, F&& f) {
+        p.team->deal(n, n / (8 * p.members) + 1, rank, turn, f);
+    }
 
-    void multiply(const Linear& l, int begin, int end, int tokens, float* y, int ldy) const {
+    void multiply(const Linear& l, int begin, int end, const compute::Quantized& input, int rows, float* y,
+                  int ldy) const {
         const auto f = l.kind == image::Kind::i4 ? k.i4 : l.kind == image::Kind::i4a ? k.i4a : k.i8;
-        f(l.w, begin, end, b.in, tokens, y, static_cast<std::size_t>(ldy));
+        f(l.w, begin, end, input, rows, y, static_cast<std::size_t>(ldy));
     }
-
-    void quantize(int t, const float* x, int n) const {
-        const int at = t * b.in.stride;
-        k.quantize(x, n, b.in.q + at, b.in.scale + at / group, b.in.sum + at / group);
-    }
-
-    // The residual of this member's tokens: x += what the last half layer gave, normed where the family does that.
-    void add_delta(const float* post_norm) const {
-        const auto tokens = part(p.count);
-        for (int t = tokens.begin; t < tokens.end; t++) {
-            float* delta = b.delta + t * s.dim;
-            if (post_norm != nullptr) k.rms_norm(delta, post_norm, s.dim, p.model->params.norm_eps, delta);
-            k.add(b.x + t * s.dim, delta, p.model->params.residual_scale, s.dim);
-        }
-    }
-
-    // x -> in, normed (unless weights is null) and quantized, for this member's tokens.
-    void norm(const float* weights) const {
-        const auto tokens = part(p.count);
-        for (int t = tokens.begin; t < tokens.end; t++) {
-            const float* x = b.x + t * s.dim;
-            float* y = b.normed + t * s.dim;
-            if (weights != nullptr) k.rms_norm(x, weights, s.dim, p.model->params.norm_eps, y);
-            quantize(t, weights != nullptr ? y : x, s.dim);
-        }
+    void multiply(const Linear& l, const compute::Quantized& input) {
+        deal(s.dim / block, [&](int begin, int end) { multiply(l, begin, end, input, count, b.delta, s.dim); });
     }
 
     void embed() const {
-        const auto tokens = part(p.count);
-        const image::ModelParams& params = p.model->params;
         const Linear& e = p.model->embedding;
         const auto row = e.kind == image::Kind::i4    ? compute::row_i4
                          : e.kind == image::Kind::i4a ? compute::row_i4a
                                                       : compute::row_i8;
+        for (int t = own.begin; t < own.end; t++) {
+            row(e.w, p.rows[static_cast<std::size_t>(t)].token, x + t * s.dim);
+            if (params.embed_scale != 1) k.cap(x + t * s.dim, params.embed_scale, 0, s.dim);
+        }
         const auto angles = [&](int t, const float* inv_freq, float* cos, float* sin) {
-            compute::rope_angles(p.first + t, inv_freq, s.pairs, cos + t * s.pairs, sin + t * s.pairs);
-            if (params.rope_scale == 0) return;
-            for (int i = t * s.pairs; i < (t + 1) * s.pairs; i++) {
+            cos += t * s.pairs;
+            sin += t * s.pairs;
+            compute::rope_angles(p.rows[static_cast<std::size_t>(t)].position, inv_freq, s.pairs, cos, sin);
+            for (int i = 0; i < s.pairs && params.rope_scale != 0; i++) {
                 cos[i] *= params.rope_scale;
                 sin[i] *= params.rope_scale;
             }
         };
+        const auto tokens = part(count);
         for (int t = tokens.begin; t < tokens.end; t++) {
-            float* x = b.x + t * s.dim;
-            row(e.w, p.tokens[t], x);
-            if (params.embed_scale != 1) k.cap(x, params.embed_scale, 0, s.dim);
             angles(t, p.model->inv_freq, b.cos, b.sin);
             if (p.model->inv_freq_local != nullptr) angles(t, p.model->inv_freq_local, b.cos_local, b.sin_local);
         }
     }
 
-    // Query, key and value rows in one sweep over the blocks of the three matrices.
-    void project(const Layer& l) const {
-        const int q_blocks = s.q_rows / block, kv_blocks = s.kv_rows / block;
-        const auto mine = part(q_blocks + 2 * kv_blocks);
-        const auto overlap = [&](const Linear& m, int first, int blocks, float* y) {
-            const int begin = std::max(mine.begin - first, 0), end = std::min(mine.end - first, blocks);
-            if (begin < end) multiply(m, begin, end, p.count, y, s.qkv_stride);
-        };
-        overlap(l.q, 0, q_blocks, b.qkv);
-        overlap(l.k, q_blocks, kv_blocks, b.qkv + s.q_rows);
-        overlap(l.v, q_blocks + kv_blocks, kv_blocks, b.qkv + s.q_rows + s.kv_rows);
-    }
-
-    // Norms over whole query and key rows, for this member's tokens: a head needs all of its row.
-    void norm_rows(const Layer& l) const {
-        const auto tokens = part(p.count);
-        for (int t = tokens.begin; t < tokens.end; t++) {
-            float *q = b.qkv + t * s.qkv_stride, *key = q + s.q_rows;
-            k.rms_norm(q, l.q_norm, s.q_rows, p.model->params.norm_eps, q);
-            k.rms_norm(key, l.k_norm, s.kv_heads * s.head_dim, p.model->params.norm_eps, key);
+    // x += what the last half layer gave, normed where the family does that.
+    void add_delta(const float* post_norm) const {
+        for (int t = own.begin; t < own.end; t++) {
+            const float* delta = b.delta + t * s.dim;
+            if (post_norm != nullptr) {
+                k.rms_norm(delta, post_norm, s.dim, params.norm_eps, vector);
+                delta = vector;
+            }
+            k.add(x + t * s.dim, delta, params.residual_scale, s.dim);
         }
     }
 
-    // One head of one row: bias, norm, RoPE, rotation, where they apply. Returns the member's scratch.
-    float* prepare_head(const Layer& l, int t, const float* row, const float* bias, const float* norm,
-                        bool turns) const {
-        float* head = b.head + rank * compute::max_head_dim;
-        std::memcpy(head, row, static_cast<std::size_t>(s.head_dim) * sizeof(float));
-        std::memset(head + s.head_dim, 0, static_cast<std::size_t>(s.head_stride - s.head_dim) * sizeof(float));
+    // A vector of the residual stream, normed unless weights is null, as row t of `to`.
+    void norm(const float* from, const float* weights, const compute::Quantized& to, int t) const {
+        const compute::Quantized q = rows_from(to, t);
+        if (weights != nullptr)
+            k.rms_norm_quantize(from, weights, s.dim, params.norm_eps, q.q, q.scale, q.sum);
+        else
+            k.quantize(from, s.dim, q.q, q.scale, q.sum);
+    }
+    void norm_all(const float* weights) const {
+        for (int t = own.begin; t < own.end; t++) norm(x + t * s.dim, weights, in, t);
+    }
+
+    // Query, key and value rows in one sweep over the blocks of the three matrices.
+    void project(const Layer& l) {
+        const int q_blocks = s.q_rows / block, kv_blocks = s.kv_rows / block;
+        deal(q_blocks + 2 * kv_blocks, [&](int first, int last) {
+            const auto overlap = [&](const Linear& m, int from, int blocks, float* y) {
+                const int begin = std::max(first - from, 0), end = std::min(last - from, blocks);
+                if (begin < end) multiply(m, begin, end, in, count, y, s.qkv_stride);
+            };
+            overlap(l.q, 0, q_blocks, b.qkv);
+            overlap(l.k, q_blocks, kv_blocks, b.qkv + s.q_rows);
+            overlap(l.v, q_blocks + kv_blocks, kv_blocks, b.qkv + s.q_rows + s.kv_rows);
+        });
+    }
+
+    // Norms over whole query and key rows: a head needs all of its row.
+    void norm_rows(const Layer& l) const {
+        const auto tokens = part(count);
+        for (int t = tokens.begin; t < tokens.end; t++) {
+            float *q = b.qkv + t * s.qkv_stride, *key = q + s.q_rows;
+            k.rms_norm(q, l.q_norm, s.q_rows, params.norm_eps, q);
+            k.rms_norm(key, l.k_norm, s.kv_heads * s.head_dim, params.norm_eps, key);
+        }
+    }
+
+    // One head of one row: bias, norm, RoPE, rotation, where they apply. Returns the member's vector.
+    const float* prepare_head(const Layer& l, int t, const float* row, const float* bias, const float* norm,
+                              bool turns) const {
+        std::memcpy(vector, row, static_cast<std::size_t>(s.head_dim) * sizeof(float));
+        std::memset(vector + s.head_dim, 0, static_cast<std::size_t>(s.head_stride - s.head_dim) * sizeof(float));
         if (bias != nullptr)
-            for (int d = 0; d < s.head_dim; d++) head[d] += bias[d];
-        if (!turns) return head;
-        if (norm != nullptr && !l.norms_rows) k.rms_norm(head, norm, s.head_dim, p.model->params.norm_eps, head);
+            for (int d = 0; d < s.head_dim; d++) vector[d] += bias[d];
+        if (!turns) return vector;
+        if (norm != nullptr && !l.norms_rows) k.rms_norm(vector, norm, s.head_dim, params.norm_eps, vector);
         const float *cos = l.local ? b.cos_local : b.cos, *sin = l.local ? b.sin_local : b.sin;
-        if (l.rotates) k.rope(head, cos + t * s.pairs, sin + t * s.pairs, s.pairs);
-        k.hadamard(head, s.head_dim);
-        return head;
+        if (l.rotates) k.rope(vector, cos + t * s.pairs, sin + t * s.pairs, s.pairs);
+        k.hadamard(vector, s.head_dim);
+        return vector;
     }
 
     // Queries to the buffers, keys and values into the cache, in int8. Units: one head of one token.
-    void write_heads(const Layer& l, const compute::KvHead* kv) const {
+    void write_heads(const Layer& l, std::uint32_t layer) const {
         const int per_token = s.heads + 2 * s.kv_heads;
-        const auto units = part(p.count * per_token);
-        const auto at = [](const float* vector, int i) { return vector == nullptr ? nullptr : vector + i; };
+        const auto units = part(count * per_token);
+        const auto at = [](const float* values, int i) { return values == nullptr ? nullptr : values + i; };
         for (int u = units.begin; u < units.end; u++) {
             const int t = u / per_token, h = u % per_token;
             const float* row = b.qkv + t * s.qkv_stride;
@@ -228,8 +276,8 @@ struct Worker {
             }
             const bool is_key = h < s.heads + s.kv_heads;
             const int index = is_key ? h - s.heads : h - s.heads - s.kv_heads, first = index * s.head_dim;
-            const compute::KvHead& c = kv[index];
-            const int slot = (p.first + t) % c.capacity;
+            const compute::KvHead& c = kv_head(t, layer, index);
+            const int slot = p.rows[static_cast<std::size_t>(t)].position % c.capacity;
             if (is_key) {
                 const float* head = prepare_head(l, t, row + s.q_rows + first, at(l.k_bias, first), l.k_norm, true);
                 std::int8_t q[compute::max_head_dim];
@@ -248,115 +296,201 @@ struct Worker {
         }
     }
 
-    // Units: one query head of one token; those that share a KV head share its loads.
-    void attend(const Layer& l, const compute::KvHead* kv) const {
-        const int sharing = s.heads / s.kv_heads;
-        const auto units = part(p.count * s.heads);
-        float* scores = b.scores + rank * 4 * compute::chunk;
-        for (int u = units.begin; u < units.end;) {
-            const int t = u / s.heads, h = u % s.heads, kv_head = h / sharing;
-            const int heads = std::min((kv_head + 1) * sharing - h, units.end - u);
-            const int end = p.first + t + 1;
-            const compute::Visible see{l.window == 0 ? 0 : std::max(0, end - l.window), end,
-                                       p.model->params.attn_softcap};
-            k.attend(kv[kv_head], see, b.query + u * s.head_stride, b.query_scale + u, heads,
-                     b.attended + u * s.head_stride, scores);
-            u += heads;
-        }
+    const compute::KvHead& kv_head(int t, std::uint32_t layer, int index) const {
+        return p.rows[static_cast<std::size_t>(t)].cache->heads[layer * params.kv_heads + static_cast<unsigned>(index)];
+    }
+    compute::Visible visible(const Layer& l, int t) const {
+        const int end = p.rows[static_cast<std::size_t>(t)].position + 1;
+        return {l.window == 0 ? 0 : std::max(0, end - l.window), end, params.attn_softcap};
     }
 
-    // attended -> in, for this member's tokens.
-    void gather_heads() const {
-        const auto tokens = part(p.count);
-        for (int t = tokens.begin; t < tokens.end; t++) {
-            const float* from = b.attended + t * s.heads * s.head_stride;
-            if (s.head_stride != s.head_dim) {  // close the gaps between short heads
-                float* to = b.normed + t * s.q_rows;
-                for (int h = 0; h < s.heads; h++)
-                    std::memcpy(to + h * s.head_dim, from + h * s.head_stride,
-                                static_cast<std::size_t>(s.head_dim) * sizeof(float));
-                from = to;
+    // Heads first .. last - 1 of row t, which are whole KV heads', as they come from the kernel, to mid.
+    void attended_to_mid(int t, int first, int last, float* sums) const {
+        const int stride = s.head_stride + partial_extra;
+        float* packed = sums;
+        for (int h = first; h < last; h++, sums += stride, packed += s.head_dim) {
+            k.cap(sums, 1.0f / sums[s.head_stride + 1], 0, s.head_stride);
+            std::memmove(packed, sums, static_cast<std::size_t>(s.head_dim) * sizeof(float));
+        }
+        const int columns = (last - first) * s.head_dim, at = t * b.mid.stride + first * s.head_dim;
+        k.quantize(packed - columns, columns, b.mid.q + at, b.mid.scale + at / group, b.mid.sum + at / group);
+    }
+
+    // Query heads that share a KV head share its loads.
+    void attend_unit(const Layer& l, std::uint32_t layer, int t, int first) const {
+        const int sharing = s.heads / s.kv_heads, stride = s.head_stride + partial_extra;
+        for (int h = first; h < first + s.unit_heads; h += sharing) {
+            const int at = t * s.heads + h;
+            k.attend(kv_head(t, layer, h / sharing), visible(l, t), b.query + at * s.head_stride, b.query_scale + at,
+                     sharing, attended + (h - first) * stride, scores);
+        }
+        attended_to_mid(t, first, first + s.unit_heads, attended);
+    }
+
+    // Few rows that see much: units are chunks of positions of one KV head, merged in their order afterwards.
+    void attend_in_chunks(const Layer& l, std::uint32_t layer, int chunks) {
+        const int sharing = s.heads / s.kv_heads, stride = s.head_stride + partial_extra;
+        const auto partial = [&](int t, int c, int h) {
+            return b.partial + static_cast<std::ptrdiff_t>((t * chunks + c) * s.heads + h) * stride;
+        };
+        deal(count * s.kv_heads * chunks, [&](int begin, int end) {
+            for (int u = begin; u < end; u++) {
+                const int t = u / chunks / s.kv_heads, h = u / chunks % s.kv_heads * sharing, at = t * s.heads + h;
+                const compute::Visible all = visible(l, t);
+                const int c = u % chunks, first = (all.begin / compute::chunk + c) * compute::chunk;
+                const compute::Visible see{std::max(all.begin, first), std::min(all.end, first + compute::chunk),
+                                           all.soft_cap};
+                if (see.begin < see.end)
+                    k.attend(kv_head(t, layer, h / sharing), see, b.query + at * s.head_stride, b.query_scale + at,
+                             sharing, partial(t, c, h), scores);
             }
-            quantize(t, from, s.q_rows);
+        });
+        sync();
+        const int units = s.heads / s.unit_heads;
+        const auto mine = part(count * units);
+        for (int u = mine.begin; u < mine.end; u++) {
+            const int t = u / units, first = u % units * s.unit_heads;
+            const compute::Visible all = visible(l, t);
+            const int of_row = (all.end - 1) / compute::chunk - all.begin / compute::chunk + 1;
+            for (int h = first; h < first + s.unit_heads; h++)
+                for (int c = 1; c < of_row; c++) k.merge(partial(t, 0, h), partial(t, c, h), s.head_stride);
+            attended_to_mid(t, first, first + s.unit_heads, partial(t, 0, first));
         }
     }
 
-    // gate and up for the same blocks; activate() then makes them one.
-    void feed_forward(const Layer& l) const {
-        const auto mine = part(l.gate.w.rows / block);
-        multiply(l.gate, mine.begin, mine.end, p.count, b.gate, s.hidden_stride);
-        multiply(l.up, mine.begin, mine.end, p.count, b.up, s.hidden_stride);
-    }
-    void activate() const {
-        const int groups = s.hidden_stride / group;
-        const bool gelu = (p.model->params.flags & image::flag_gelu) != 0;
-        const auto units = part(p.count * groups);  // a group of one token
-        for (int u = units.begin; u < units.end; u++) {
-            const int t = u / groups, g = u % groups, at = t * s.hidden_stride + g * group;
-            (gelu ? k.gelu_mul : k.silu_mul)(b.gate + at, b.up + at, group, b.gate + at);
-            const int to = t * b.in.stride + g * group;
-            k.quantize(b.gate + at, group, b.in.q + to, b.in.scale + to / group, b.in.sum + to / group);
+    void attend(const Layer& l, std::uint32_t layer) {
+        int chunks = 0;
+        for (int t = 0; t < count && each; t++) {
+            const compute::Visible see = visible(l, t);
+            chunks = std::max(chunks, (see.end - 1) / compute::chunk - see.begin / compute::chunk + 1);
         }
+        if (chunks > 2) return attend_in_chunks(l, layer, chunks);
+        const int units = s.heads / s.unit_heads;
+        p.team->deal(count * units, 1, rank, turn, [&](int begin, int end) {
+            for (int u = begin; u < end; u++) attend_unit(l, layer, u / units, u % units * s.unit_heads);
+        });
     }
 
-    void forward() const {
+    // gate and up of the same rows, then the gated values, quantized. Units: a group of 32 rows.
+    void feed_forward(const Layer& l) {
+        constexpr int unit = group / block;
+        const auto gated = (params.flags & image::flag_gelu) != 0 ? k.gelu_mul : k.silu_mul;
+        const int blocks = l.gate.w.rows / block;
+        deal(s.hidden_stride / group, [&](int begin, int end) {
+            const int last = std::min(end * unit, blocks), columns = (end - begin) * group;
+            multiply(l.gate, begin * unit, last, in, count, b.gate, s.hidden_stride);
+            multiply(l.up, begin * unit, last, in, count, b.up, s.hidden_stride);
+            for (int t = 0; t < count; t++) {
+                float *gate = b.gate + t * s.hidden_stride + begin * group,
+                      *up = b.up + t * s.hidden_stride + begin * group;
+                for (int i = (last - begin * unit) * block; i < columns; i++) gate[i] = up[i] = 0;
+                gated(gate, up, columns, gate);
+                const int to = t * b.mid.stride + begin * group;
+                k.quantize(gate, columns, b.mid.q + to, b.mid.scale + to / group, b.mid.sum + to / group);
+            }
+        });
+    }
+
+    bool cancelled() const {
+        return std::all_of(p.rows.begin(), p.rows.end(), [](const Row& r) {
+            return r.cancel != nullptr && r.cancel->load(std::memory_order_relaxed);
+        });
+    }
+
+    void forward() {
         const Model& m = *p.model;
         embed();
         sync();
-        for (std::uint32_t i = 0; i < m.params.layers; i++) {
+        for (std::uint32_t i = 0; i < params.layers; i++) {
             const Layer& l = m.layers[i];
-            const compute::KvHead* kv = p.cache->heads + i * m.params.kv_heads;
-            if (rank == 0 && p.cancel != nullptr && p.cancel->load(std::memory_order_relaxed)) p.stopped = true;
+            if (rank == 0 && cancelled()) p.stopped = true;
             if (i > 0) add_delta(m.layers[i - 1].post_ffw_norm);
-            norm(l.attn_norm);
-            sync();
-            if (p.stopped) return;
+            norm_all(l.attn_norm);
+            sync_unless_each();
             project(l);
             sync();
+            if (p.stopped) return;
             if (l.norms_rows) {
                 norm_rows(l);
                 sync();
             }
-            write_heads(l, kv);
+            write_heads(l, i);
             sync();
-            attend(l, kv);
+            attend(l, i);
             sync();
-            gather_heads();
-            sync();
-            const auto rows = part(s.dim / block);
-            multiply(l.attn_output, rows.begin, rows.end, p.count, b.delta, s.dim);
+            multiply(l.attn_output, b.mid);
             sync();
             add_delta(l.post_attention_norm);
-            norm(l.ffn_norm);
-            sync();
+            norm_all(l.ffn_norm);
+            sync_unless_each();
             feed_forward(l);
             sync();
-            activate();
-            sync();
-            multiply(l.down, rows.begin, rows.end, p.count, b.delta, s.dim);
+            multiply(l.down, b.mid);
             sync();
         }
-        add_delta(m.layers[m.params.layers - 1].post_ffw_norm);
-        sync();
-        if (p.logits_count > 0) logits();
+        add_delta(m.layers[params.layers - 1].post_ffw_norm);
+        sync_unless_each();
+        logits();
     }
 
-    void logits() const {
-        const auto mine = part(p.logits_count);
-        for (int i = mine.begin; i < mine.end; i++) {
-            float* y = b.normed + i * s.dim;
-            k.rms_norm(b.x + (p.logits_first + i) * s.dim, p.model->output_norm, s.dim, p.model->params.norm_eps, y);
-            quantize(i, y, s.dim);
+    // Rows of the output matrix that one mask allows, for wanted row i. Units of 16 rows: what a mask has two bytes
+    // for.
+    void logits_allowed(const compute::Quantized& input, int i, const std::uint64_t* allowed) {
+        constexpr int unit = compute::lanes / block;
+        const auto* mask = reinterpret_cast<const std::uint8_t*>(allowed);
+        float* y = b.logits + static_cast<std::ptrdiff_t>(i) * s.vocab_rows;
+        const int blocks = p.model->output.w.rows / block;
+        const auto wanted = [&](int u) {
+            return mask[u * unit] != 0 || (u * unit + 1 < blocks && mask[u * unit + 1] != 0);
+        };
+        deal(s.vocab_rows / compute::lanes, [&](int begin, int end) {
+            for (int u = begin; u < end;) {
+                int last = u;
+                while (last < end && wanted(last)) last++;
+                if (last > u) {
+                    multiply(p.model->output, u * unit, std::min(last * unit, blocks), rows_from(input, i), 1, y, 0);
+                    scale_logits(y + u * compute::lanes, (last - u) * compute::lanes);
+                }
+                last = std::max(last, u + 1);
+                for (int r = u * compute::lanes; r < std::min(last * compute::lanes, blocks * block); r++)
+                    if ((mask[r / 8] >> (r % 8) & 1) == 0) y[r] = -INFINITY;
+                u = last;
+            }
+        });
+    }
+
+    void scale_logits(float* y, int n) const {
+        if (params.logit_scale != 1 || params.final_softcap != 0) k.cap(y, params.logit_scale, params.final_softcap, n);
+    }
+
+    void logits() {
+        const int n = static_cast<int>(p.wanted.size());
+        if (n == 0) return;
+        const bool alone = p.members > 1 && n <= few_rows;  // each member norms all of them, for itself
+        const compute::Quantized normed = rows_from(b.in, alone ? b.batch + rank * few_rows : 0);
+        const auto mine = alone ? Team::Part{0, n} : part(n);
+        for (int i = mine.begin; i < mine.end; i++)
+            norm(x + p.wanted[static_cast<std::size_t>(i)].row * s.dim, p.model->output_norm, normed, i);
+        if (!alone) sync();
+        constexpr int unit = compute::lanes / block;
+        const int blocks = p.model->output.w.rows / block;
+        for (int i = 0; i < n;) {
+            if (i > 0) sync();
+            if (const auto* allowed = p.wanted[static_cast<std::size_t>(i)].allowed; allowed != nullptr) {
+                logits_allowed(normed, i++, allowed);
+                continue;
+            }
+            const int first = i;
+            while (i < n && p.wanted[static_cast<std::size_t>(i)].allowed == nullptr) i++;
+            float* y = b.logits + static_cast<std::ptrdiff_t>(first) * s.vocab_rows;
+            deal(s.vocab_rows / compute::lanes, [&](int begin, int end) {
+                multiply(p.model->output, begin * unit, std::min(end * unit, blocks), rows_from(normed, first),
+                         i - first, y, s.vocab_rows);
+                for (int t = 0; t < i - first; t++)
+                    scale_logits(y + static_cast<std::ptrdiff_t>(t) * s.vocab_rows + begin * compute::lanes,
+                                 (end - begin) * compute::lanes);
+            });
         }
-        sync();
-        const auto rows = part(p.model->output.w.rows / block);
-        multiply(p.model->output, rows.begin, rows.end, p.logits_count, b.logits, s.vocab_rows);
-        const image::ModelParams& params = p.model->params;
-        if (params.logit_scale == 1 && params.final_softcap == 0) return;
-        sync();
-        const auto units = part(p.logits_count * s.vocab_rows / compute::lanes);
-        k.cap(b.logits + units.begin * compute::lanes, params.logit_scale, params.final_softcap,
-              (units.end - units.begin) * compute::lanes);
     }
 };
 
@@ -364,11 +498,21 @@ struct Worker {
 
 void run(Pass& pass) {
     pass.stopped = false;
-    pass.team->run([](void* context, int rank) { Worker{*static_cast<Pass*>(context), rank}.forward(); }, &pass);
+    pass.team->run(
+        pass.members,
+        [](void* context, int rank) {
+            Worker{*static_cast<Pass*>(context), rank}.forward();
+        },
+        &pass);
 }
 
 void run_logits(Pass& pass) {
-    pass.team->run([](void* context, int rank) { Worker{*static_cast<Pass*>(context), rank}.logits(); }, &pass);
+    pass.team->run(
+        pass.members,
+        [](void* context, int rank) {
+            Worker{*static_cast<Pass*>(context), rank}.logits();
+        },
+        &pass);
 }
 
 }  // namespace slmd::engine

@@ -1,6 +1,8 @@
-// One forward pass: its buffers, its cache, and the pass itself, run by every member of a team.
+// One forward pass: its buffers, its caches, and the pass itself, run by the members of a team.
 #pragma once
+#include <algorithm>
 #include <atomic>
+#include <span>
 
 #include "base/arena.h"
 #include "base/team.h"
@@ -22,55 +24,77 @@ struct Cache {
     int keepable(int n) const { return ring == 0 || n >= written - ring + window - 1 || written <= ring ? n : 0; }
 };
 
-// Scratch of a pass over up to `batch` tokens. Strides are in elements.
+// Up to so many rows are a decode: every member then norms all of them for itself, which costs less than two barriers.
+constexpr int few_rows = 4;
+
+// Scratch of a pass over up to `batch` rows. Strides are in elements. What lives in attention and what lives in the
+// feed-forward share their place.
 struct Buffers {
-    float* x;               // [batch, dim] residual stream
-    float* normed;          // [batch, dim]
-    compute::Quantized in;  // [batch, widest input]
-    float* qkv;             // [batch, (heads + 2 kv_heads) * head_dim, rows padded to blocks]
-    float* delta;           // [batch, dim] what is added to x next
-    float* gate;            // [batch, hidden padded to 32]
-    float* up;              // the same
-    float* cos;             // [batch, rope_dims / 2]
-    float* sin;
+    int batch;
+    float* x;                // [batch + threads * few_rows, dim] residual stream; behind the batch each member's own
+    float* delta;            // [batch, dim] what is added to x next
+    compute::Quantized in;   // [rows of x] x normed: the input of Q, K, V, gate and up
+    compute::Quantized mid;  // [batch] attended values or gated values: the input of the output and down matrices
+    float *cos, *sin;        // [batch, rope_dims / 2]
     float *cos_local, *sin_local;  // the same for sliding layers
+    float* qkv;                    // [batch, (heads + 2 kv_heads) * head_dim, rows padded to blocks]
     std::int8_t* query;            // [batch, heads, head stride]
     float* query_scale;            // [batch, heads]
-    float* attended;               // [batch, heads, head stride]
-    float* head;                   // [threads, max_head_dim]
-    float* scores;                 // [threads, 4 * chunk]
-    float* logits;                 // [1 + draft, vocab padded to lanes]
+    float* partial;                // [few_rows, chunks, heads, head stride + partial_extra]
+    float *gate, *up;              // [batch, hidden padded to 32]
+    float* member;                 // [threads] of each member alone: member_floats()
+    float* logits;                 // [logit rows, vocab padded to lanes]
 };
 
 struct Shapes {
-    int dim, hidden, heads, kv_heads, head_dim, head_stride, q_rows, kv_rows, qkv_stride, hidden_stride, in_stride,
+    int dim, hidden, heads, kv_heads, head_dim, head_stride, q_rows, kv_rows, qkv_stride, hidden_stride, mid_stride,
         vocab_rows, pairs, local_pairs;
+    int unit_heads;  // the least number of heads that are whole KV heads' and whole groups of 32 columns
+    int member_floats() const {
+        return std::max(dim, compute::max_head_dim) + 4 * compute::chunk +
+               heads * (head_stride + compute::partial_extra);
+    }
 };
 Shapes shapes_of(const image::ModelParams& params);
 
-void lay_out(Arena& arena, const Shapes& shapes, int batch, int threads, int logit_rows, Buffers& buffers);
+struct BufferSizes {
+    int context, batch, threads, logit_rows;
+};
+void lay_out(Arena& arena, const Shapes& shapes, const BufferSizes& sizes, Buffers& buffers);
 void lay_out(Arena& arena, const image::ModelParams& params, int context, int batch, Cache& cache);
 
 // The first `count` positions of another sequence.
 void copy(const Cache& from, int count, const image::ModelParams& params, Cache& to);
 
+// A token of a pass and where it stands. Rows of one sequence stand in order of their positions.
+struct Row {
+    const Cache* cache;
+    std::int32_t token;
+    int position;
+    const std::atomic<bool>* cancel;  // null: never
+};
+
+// A row whose logits are wanted.
+struct Wanted {
+    int row;
+    const std::uint64_t* allowed;  // a bit a token; the others' logits are -infinity; null: all are allowed
+};
+
 struct Pass {
     const Model* model;
     const compute::Kernels* kernels;
     Team* team;
+    int members;  // of the team that work on it
     Shapes shapes;
     Buffers* buffers;
-    Cache* cache;
-    const std::int32_t* tokens;       // [count]
-    int first, count;                 // positions first .. first + count - 1
-    int logits_first, logits_count;   // the tokens whose logits are wanted, by index; count 0: none
-    const std::atomic<bool>* cancel;  // may be null
-    bool stopped;                     // out: cancelled between layers
+    std::span<const Row> rows;
+    std::span<const Wanted> wanted;  // their logits are in rows 0, 1, ... of Buffers::logits
+    bool stopped;                    // out: every row was cancelled, between two layers
 };
 
-// Runs the pass on the team. K and V of the tokens are in the cache afterwards unless stopped.
+// Runs the pass on the team. K and V of the rows are in their caches afterwards unless stopped.
 void run(Pass& pass);
-// Logits of the wanted tokens of the last pass (their residual streams are still in the buffers), from row 0 on.
+// Logits of the wanted rows of the last pass (their residual streams are still in the buffers).
 void run_logits(Pass& pass);
 
 }  // namespace slmd::engine

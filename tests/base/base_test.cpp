@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <string>
@@ -45,6 +46,28 @@ TEST(Arena, CountsWhatItHandsOut) {
     EXPECT_TRUE(real.overflow());
 }
 
+TEST(Arena, OverlaidScratchTakesTheLargerPlace) {
+    char *a = nullptr, *b = nullptr, *c = nullptr, *after = nullptr;
+    const auto layout = [&](Arena& arena) {
+        arena.overlay(
+            [&] {
+                a = arena.scratch<char>(64);
+                b = arena.scratch<char>(640);
+            },
+            [&] { c = arena.scratch<char>(64); });
+        after = arena.scratch<char>(64);
+    };
+    Arena counting;
+    layout(counting);
+    EXPECT_EQ(counting.scratch_bytes(), 768u);
+    alignas(64) static std::byte block[768];
+    Arena real(block);
+    layout(real);
+    EXPECT_FALSE(real.overflow());
+    EXPECT_EQ(a, c);
+    EXPECT_EQ(after + 64, b);
+}
+
 TEST(AtomicFile, KeepsTheOldFileWithoutCommit) {
     const std::string path = testing::TempDir() + "atomic";
     for (const char* text : {"one", "two"}) {
@@ -71,6 +94,7 @@ TEST(Team, EveryRankDoesItsPartBetweenBarriers) {
     w.b.assign(1000, 0);
     for (int round = 1; round <= 200; round++) {
         w.team.run(
+            3,
             [](void* context, int rank) {
                 auto& self = *static_cast<Work*>(context);
                 const auto p = self.team.part(1000, rank);
@@ -82,6 +106,51 @@ TEST(Team, EveryRankDoesItsPartBetweenBarriers) {
         for (int i = 0; i < 1000; i++) ASSERT_EQ(w.b[i], round);
     }
     EXPECT_FALSE(Team().start(99));
+}
+
+// Every unit exactly once, whoever is late, for any number of members of a larger team.
+TEST(Team, DealsEveryUnitOnceAndHelpsWhoIsLate) {
+    struct Work {
+        Team team;
+        std::atomic<int> done[3][1000];
+        std::atomic<int> of_late{0}, arrived{0};
+    } w;
+    ASSERT_TRUE(w.team.start(4));
+    for (int round = 0; round < 200; round++) {
+        const int members = 1 + round % 4;
+        for (auto& d : w.done)
+            for (auto& u : d) u = 0;
+        w.team.run(
+            members,
+            [](void* context, int rank) {
+                auto& self = *static_cast<Work*>(context);
+                unsigned turn = 0;
+                for (auto& done : self.done) {
+                    self.team.deal(1000, 7, rank, turn, [&](int begin, int end) {
+                        for (int i = begin; i < end; i++) done[i]++;
+                    });
+                    self.team.sync();
+                }
+            },
+            &w);
+        for (auto& d : w.done)
+            for (auto& u : d) ASSERT_EQ(u, 1);
+    }
+    // The last member does not begin before the others have done all of its part.
+    w.team.run(
+        3,
+        [](void* context, int rank) {
+            auto& self = *static_cast<Work*>(context);
+            unsigned turn = 0;
+            if (rank == 2)
+                while (self.arrived < 2) usleep(100);
+            self.team.deal(300, 10, rank, turn, [&](int begin, int end) {
+                if (rank == 2) self.of_late += end - begin;
+            });
+            self.arrived++;
+        },
+        &w);
+    EXPECT_EQ(w.of_late, 0);
 }
 
 }  // namespace

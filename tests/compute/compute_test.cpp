@@ -132,6 +132,13 @@ TEST_P(Levels, FloatOperationsEqualScalar) {
         k.rms_norm(x.data(), w.data(), n, 1e-5f, a.data());
         s.rms_norm(x.data(), w.data(), n, 1e-5f, b.data());
         ASSERT_TRUE(same_bits(a, b));
+        auto in_one = quantized(k, b, 1, n);
+        const auto in_two = quantized(s, b, 1, n);
+        std::fill(in_one.q.begin(), in_one.q.end(), std::int8_t{1});
+        k.rms_norm_quantize(x.data(), w.data(), n, 1e-5f, in_one.q.data(), in_one.scale.data(), in_one.sum.data());
+        ASSERT_TRUE(std::equal(in_one.q.begin(), in_one.q.begin() + n, in_two.q.begin()));
+        ASSERT_TRUE(same_bits(in_one.scale, in_two.scale));
+        ASSERT_EQ(in_one.sum, in_two.sum);
         auto wide = normal(n, 40);
         wide[0] = 1e30f, wide[1] = -1e30f, wide[2] = 0;
         k.silu_mul(wide.data(), w.data(), n, a.data());
@@ -188,7 +195,7 @@ TEST_P(Levels, AttentionEqualsScalar) {
                     for (auto& v : *list) v = std::abs(v) / 50;
                 auto q = uniform<std::int8_t>(static_cast<std::size_t>(heads) * stride, -127, 127);
                 auto qs = normal(heads, 0.01f);
-                std::vector<float> a(static_cast<std::size_t>(heads) * stride),
+                std::vector<float> a(static_cast<std::size_t>(heads) * (stride + partial_extra)),
                     b = a, scratch(static_cast<std::size_t>(4) * chunk);
                 const KvHead kv{kc.data(), ks.data(), vc.data(), vs.data(), head_dim, stride, room};
                 for (const Visible see :
@@ -197,6 +204,16 @@ TEST_P(Levels, AttentionEqualsScalar) {
                     s.attend(kv, see, q.data(), qs.data(), heads, b.data(), scratch.data());
                     ASSERT_TRUE(same_bits(a, b)) << k.name << " head_dim " << head_dim << " from " << see.begin
                                                  << " to " << n << " heads " << heads;
+                    // Chunk by chunk, merged afterwards: the same bits.
+                    std::vector<float> next(a.size());
+                    for (int first = see.begin & ~(chunk - 1); first < n; first += chunk) {
+                        const Visible part{std::max(first, see.begin), std::min(first + chunk, n), see.soft_cap};
+                        const bool fresh = part.begin == see.begin;
+                        k.attend(kv, part, q.data(), qs.data(), heads, (fresh ? b : next).data(), scratch.data());
+                        for (int h = 0; h < heads && !fresh; h++)
+                            k.merge(&b[h * (stride + partial_extra)], &next[h * (stride + partial_extra)], stride);
+                    }
+                    ASSERT_TRUE(same_bits(a, b)) << k.name << " in chunks";
                 }
             }
 }
@@ -241,10 +258,11 @@ TEST(Scalar, AttentionIsSoftmaxOfScaledDots) {
         const auto room = static_cast<std::size_t>(capacity);
         auto kc = uniform<std::int8_t>(room * head_dim, -127, 127),
              vc = uniform<std::int8_t>(room * head_dim, -127, 127);
-        std::vector<float> ks(room, 0.01f), vs(room, 0.02f), out(head_dim), scratch(4 * chunk);
+        std::vector<float> ks(room, 0.01f), vs(room, 0.02f), out(head_dim + partial_extra), scratch(4 * chunk);
         const float qs = 0.001f;
         s.attend({kc.data(), ks.data(), vc.data(), vs.data(), head_dim, head_dim, capacity}, see, q.data(), &qs, 1,
                  out.data(), scratch.data());
+        for (int d = 0; d < head_dim; d++) out[d] /= out[head_dim + 1];
         std::vector<double> w(static_cast<std::size_t>(see.end)), expected(head_dim);
         double total = 0;
         for (int p = see.begin; p < see.end; p++) {

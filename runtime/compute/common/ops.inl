@@ -35,27 +35,43 @@ inline V16 cap16(V16 x, float cap) {
     return mul(set16(cap), sub(set16(1.0f), div(set16(2.0f), add(e, set16(1.0f)))));
 }
 
-void quantize_groups(const float* x, int n, std::int8_t* q, float* scale, std::int32_t* sum) {
-    for (int g = 0; g < n / group; g++, x += group, q += group) {
-        const V16 a = load16(x), b = load16(x + 16);
-        const float peak = max16(max(abs(a), abs(b)));
-        const V16 inverse = set16(peak > smallest_peak ? 127.0f / peak : 0.0f);
-        const I16 qa = to_int(mul(a, inverse)), qb = to_int(mul(b, inverse));
-        store_i8(q, qa);
-        store_i8(q + 16, qb);
-        scale[g] = peak / 127.0f;
-        sum[g] = sum_int(qa) + sum_int(qb);
-    }
+// One group of 32.
+inline void quantize_group(const V16& a, const V16& b, std::int8_t* q, float& scale, std::int32_t& sum) {
+    const float peak = max16(max(abs(a), abs(b)));
+    const V16 inverse = set16(peak > smallest_peak ? 127.0f / peak : 0.0f);
+    const I16 qa = to_int(mul(a, inverse)), qb = to_int(mul(b, inverse));
+    store_i8(q, qa);
+    store_i8(q + 16, qb);
+    scale = peak / 127.0f;
+    sum = sum_int(qa) + sum_int(qb);
 }
 
-void rms_norm(const float* x, const float* w, int n, float eps, float* y) {
+void quantize_groups(const float* x, int n, std::int8_t* q, float* scale, std::int32_t* sum) {
+    for (int g = 0; g < n / group; g++, x += group, q += group)
+        quantize_group(load16(x), load16(x + 16), q, scale[g], sum[g]);
+}
+
+// 1 / sqrt(mean(x^2) + eps)
+inline V16 rms_factor(const float* x, int n, float eps) {
     V16 squares = set16(0);
     for (int i = 0; i < n; i += 16) {
         const V16 v = load16(x + i);
         squares = fma(v, v, squares);
     }
-    const V16 factor = set16(1.0f / __builtin_sqrtf(sum16(squares) / static_cast<float>(n) + eps));
+    return set16(1.0f / __builtin_sqrtf(sum16(squares) / static_cast<float>(n) + eps));
+}
+
+void rms_norm(const float* x, const float* w, int n, float eps, float* y) {
+    const V16 factor = rms_factor(x, n, eps);
     for (int i = 0; i < n; i += 16) store16(y + i, mul(mul(load16(x + i), factor), load16(w + i)));
+}
+
+void rms_norm_quantize(const float* x, const float* w, int n, float eps, std::int8_t* q, float* scale,
+                       std::int32_t* sum) {
+    const V16 factor = rms_factor(x, n, eps);
+    for (int g = 0; g < n / group; g++, x += group, w += group, q += group)
+        quantize_group(mul(mul(load16(x), factor), load16(w)), mul(mul(load16(x + 16), factor), load16(w + 16)), q,
+                       scale[g], sum[g]);
 }
 
 void rope_halves(float* head, const float* cos, const float* sin, int pairs) {
@@ -106,14 +122,16 @@ void weigh_values(const std::int8_t* v, int stride, int n, const float* weight, 
         for (int d = 0; d < D; d++) store16(out + r * out_stride + 16 * d, acc[r][d]);
 }
 
+// out: [R][v_stride + partial_extra]
 template <int R>
 void weigh_heads(const KvHead& kv, int first, int n, const float* weight, float* out) {
     const std::int8_t* v = kv.v + static_cast<std::size_t>(first) * static_cast<std::size_t>(kv.v_stride);
+    const int out_stride = kv.v_stride + partial_extra;
     constexpr int D = values_together;
     int d = 0;
     for (; d + 16 * D <= kv.v_stride; d += 16 * D)
-        weigh_values<R, D>(v + d, kv.v_stride, n, weight, out + d, kv.v_stride);
-    for (; d < kv.v_stride; d += 16) weigh_values<R, 1>(v + d, kv.v_stride, n, weight, out + d, kv.v_stride);
+        weigh_values<R, D>(v + d, kv.v_stride, n, weight, out + d, out_stride);
+    for (; d < kv.v_stride; d += 16) weigh_values<R, 1>(v + d, kv.v_stride, n, weight, out + d, out_stride);
 }
 
 // Scores of R heads with positions [begin, end) of one chunk, which starts at slot `slot`: weight[r][p], p from the
@@ -161,49 +179,39 @@ inline float weigh_scores(const float* v_scale, int begin, int end, float* weigh
     return peak;
 }
 
-// Heads of one KV head over all chunks; R at a time share the loads of K and V. Chunks lie at multiples of 128
-// positions.
+// into and next: v_stride sums, then the largest score and the total of the exponentials.
+void merge_chunk(float* into, const float* next, int v_stride) {
+    const float peak = into[v_stride], next_peak = next[v_stride], top = max_of(peak, next_peak);
+    const V16 factor = exp16(set16(peak - top)), next_factor = exp16(set16(next_peak - top));
+    float factors[32];
+    store16(factors, factor);
+    store16(factors + 16, next_factor);
+    for (int d = 0; d < v_stride; d += 16)
+        store16(into + d, fma(load16(into + d), factor, mul(load16(next + d), next_factor)));
+    into[v_stride] = top;
+    into[v_stride + 1] = __builtin_fmaf(into[v_stride + 1], factors[0], next[v_stride + 1] * factors[16]);
+}
+
+// R heads of one KV head share the loads of K and V. Chunks lie at multiples of 128 positions.
 template <int R>
 void attend_heads(const KvHead& kv, Visible see, const std::int8_t* q, const float* q_scale, float* out,
                   float* weight) {
-    float peak[R] = {}, total[R] = {};
-    float partial[R * max_head_dim];
-    const int start = see.begin & ~(chunk - 1);
+    const int start = see.begin & ~(chunk - 1), stride = kv.v_stride + partial_extra;
+    float next[R * (max_head_dim + partial_extra)];
     for (int first = start; first < see.end; first += chunk) {
         const int slot = first % kv.capacity, begin = first < see.begin ? see.begin - first : 0,
                   end = see.end - first < chunk ? see.end - first : chunk;
+        float* const o = first == start ? out : next;
         score_positions<R>(kv, slot, begin, end, q, q_scale, see.soft_cap, weight);
-        float chunk_peak[R], chunk_total[R];
-        for (int r = 0; r < R; r++)
-            chunk_peak[r] = weigh_scores(kv.v_scale + slot, begin, end, weight + r * chunk, chunk_total[r]);
-        weigh_heads<R>(kv, slot + begin, end - begin, weight + begin, first == start ? out : partial);
         for (int r = 0; r < R; r++) {
-            if (first == start) {
-                peak[r] = chunk_peak[r];
-                total[r] = chunk_total[r];
-                continue;
-            }
-            const float top = max_of(peak[r], chunk_peak[r]);
-            const V16 old_factor = exp16(set16(peak[r] - top)), new_factor = exp16(set16(chunk_peak[r] - top));
-            float factors[32];
-            store16(factors, old_factor);
-            store16(factors + 16, new_factor);
-            total[r] = __builtin_fmaf(total[r], factors[0], chunk_total[r] * factors[16]);
-            peak[r] = top;
-            for (int d = 0; d < kv.v_stride; d += 16) {
-                float* o = out + r * kv.v_stride + d;
-                store16(o, fma(load16(o), old_factor, mul(load16(partial + r * kv.v_stride + d), new_factor)));
-            }
+            float* const extra = o + r * stride + kv.v_stride;
+            extra[0] = weigh_scores(kv.v_scale + slot, begin, end, weight + r * chunk, extra[1]);
         }
-    }
-    for (int r = 0; r < R; r++) {
-        const V16 inverse = set16(1.0f / total[r]);
-        for (int d = 0; d < kv.v_stride; d += 16)
-            store16(out + r * kv.v_stride + d, mul(load16(out + r * kv.v_stride + d), inverse));
+        weigh_heads<R>(kv, slot + begin, end - begin, weight + begin, o);
+        for (int r = 0; r < R && first != start; r++) merge_chunk(out + r * stride, next + r * stride, kv.v_stride);
     }
 }
 
-// q and out have a stride of v_stride.
 void attend(const KvHead& kv, Visible see, const std::int8_t* q, const float* q_scale, int heads, float* out,
             float* scratch) {
     while (heads > 0) {
@@ -217,7 +225,7 @@ void attend(const KvHead& kv, Visible see, const std::int8_t* q, const float* q_
         heads -= together;
         q += together * kv.v_stride;
         q_scale += together;
-        out += together * kv.v_stride;
+        out += together * (kv.v_stride + partial_extra);
     }
 }
 
@@ -255,10 +263,12 @@ constexpr Kernels table_for(const char* name) {
             matmul<Format::i8>,
             quantize_groups,
             rms_norm,
+            rms_norm_quantize,
             rope_halves,
             hadamard_blocks,
             quantize_vector,
             attend,
+            merge_chunk,
             silu_mul,
             gelu_mul,
             add_to,
