@@ -34,7 +34,8 @@ constexpr char usage[] =
     "  -n, --max N             tokens of an answer, at most\n"
     "      --set NAME=VALUE    a setting of the answer: temp, topk, topp, minp, rep, seed, stop, deadline_ms, raw, "
     "bias\n"
-    "      --context N, --slots N, --threads N, --clients N, --queue N, --tty DEV    for plan IMAGE, as slmd has them\n"
+    "      --context N, --slots N, --threads N, --clients N, --queue N, --tty DEV, --draft-model F    for plan IMAGE, "
+    "as slmd has them\n"
     "      --json              status and plan as slmd sent them\n"
     "exit status: 0 answered, 1 refused or failed, 2 no connection, 64 wrong usage, 130 interrupted\n";
 
@@ -324,7 +325,9 @@ int show_plan(Connection& connection, const Options& o) {
 
 int plan_image(const char* path, const Options& o) {
     const auto p = [&]() -> Result<daemon::Plan> {
-        return daemon::plan(TRY(image::Image::open_index(path)), o.plan);
+        daemon::Config config = o.plan;
+        TRY(daemon::set_text("IMAGE", path, config.model, sizeof config.model));
+        return daemon::plan(TRY(daemon::open_indexes(config)), config);
     }();
     if (!p) return complain(p.error(), exit_failed);
     printf("%s, %d slots of %d tokens\n", path, o.plan.engine.slots, p.value().context);
@@ -355,12 +358,13 @@ int help(const char* verb) {
     return 0;
 }
 
-enum Option { opt_set = 256, opt_json, opt_context, opt_slots, opt_threads, opt_clients, opt_queue };
+enum Option { opt_set = 256, opt_json, opt_draft_model, opt_context, opt_slots, opt_threads, opt_clients, opt_queue };
 constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"tty", required_argument, nullptr, 't'},
                               {"max", required_argument, nullptr, 'n'},
                               {"set", required_argument, nullptr, opt_set},
                               {"json", no_argument, nullptr, opt_json},
+                              {"draft-model", required_argument, nullptr, opt_draft_model},
                               {"context", required_argument, nullptr, opt_context},
                               {"slots", required_argument, nullptr, opt_slots},
                               {"threads", required_argument, nullptr, opt_threads},
@@ -414,6 +418,8 @@ Result<void> take_option(int c, Options& o) {
             return add_setting(o, text.substr(0, eq), text.substr(eq + 1));
         }
         case opt_json: o.json = true; return {};
+        case opt_draft_model:
+            return daemon::set_text("--draft-model", optarg, o.plan.draft_model, sizeof o.plan.draft_model);
         case opt_context: return number("--context", 0, 1 << 20, o.plan.engine.context);
         case opt_slots: return number("--slots", 1, 16, o.plan.engine.slots);
         case opt_threads: return number("--threads", 0, 16, o.plan.engine.threads);

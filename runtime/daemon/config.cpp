@@ -53,6 +53,8 @@ struct Reader {
             const std::string_view k = key.str();
             if (k == "model")
                 TRY(text("model", node, config.model, sizeof config.model));
+            else if (k == "state")
+                TRY(text("state", node, config.state, sizeof config.state));
             else if (k == "engine")
                 TRY(table("engine", node, &Reader::engine));
             else if (k == "socket")
@@ -66,7 +68,7 @@ struct Reader {
                 if (list == nullptr) return at(node, "tty is a list: write [[tty]] on a line of its own");
                 for (const toml::node& n : *list) TRY(table("tty", n, &Reader::tty));
             } else
-                return unknown(key, "model, [engine], [socket], [[tty]], [limits], [generate]");
+                return unknown(key, "model, state, [engine], [socket], [[tty]], [limits], [generate]");
         }
         return {};
     }
@@ -81,10 +83,16 @@ struct Reader {
                 TRY(number("threads", node, 0, 16, config.engine.threads));
             else if (k == "batch")
                 TRY(number("batch", node, 1, 128, config.engine.batch));
+            else if (k == "decode_threads")
+                TRY(number("decode_threads", node, 0, 16, config.engine.decode_threads));
+            else if (k == "draft_model")
+                TRY(text("draft_model", node, config.draft_model, sizeof config.draft_model));
+            else if (k == "draft")
+                TRY(number("draft", node, 0, 8, config.engine.draft));
             else if (k == "level")
                 TRY(text("level", node, config.level, sizeof config.level));
             else
-                return unknown(key, "context, slots, threads, batch, level");
+                return unknown(key, "context, slots, threads, decode_threads, batch, draft_model, draft, level");
         }
         return {};
     }

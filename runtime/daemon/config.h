@@ -13,7 +13,9 @@ struct Config {
     static constexpr int max_ttys = 4, max_clients = 64, max_queue = 64;
 
     char model[512] = "";
-    engine::Config engine;  // context 0: what the model has, 2048 at most
+    char draft_model[512] = "";  // a smaller one of the same tokenizer, which guesses what the model will say; "": none
+    char state[256] = "";        // a folder for what was measured once; "": nothing is kept
+    engine::Config engine;       // context 0: what the model has, 2048 at most
     char level[16] = "";
     char socket[108] = "";  // "": none, unless systemd hands one over
     unsigned socket_mode = 0660;
@@ -32,6 +34,7 @@ struct Config {
     Config() {
         engine.context = 0;
         engine.slots = 2;
+        engine.pinned = true;
     }
 };
 

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "daemon/server.h"
 
 namespace slmd::daemon {
@@ -19,13 +20,15 @@ constexpr char help[] =
     "usage: slmd [--config FILE] [--model FILE] [--socket PATH] [--tty DEVICE[@BAUD]]... [options]\n"
     "  -c, --config FILE     TOML; options override it\n"
     "  -m, --model FILE      the model image (.slm or .raw), made by slmpack\n"
+    "      --draft-model F   image of a smaller model with the same tokenizer, which guesses what the model will say\n"
+    "      --state DIR       keeps what was measured once: thread counts (default: $STATE_DIRECTORY, else nothing)\n"
     "  -s, --socket PATH     Unix socket to listen on\n"
     "  -t, --tty DEV[@BAUD]  serial line, 115200 by default; up to 4 times\n"
     "      --rtscts          hardware flow control on the serial lines given by --tty\n"
     "      --context N       tokens that a slot holds (default: what the model has, 2048 at most)\n"
     "      --slots N         answers at a time without reading a prompt again (2)\n"
-    "      --threads N       that compute (default: one a core)\n"
-    "      --level NAME      scalar, neon, dotprod, avx2, avx512 (default: the best)\n"
+    "      --threads N       that compute (default: one a core of the fastest cluster; with --state, measured)\n"
+    "      --level NAME      scalar, neon, dotprod, i8mm, avx2, avx512 (default: the best)\n"
     "      --system TEXT     what stands before every conversation (default: what the model's template says)\n"
     "      --clients N       connections at a time (16)\n"
     "      --queue N         requests that wait (16)\n"
@@ -37,6 +40,8 @@ constexpr int exit_usage = 64, exit_config = 78;
 
 enum Option {
     opt_rtscts = 256,
+    opt_draft_model,
+    opt_state,
     opt_context,
     opt_slots,
     opt_threads,
@@ -49,6 +54,8 @@ enum Option {
 
 constexpr option options[] = {{"config", required_argument, nullptr, 'c'},
                               {"model", required_argument, nullptr, 'm'},
+                              {"draft-model", required_argument, nullptr, opt_draft_model},
+                              {"state", required_argument, nullptr, opt_state},
                               {"socket", required_argument, nullptr, 's'},
                               {"tty", required_argument, nullptr, 't'},
                               {"rtscts", no_argument, nullptr, opt_rtscts},
@@ -90,6 +97,10 @@ Result<Command> parse(int argc, char** argv, Config& config) {
             }
             switch (o) {
                 case 'm': TRY(set_text("--model", optarg, config.model, sizeof config.model)); break;
+                case opt_draft_model:
+                    TRY(set_text("--draft-model", optarg, config.draft_model, sizeof config.draft_model));
+                    break;
+                case opt_state: TRY(set_text("--state", optarg, config.state, sizeof config.state)); break;
                 case 's': TRY(set_text("--socket", optarg, config.socket, sizeof config.socket)); break;
                 case 't':
                     if (!ttys) config.tty_count = 0;
@@ -164,6 +175,8 @@ int main(int argc, char** argv) {
     // One heap for all threads: arenas of their own would be reserved and touched, and are not in the plan.
     mallopt(M_ARENA_MAX, 1);
     static Config config;
+    if (const char* state = getenv("STATE_DIRECTORY"))
+        snprintf(config.state, sizeof config.state, "%.*s", static_cast<int>(strcspn(state, ":")), state);
     const auto command = parse(argc, argv, config);
     if (!command) {
         fprintf(stderr, "<3>slmd: %s\n", command.error().text);
@@ -184,7 +197,12 @@ int main(int argc, char** argv) {
     pthread_sigmask(SIG_BLOCK, &set, nullptr);
     signal(SIGPIPE, SIG_IGN);
 
-    const auto planned = [&]() -> Result<Plan> { return plan(TRY(image::Image::open_index(config.model)), config); }();
+    const auto planned = [&]() -> Result<Plan> {
+        const Images images = TRY(open_indexes(config));
+        const Plan p = TRY(plan(images, config));
+        if (!command.value().plan) TRY(check_memory(images, config, available_memory()));
+        return p;
+    }();
     if (!planned) {
         fprintf(stderr, "<3>slmd: %s\n", planned.error().text);
         return 1;

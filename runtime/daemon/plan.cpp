@@ -1,7 +1,10 @@
 #include "daemon/plan.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstring>
 #include <new>
+#include <string_view>
 
 #include "text/tokenizer.h"
 
@@ -40,20 +43,57 @@ std::uint64_t Plan::total() const {
     return t;
 }
 
-engine::Config engine_config(const image::Image& image, const Config& config) {
+engine::Config engine_config(const image::Image& model, const Config& config) {
     engine::Config c = config.engine;
-    if (c.context == 0) c.context = std::min(2048, static_cast<int>(image.params().context));
+    if (c.context == 0) c.context = std::min(2048, static_cast<int>(model.params().context));
     if (config.level[0] != 0) c.level = config.level;
     return c;
 }
 
-Result<Plan> plan(const image::Image& image, const Config& config) {
-    const engine::Config e = engine_config(image, config);
-    const engine::Plan engine_plan = TRY(engine::plan(image, e));
+engine::Config drafter_config(const engine::Config& engine, engine::Engine* with) {
+    engine::Config c = engine;
+    c.draft = 0;
+    c.with = with;
+    return c;
+}
+
+Result<Images> open_indexes(const Config& config) {
+    Images images{TRY(image::Image::open_index(config.model)), {}};
+    if (config.draft_model[0] != 0) images.draft.emplace(TRY(image::Image::open_index(config.draft_model)));
+    return images;
+}
+
+namespace {
+
+// The engine's plan names its items the same for every model.
+constexpr const char* of_drafter(std::string_view item) {
+    return item == "image"          ? "draft model: image"
+           : item == "KV cache"     ? "draft model: KV cache"
+           : item == "activations"  ? "draft model: activations"
+           : item == "engine state" ? "draft model: engine state"
+                                    : "draft model";
+}
+
+// A raw image that is mapped in place needs no memory that the system could not take back.
+std::uint64_t needed(const Images& images, const Plan& plan) {
+    const image::Sizes& sizes = images.model.sizes();
+    return plan.total() - (sizes.compressed ? 0 : sizes.raw);
+}
+
+}  // namespace
+
+Result<Plan> plan(const Images& images, const Config& config) {
+    const engine::Config e = engine_config(images.model, config);
+    const engine::Plan engine_plan = TRY(engine::plan(images.model, e));
     Plan p;
     p.context = e.context;
     for (int i = 0; i < engine_plan.count; i++)
         p.items[p.count++] = {engine_plan.items[i].name, engine_plan.items[i].bytes};
+    if (images.draft && config.draft_model[0] != 0) {
+        const engine::Plan draft_plan = TRY(engine::plan(*images.draft, drafter_config(e, nullptr)));
+        for (int i = 0; i < draft_plan.count; i++)
+            p.items[p.count++] = {of_drafter(draft_plan.items[i].name), draft_plan.items[i].bytes};
+    }
     Arena arena;
     Memory memory{};
     lay_out(arena, config, e.context, memory);
@@ -61,6 +101,51 @@ Result<Plan> plan(const image::Image& image, const Config& config) {
     p.items[p.count++] = {"requests", arena.scratch_bytes()};
     p.items[p.count++] = {"program, libraries, stacks", program_bytes};
     return p;
+}
+
+Result<void> check_memory(const Images& images, const Config& config, std::uint64_t available) {
+    const std::uint64_t need = needed(images, TRY(plan(images, config)));
+    if (need <= available) return {};
+    const auto fits = [&](const Config& c) {
+        const auto p = plan(images, c);
+        return p && needed(images, p.value()) <= available;
+    };
+    Error e = Error::make(Code::model_memory, "the plan needs %llu MiB, %llu MiB are available.",
+                          static_cast<unsigned long long>((need >> 20) + 1),
+                          static_cast<unsigned long long>(available >> 20));
+    bool any = false;
+    const auto suggest = [&](const char* format, int number) {
+        const std::size_t used = std::strlen(e.text);
+        std::snprintf(e.text + used, sizeof e.text - used, any ? ", or " : " It would fit with ");
+        const std::size_t at = std::strlen(e.text);
+        std::snprintf(e.text + at, sizeof e.text - at, format, number);  // NOLINT(clang-diagnostic-format-nonliteral)
+        any = true;
+    };
+    const int context = engine_config(images.model, config).context;
+    const auto smaller = [&](Config c) {  // the largest context that fits, 0: none
+        for (c.engine.context = (context - 1) / 64 * 64; c.engine.context >= 64; c.engine.context -= 64)
+            if (fits(c)) return c.engine.context;
+        return 0;
+    };
+    if (const int n = smaller(config); n > 0) suggest("context = %d", n);
+    Config c = config;
+    c.engine.slots = 1;
+    if (config.engine.slots > 1 && fits(c)) suggest("slots = %d", 1);
+    c = config;
+    c.engine.threads = c.engine.decode_threads = 1;
+    if (config.engine.threads != 1 && fits(c)) suggest("threads = %d", 1);
+    c = config;
+    c.draft_model[0] = 0;
+    if (config.draft_model[0] != 0 && fits(c)) suggest("no draft model", 0);
+    if (any) return e;
+    c.engine.slots = c.engine.threads = c.engine.decode_threads = 1;
+    if (const int n = smaller(c); n > 0)
+        suggest(config.draft_model[0] != 0 ? "slots = 1, threads = 1, no draft model and context = %d"
+                                           : "slots = 1, threads = 1 and context = %d",
+                n);
+    else
+        std::strncat(e.text, " Nothing smaller fits: use a smaller model.", sizeof e.text - std::strlen(e.text) - 1);
+    return e;
 }
 
 }  // namespace slmd::daemon

@@ -1,5 +1,6 @@
 // Every byte of slmd, before anything is loaded: the engine's plan and what the clients and requests take beside it.
 #pragma once
+#include <optional>
 #include <span>
 
 #include "base/arena.h"
@@ -74,9 +75,21 @@ struct Plan {
     std::span<const wire::PlanItem> view() const { return {items, static_cast<std::size_t>(count)}; }
 };
 
+// The images that a configuration names.
+struct Images {
+    image::Image model;
+    std::optional<image::Image> draft;
+};
+// Header and index only. Errors: as Image::open_index.
+Result<Images> open_indexes(const Config& config);
+
 // Errors: as engine::plan.
-Result<Plan> plan(const image::Image& image, const Config& config);
-// The engine's configuration with what was left open filled in.
-engine::Config engine_config(const image::Image& image, const Config& config);
+Result<Plan> plan(const Images& images, const Config& config);
+// Errors: model_memory when the plan is larger than what is available (bytes), naming the changes that would make it
+// fit: context, slots, threads, no draft model.
+Result<void> check_memory(const Images& images, const Config& config, std::uint64_t available);
+// The engines' configurations with what was left open filled in. The drafter holds what the engine holds.
+engine::Config engine_config(const image::Image& model, const Config& config);
+engine::Config drafter_config(const engine::Config& engine, engine::Engine* with);
 
 }  // namespace slmd::daemon

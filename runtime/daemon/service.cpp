@@ -1,5 +1,6 @@
 #include "daemon/service.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/sysinfo.h>
 #include <time.h>
@@ -8,6 +9,7 @@
 #include <algorithm>
 
 #include "base/utf8.h"
+#include "daemon/tune.h"
 
 namespace slmd::daemon {
 namespace {
@@ -77,8 +79,9 @@ void Service::stop() {
     state_.store(State::stopping, std::memory_order_release);
     pthread_join(thread_, nullptr);
     started_ = false;
+    delete drafter_;  // works with the engine's threads
     delete engine_;
-    engine_ = nullptr;
+    engine_ = drafter_ = nullptr;
 }
 
 void Service::wake() const {
@@ -115,7 +118,22 @@ Result<void> Service::load() {
         if (percent != s.percent_.exchange(percent)) s.wake();
     };
     image_.emplace(TRY(image::Image::open(config_.model, options)));
-    engine_ = TRY(engine::Engine::open(*image_, engine_config(*image_, config_)));
+    const engine::Config engine = engine_config(*image_, config_);
+    engine_ = TRY(engine::Engine::open(*image_, engine));
+    if (config_.draft_model[0] != 0) {
+        draft_image_.emplace(TRY(image::Image::open(config_.draft_model, options)));
+        const auto a = image_->section(image::SectionId::tokenizer),
+                   b = draft_image_->section(image::SectionId::tokenizer);
+        if (!std::equal(a.begin(), a.end(), b.begin(), b.end()))
+            return Error::make(Code::model_format, "draft model %s: its tokenizer is not that of %s; it cannot guess",
+                               config_.draft_model, config_.model);
+        drafter_ = TRY(engine::Engine::open(*draft_image_, drafter_config(engine, engine_)));
+    }
+    if (config_.state[0] != 0 && config_.engine.threads == 0 && config_.engine.decode_threads == 0) {
+        const auto tuned = tune(*engine_, *image_, config_.state);
+        if (!tuned && tuned.error().code != Code::storage_failure) return tuned.error();
+        if (!tuned) fprintf(stderr, "<4>slmd: thread counts are measured at each start: %s\n", tuned.error().text);
+    }
     tokenizer_.emplace(TRY(text::Tokenizer::open(image_->section(image::SectionId::tokenizer))));
     if (tokenizer_->vocab() > engine_->vocab())
         return Error::make(Code::model_format, "%s: the tokenizer has %d tokens, the model %d", config_.model,
@@ -144,12 +162,13 @@ bool Service::progressed() {
 
 void Service::serve() {
     for (;;) {
-        Job* const job = next();
-        if (job == nullptr) return;
-        if (!job->opened)
-            open(*job);
+        const Round round = next();
+        if (round.open != nullptr)
+            open(*round.open);
+        else if (round.count > 0)
+            step(round);
         else
-            step(*job);
+            return;
         steps_.fetch_add(1);
         wake();
     }
@@ -159,11 +178,12 @@ bool Service::runnable(const Job& job) const {
     return job.state == Job::live && (has_room(job) || !job.stream || job.cancel.load(std::memory_order_relaxed));
 }
 
-// The next job to do a step of, in turn; sleeps while there is none. Null: stop.
-Job* Service::next() {
+// Sleeps while there is nothing to do.
+Service::Round Service::next() {
     const Lock guard(lock_);
     for (;;) {
-        if (stop_) return nullptr;
+        Round round;
+        if (stop_) return round;
         const std::int64_t now = now_ns();
         std::int64_t wait_until = 0;
         for (Job& job : jobs_) {
@@ -198,20 +218,22 @@ Job* Service::next() {
             if (first == nullptr) break;
             if (!first->opened) {
                 first->stepping = true;
-                return first;
+                round.open = first;
+                return round;
             }
             if (!give_slot(*first)) break;
         }
-        // round robin over the slots
+        // all that have a slot; whose prompt comes first moves on by one each time
         for (int i = 0; i < engine_->slots(); i++) {
             const auto slot = (turn_ + static_cast<std::uint64_t>(i)) % static_cast<std::uint64_t>(engine_->slots());
             if (slot_job_[slot] < 0 || !runnable(jobs_[static_cast<std::size_t>(slot_job_[slot])])) continue;
-            turn_ = slot + 1;
             Job& job = jobs_[static_cast<std::size_t>(slot_job_[slot])];
             slot_used_[slot] = ++order_;
             job.stepping = true;
-            return &job;
+            round.jobs[round.count++] = &job;
         }
+        turn_++;
+        if (round.count > 0) return round;
         sleeping_ = true;
         if (wait_until != 0) {
             const timespec until{wait_until / 1'000'000'000, wait_until % 1'000'000'000};
@@ -280,27 +302,45 @@ void Service::open(Job& job) {
     if (!opened) finish(job, &opened.error());
 }
 
-void Service::step(Job& job) {
-    RingSink sink(job, lock_);
-    task::Generation& g = job.generation;
-    bool full;
-    {
-        const Lock guard(lock_);
-        full = !has_room(job);
+void Service::step(const Round& round) {
+    engine::Engine::Step steps[engine::max_slots];
+    Job* asking[engine::max_slots];
+    std::size_t n = 0;
+    const std::int64_t now = now_ns();
+    for (int i = 0; i < round.count; i++) {
+        Job& job = *round.jobs[i];
+        RingSink sink(job, lock_);
+        bool full;
+        {
+            const Lock guard(lock_);
+            full = !has_room(job);
+        }
+        if (full && !job.cancel.load())  // only when the client wants it all at once
+            job.generation.end(task::Finish::length, sink);
+        const auto more = job.generation.ask(job.slot, config_.engine.batch, job.cancel, now, drafter_, steps[n], sink);
+        if (more && more.value())
+            asking[n++] = &job;
+        else
+            settle(job, more ? Result<bool>(true) : Result<bool>(more.error()));
     }
-    if (full && !job.cancel.load()) {  // only when the client wants it all at once
-        g.end(task::Finish::length, sink);
+    if (n == 0) return;
+    const auto passed = engine_->advance({steps, n});
+    for (std::size_t i = 0; i < n; i++) {
+        RingSink sink(*asking[i], lock_);
+        settle(*asking[i], passed ? asking[i]->generation.take(steps[i], sink) : Result<bool>(passed.error()));
     }
-    const auto done = g.step(*engine_, job.slot, config_.engine.batch, job.cancel, now_ns(), sink);
+}
+
+void Service::settle(Job& job, const Result<bool>& complete) {
+    const task::Generation& g = job.generation;
     const Lock guard(lock_);
     job.done = g.cached();
     job.tokens_out = g.answer_tokens();
     if (job.first_ns == 0 && job.tokens_out > 0) job.first_ns = now_ns();
-    if (!done) return finish(job, &done.error());
-    if (done.value()) {
-        job.outcome.finish = task::finish_name(g.finish());
-        finish(job, nullptr);
-    }
+    if (!complete) return finish(job, &complete.error());
+    if (!complete.value()) return;
+    job.outcome.finish = task::finish_name(g.finish());
+    finish(job, nullptr);
 }
 
 // With the lock.

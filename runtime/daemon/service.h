@@ -1,5 +1,5 @@
-// The model and the requests to it. One engine thread takes the requests in turn, a token each; the event loop's thread
-// hands them in and takes their text away. After ready() nothing is allocated.
+// The model and the requests to it. One engine thread lets them share its passes, answers first, prompts in turn; the
+// event loop's thread hands them in and takes their text away. After ready() nothing is allocated.
 #pragma once
 #include <pthread.h>
 
@@ -48,10 +48,18 @@ class Service final : public wire::Host {
     static void* thread_main(void* self);
     Result<void> load();
     void serve();
-    Job* next();
+    // What the engine thread does next: open a job, or a pass over those that have a slot. Neither: stop.
+    struct Round {
+        Job* open = nullptr;
+        Job* jobs[engine::max_slots];
+        int count = 0;
+    };
+    Round next();
     bool give_slot(Job& job);
     void open(Job& job);
-    void step(Job& job);
+    void step(const Round& round);
+    // After a step of a job: what the client may know, and the end when it is one.
+    void settle(Job& job, const Result<bool>& complete);
     void finish(Job& job, const Error* error);
     bool runnable(const Job& job) const;
     int place(const Job& job) const;
@@ -70,8 +78,8 @@ class Service final : public wire::Host {
     bool stop_ = false, sleeping_ = false;
     std::uint64_t order_ = 0, turn_ = 0;
     double rate_ = 0;
-    int slot_job_[16];  // which job has a slot; -1 none
-    std::uint64_t slot_used_[16];
+    int slot_job_[engine::max_slots];  // which job has a slot; -1 none
+    std::uint64_t slot_used_[engine::max_slots];
 
     std::atomic<State> state_{State::loading};
     std::atomic<int> percent_{0};
@@ -80,8 +88,8 @@ class Service final : public wire::Host {
     Error failure_{};
     int clients_ = 0;
 
-    std::optional<image::Image> image_;
-    engine::Engine* engine_ = nullptr;
+    std::optional<image::Image> image_, draft_image_;
+    engine::Engine *engine_ = nullptr, *drafter_ = nullptr;
     std::optional<text::Tokenizer> tokenizer_;
     std::optional<text::ChatTemplate> chat_;
 };

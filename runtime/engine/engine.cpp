@@ -1,31 +1,26 @@
 #include "engine/engine.h"
 
-#include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <cstring>
 #include <new>
 
+#include "base/cluster.h"
 #include "base/memory.h"
 #include "engine/forward.h"
 
 namespace slmd::engine {
 namespace {
 
-constexpr int max_slots = 16, max_batch = 128, max_draft = 8;
+constexpr int max_batch = 128, max_draft = 8;
 constexpr int worth_copying = 16;  // tokens that another slot shares beyond what the own one does
 
-int usable_cores() {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    const int n = CPU_COUNT(&set);
-    return n < 1 ? 1 : n > Team::max_size ? Team::max_size : n;
-}
+int cores_to_use() { return std::min(fastest_cluster().cores, Team::max_size); }
 
 Result<Config> checked(const image::ModelParams& p, Config c) {
     TRY(check_params(p));
-    if (c.threads == 0) c.threads = usable_cores();
+    if (c.threads == 0) c.threads = c.with != nullptr ? c.with->threads() : cores_to_use();
     struct {
         const char* name;
         int value, low, high;
@@ -38,6 +33,9 @@ Result<Config> checked(const image::ModelParams& p, Config c) {
         if (l.value < l.low || l.value > l.high)
             return Error::make(Code::incorrect_parameters, "%s = %d: this model takes %d to %d", l.name, l.value, l.low,
                                l.high);
+    if (c.with != nullptr && c.threads > c.with->threads())
+        return Error::make(Code::incorrect_parameters, "threads = %d: the other engine has %d", c.threads,
+                           c.with->threads());
     if (c.draft >= c.batch) c.draft = c.batch - 1;
     if (c.decode_threads == 0) c.decode_threads = c.threads;
     if (c.decode_threads < 1 || c.decode_threads > c.threads)
@@ -68,7 +66,9 @@ struct Engine::State {
     Config config;
     const compute::Kernels* kernels;
     Layout layout;
-    Team team;
+    Team own_team;
+    Team* team = &own_team;
+    int prefill_threads, decode_threads;
     // Logits that are there: of tokens first .. first + count - 1 of a slot, from `row` on; next: not yet given.
     struct Ready {
         int first, row, count, next;
@@ -91,8 +91,8 @@ struct Engine::State {
     Pass pass_over(int row_count, int wanted_count) {
         return {&model,
                 kernels,
-                &team,
-                row_count <= few_rows ? config.decode_threads : config.threads,
+                team,
+                row_count <= few_rows ? decode_threads : prefill_threads,
                 layout.shapes,
                 &layout.buffers,
                 {rows, static_cast<std::size_t>(row_count)},
@@ -164,7 +164,15 @@ Result<Engine*> Engine::open(const image::Image& image, const Config& wanted) {
     Arena real({static_cast<std::byte*>(s.memory), s.memory_bytes});
     lay_out(real, image.params(), c, s.layout);
     if (real.overflow()) return Error::make(Code::unknown, "the plan is smaller than what is used");
-    TRY(s.team.start(c.threads));
+    s.prefill_threads = c.threads;
+    s.decode_threads = c.decode_threads;
+    if (c.with != nullptr) {
+        s.team = c.with->state_->team;
+    } else {
+        const Cluster cluster = fastest_cluster();
+        if (c.pinned) sched_setaffinity(0, sizeof cluster.cpus, &cluster.cpus);
+        TRY(s.team->start(c.threads, c.pinned ? &cluster.cpus : nullptr));
+    }
     return std::exchange(owner.engine, nullptr);
 }
 
@@ -181,6 +189,10 @@ int Engine::context() const { return state_->config.context; }
 int Engine::slots() const { return state_->config.slots; }
 int Engine::threads() const { return state_->config.threads; }
 int Engine::batch() const { return state_->config.batch; }
+void Engine::work_with(int prefill, int decode) {
+    state_->prefill_threads = std::clamp(prefill, 1, state_->config.threads);
+    state_->decode_threads = std::clamp(decode, 1, state_->config.threads);
+}
 const char* Engine::level() const { return state_->kernels->name; }
 std::uint64_t Engine::arena_bytes() const { return state_->memory_bytes; }
 

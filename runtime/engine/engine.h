@@ -11,6 +11,10 @@
 
 namespace slmd::engine {
 
+class Engine;
+
+constexpr int max_slots = 16;
+
 struct Config {
     int context = 2048;      // tokens a slot can hold
     int slots = 1;           // KV caches: sequences that decode without being prefilled again
@@ -19,8 +23,9 @@ struct Config {
     bool pinned = false;     // all of them, the one that calls open() too, stay on the fastest cluster
     int batch = 32;          // tokens a pass, 1..128
     int draft = 3;           // guessed tokens that a pass may check beside the real one, 0..8; logits for each
-    const char* level =
-        nullptr;  // "scalar", "neon", "dotprod", "i8mm", "avx2", "avx512"; null: the best that the CPU has
+    Engine* with = nullptr;  // another engine, used by the same thread, whose threads work for this one as well
+    // "scalar", "neon", "dotprod", "i8mm", "avx2", "avx512"; null: the best that the CPU has
+    const char* level = nullptr;
 };
 
 // Every byte that the engine will use, by purpose.
@@ -54,7 +59,9 @@ class Engine {
     int vocab() const;
     int context() const;
     int slots() const;
-    int threads() const;
+    int threads() const;  // that there are
+    // How many of them work on passes over many tokens, and on those over few. Each 1 .. threads().
+    void work_with(int prefill, int decode);
     int batch() const;
     const char* level() const;
     std::uint64_t arena_bytes() const;

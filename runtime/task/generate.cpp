@@ -66,34 +66,56 @@ Result<void> Generation::open(const text::Tokenizer& tokenizer, const text::Chat
     return {};
 }
 
-Result<bool> Generation::step(engine::Engine& engine, int slot, int chunk, const std::atomic<bool>& cancel,
-                              std::int64_t now_ns, TextSink& sink) {
-    if (finish_ != Finish::none) return true;
+Result<bool> Generation::ask(int slot, int chunk, const std::atomic<bool>& cancel, std::int64_t now_ns,
+                             engine::Engine* drafter, engine::Engine::Step& step, TextSink& sink) {
+    if (finish_ != Finish::none) return false;
     if (deadline_ns_ != 0 && now_ns >= deadline_ns_) {
         if (drawn_ == 0)
             return Error::make(Code::deadline,
                                "the deadline passed before the first token (%d of %d prompt tokens read)", cached_,
                                prompt_);
         end(Finish::deadline, sink);
-        return true;
+        return false;
     }
-    const auto progress = engine.advance(slot, tokens(), chunk, cancel, guess());
-    if (!progress) {
-        if (progress.error().code != Code::aborted) return progress.error();
+    int guesses = 0;
+    if (guess_end_ < count_) {  // else the engine has what comes next
+        if (cached_ == prompt_) guesses = look_up();
+        guesser_ = &lookup_;
+        if (drafter != nullptr && guesses == 0) {
+            guesses = TRY(draft(*drafter, slot, chunk, cancel));
+            guesser_ = &drafter_;
+        }
+    }
+    step = {.slot = slot,
+            .tokens = tokens(),
+            .max_tokens = chunk,
+            .draft = tokens_.subspan(static_cast<std::size_t>(count_), static_cast<std::size_t>(guesses)),
+            .cancel = &cancel};
+    return true;
+}
+
+Result<bool> Generation::take(const engine::Engine::Step& step, TextSink& sink) {
+    if (step.cancelled) {
         end(Finish::cancelled, sink);
         return true;
     }
-    cached_ = std::min(progress.value().cached, prompt_);
-    if (progress.value().cached < progress.value().total) return false;
-    drafted_ += progress.value().drafted;
-    guessed_ += progress.value().guessed;
+    cached_ = std::min(step.cached, prompt_);
+    if (step.cached < count_) return false;
+    if (!step.guessed) guess_end_ = count_ + step.drafted;
+    if (step.drafted > 0) guesser_->made += step.drafted;
 
-    const std::int32_t token = sampler_.sample(progress.value().logits, tokens());
+    const std::int32_t token = sampler_.sample(step.logits, tokens());
     probability_ += static_cast<double>(sampler_.probability());
     drawn_++;
     if (tokenizer_->is_end(token)) {
         end(Finish::stop, sink);
         return true;
+    }
+    if (count_ < guess_end_ && tokens_[static_cast<std::size_t>(count_)] == token) {
+        guesser_->right++;
+        guessed_++;
+    } else {
+        guess_end_ = 0;
     }
     answer_++;
     tokens_[static_cast<std::size_t>(count_++)] = token;
@@ -109,15 +131,39 @@ Result<bool> Generation::step(engine::Engine& engine, int slot, int chunk, const
 }
 
 // Prompt lookup (Saxena 2023): what followed the last time that the last few tokens stood in the text. Answers that
-// quote, extract or repeat are guessed well; where guesses fail, no more are made: a wrong one costs a part of a pass.
-std::span<const std::int32_t> Generation::guess() const {
+// quote, extract or repeat are guessed well. Puts the guesses behind the tokens, returns how many.
+int Generation::look_up() {
     constexpr int suffix = 3, longest = 8;
-    if (count_ <= suffix || drafted_ > 4 * longest + 3 * guessed_) return {};
-    const std::int32_t* end = tokens_.data() + count_;
+    if (count_ <= suffix || lookup_.fails()) return 0;
+    std::int32_t* const end = tokens_.data() + count_;
     for (const std::int32_t* at = end - 1; at >= tokens_.data() + suffix; at--)
-        if (std::equal(end - suffix, end, at - suffix))
-            return {at, static_cast<std::size_t>(std::min<std::ptrdiff_t>(end - at, longest))};
-    return {};
+        if (std::equal(end - suffix, end, at - suffix)) {
+            const auto n =
+                std::min({end - at, std::ptrdiff_t{longest}, static_cast<std::ptrdiff_t>(tokens_.size()) - count_});
+            std::copy(at, at + n, end);
+            return static_cast<int>(n);
+        }
+    return 0;
+}
+
+// What a smaller model would say, drawn with the random numbers that the answer will be drawn with: where the two
+// models agree roughly, they then mostly agree exactly. It reads the prompt beside the model, a chunk at a time.
+Result<int> Generation::draft(engine::Engine& drafter, int slot, int chunk, const std::atomic<bool>& cancel) {
+    constexpr int longest = 3;
+    if (drafter_.fails()) return 0;
+    engine::Sampler sampler = sampler_;
+    const int most = std::min(longest, static_cast<int>(tokens_.size()) - count_);
+    int n = 0;
+    for (; n < most; n++) {
+        const auto so_far = tokens_.first(static_cast<std::size_t>(count_ + n));
+        const auto progress = drafter.advance(slot, so_far, chunk, cancel);
+        if (!progress && progress.error().code != Code::aborted) return progress.error();
+        if (!progress || progress.value().cached < count_ + n || cached_ < prompt_) break;
+        const std::int32_t token = sampler.sample(progress.value().logits, so_far);
+        if (token >= tokenizer_->vocab() || tokenizer_->is_end(token)) break;
+        tokens_[static_cast<std::size_t>(count_ + n)] = token;
+    }
+    return n;
 }
 
 // Adds a piece to what is held back and lets go what cannot become a stop text any more. True when a stop text is

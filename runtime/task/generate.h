@@ -45,7 +45,7 @@ class Generation {
   public:
     static constexpr int max_stops = 4, max_bias = 8;
     static constexpr std::size_t stop_bytes = 32, held_bytes = 1024;
-    static constexpr std::size_t append_bytes = 3 * held_bytes;  // of text that one step() appends, at most
+    static constexpr std::size_t append_bytes = 3 * held_bytes;  // of text that one take() appends, at most
 
     // Tokenizes the prompt. tokens: as many as the engine's context; prompt and answer live there. Copies the options'
     // texts. Errors: context_full with the numbers, text_too_long, incorrect_parameters.
@@ -53,32 +53,46 @@ class Generation {
                       std::span<const text::Message> messages, const GenerateOptions& options,
                       std::span<std::int32_t> tokens, const Workspace& workspace);
 
-    // At most one chunk of `chunk` prompt tokens, or one token of the answer. The slot may have been used by others in
-    // between: what is missing is computed again. Returns true when the answer is complete. Errors: deadline when it
-    // passes before the first token, and the engine's.
-    Result<bool> step(engine::Engine& engine, int slot, int chunk, const std::atomic<bool>& cancel, std::int64_t now_ns,
-                      TextSink& sink);
+    // What it wants of the engine's next pass, at most `chunk` prompt tokens of it. The slot may have been used by
+    // others in between: what is missing is computed again. drafter: an engine with a smaller model of the same
+    // tokenizer and at least as many slots, which guesses what follows (Leviathan et al., arXiv 2211.17192), or null.
+    // False when the answer is complete and the engine is not needed. Errors: deadline when it passes before the first
+    // token, and the drafter's.
+    Result<bool> ask(int slot, int chunk, const std::atomic<bool>& cancel, std::int64_t now_ns, engine::Engine* drafter,
+                     engine::Engine::Step& step, TextSink& sink);
+    // Takes what the pass gave: nothing yet, or one token of the answer. Returns true when the answer is complete.
+    // Errors: model_format.
+    Result<bool> take(const engine::Engine::Step& step, TextSink& sink);
     // Ends it here: what is held back is text after all.
     void end(Finish finish, TextSink& sink);
 
     std::span<const std::int32_t> tokens() const { return tokens_.first(static_cast<std::size_t>(count_)); }
     int prompt_tokens() const { return prompt_; }
-    int answer_tokens() const { return answer_; }  // without the end token
-    int cached() const { return cached_; }         // of the prompt
+    int answer_tokens() const { return answer_; }    // without the end token
+    int cached() const { return cached_; }           // of the prompt
     int guessed_tokens() const { return guessed_; }  // of the answer, computed together with the token before
     Finish finish() const { return finish_; }
     float probability() const { return drawn_ == 0 ? 0 : static_cast<float>(probability_ / drawn_); }  // mean
     std::int64_t deadline_ns() const { return deadline_ns_; }
 
   private:
-    std::span<const std::int32_t> guess() const;
+    // Where guesses come from, and whether they are worth making: where they fail, no more are made.
+    struct Guesser {
+        int made, right;
+        bool fails() const { return made > 32 + 3 * right; }
+    };
+    int look_up();
+    Result<int> draft(engine::Engine& drafter, int slot, int chunk, const std::atomic<bool>& cancel);
     bool accept(std::string_view piece, TextSink& sink);
     void flush(std::size_t bytes, bool all, TextSink& sink);
 
     const text::Tokenizer* tokenizer_ = nullptr;
     std::span<std::int32_t> tokens_;
     int count_ = 0, prompt_ = 0, answer_ = 0, cached_ = 0, max_ = 0, drawn_ = 0, stops_ = 0;
-    int drafted_ = 0, guessed_ = 0;  // tokens that were guessed, and those of them that were right
+    int guessed_ = 0;    // tokens of the answer that were guessed
+    int guess_end_ = 0;  // tokens_[count_ .. guess_end_) were guessed and the engine has their logits; 0: none
+    Guesser lookup_{}, drafter_{};
+    Guesser* guesser_ = nullptr;  // of those
     Finish finish_ = Finish::none;
     bool strip_space_ = false;
     double probability_ = 0;

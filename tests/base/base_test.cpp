@@ -2,11 +2,14 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
 #include "base/arena.h"
 #include "base/bytes.h"
+#include "base/cluster.h"
 #include "base/file.h"
 #include "base/team.h"
 
@@ -82,6 +85,29 @@ TEST(AtomicFile, KeepsTheOldFileWithoutCommit) {
     ASSERT_TRUE(m);
     EXPECT_EQ(std::string(reinterpret_cast<const char*>(m->bytes().data()), m->bytes().size()), "one");
     EXPECT_FALSE(MappedFile::open((path + "-absent").c_str()));
+}
+
+// A folder as the kernel of an RK3588 shows it, but for the CPUs that this machine has.
+TEST(Cluster, TheFastestCores) {
+    const Cluster all = fastest_cluster("/nowhere");
+    cpu_set_t usable;
+    ASSERT_EQ(sched_getaffinity(0, sizeof usable, &usable), 0);
+    EXPECT_TRUE(CPU_EQUAL(&all.cpus, &usable));
+    EXPECT_EQ(all.cores, CPU_COUNT(&usable));
+    std::vector<int> cpus;
+    for (int i = 0; i < CPU_SETSIZE; i++)
+        if (CPU_ISSET(i, &usable)) cpus.push_back(i);
+    if (cpus.size() < 2) GTEST_SKIP() << "one CPU is no two clusters";
+    const std::filesystem::path folder = testing::TempDir() + "slmd-cpus-" + std::to_string(getpid());
+    for (std::size_t i = 0; i < cpus.size(); i++) {
+        const auto cpu = folder / ("cpu" + std::to_string(cpus[i]));
+        std::filesystem::create_directories(cpu);
+        std::ofstream(cpu / "cpu_capacity") << (i == 0 ? 414 : i == 1 ? 1024 : 1008) << "\n";
+    }
+    const Cluster fast = fastest_cluster(folder.c_str());
+    EXPECT_EQ(fast.cores, static_cast<int>(cpus.size()) - 1);
+    EXPECT_FALSE(CPU_ISSET(cpus[0], &fast.cpus));
+    std::filesystem::remove_all(folder);
 }
 
 TEST(Team, EveryRankDoesItsPartBetweenBarriers) {

@@ -511,11 +511,63 @@ TEST(Start, what_is_wrong_is_said_with_its_place) {
     EXPECT_GT(r.err.size(), 30u) << r.err;
 }
 
+// A drafter changes no answer; one that reads other tokens is refused.
+TEST(Start, a_draft_model) {
+    const json params = {{"max", 60}, {"bias", endless()}, {"temp", 0.7}, {"seed", 5}};
+    std::string alone;
+    {
+        Daemon d;
+        alone = d.answer("Say something.", params);
+    }
+    Daemon d({.arguments = {"--draft-model", tiny_image()}});
+    EXPECT_EQ(d.answer("Say something.", params), alone);
+    EXPECT_EQ(d.answer("Say something.", params), alone);
+    Wire w = d.connect();
+    const json plan = w.call("plan")["result"]["items"];
+    EXPECT_TRUE(
+        std::any_of(plan.begin(), plan.end(), [](const json& i) { return i["name"] == "draft model: KV cache"; }));
+    EXPECT_EQ(shell(slmd_path() + " --model " + tiny_image() + " --draft-model /nowhere/x.slm --socket /tmp/x").code,
+              1);
+    const std::string source = SLMD_SHARED "/models/stories260K/stories260K.bin", other = folder() + "/other.slm";
+    if (!std::filesystem::exists(source)) GTEST_SKIP() << "needs " << source << ", a model with another tokenizer";
+    ASSERT_EQ(shell(std::string(SLMD_BUILD) + "/slmpack import " + source + " -o " + other).code, 0);
+    const Ran r = shell(slmd_path() + " --model " + tiny_image() + " --draft-model " + other + " --socket " + folder() +
+                        "/draft.sock");
+    EXPECT_EQ(r.code, 1);
+    EXPECT_NE(r.err.find("its tokenizer is not that of"), std::string::npos) << r.err;
+}
+
+// Thread counts are measured at the first start and read at the next; what cannot be read or written costs that only.
+TEST(Start, thread_counts_are_measured_once) {
+    const std::string state = folder() + "/state", file = state + "/threads";
+    std::filesystem::create_directory(state);
+    std::string measured;
+    {
+        Daemon d({.arguments = {"--state", state}});
+        measured = slurp(file);
+        EXPECT_NE(measured.find("model \"tiny\" of "), std::string::npos) << measured;
+        EXPECT_NE(d.answer(france).find("Paris"), std::string::npos);
+    }
+    const auto written = std::filesystem::last_write_time(file);
+    { Daemon d({.environment = {"STATE_DIRECTORY=" + state + ":/other"}}); }
+    EXPECT_EQ(std::filesystem::last_write_time(file), written);
+    EXPECT_EQ(slurp(file), measured);
+    std::ofstream(file) << "model \"another\"\n";
+    { Daemon d({.arguments = {"--state", state}}); }
+    EXPECT_NE(slurp(file).find("model \"tiny\" of "), std::string::npos);
+    Daemon d({.arguments = {"--state", "/proc/nowhere"}});
+    EXPECT_NE(d.answer(france).find("Paris"), std::string::npos);
+    EXPECT_NE(slurp(d.log).find("measured at each start"), std::string::npos) << slurp(d.log);
+}
+
 TEST(Start, a_complete_configuration) {
     const std::string file = folder() + "/good.toml", sock = folder() + "/good.sock";
     std::ofstream(file)
-        << "model = \"" << tiny_image()
-        << "\"\n[engine]\ncontext = 128\nslots = 1\nthreads = 1\nbatch = 8\nlevel = \"scalar\"\n[socket]\npath = "
+        << "model = \"" << tiny_image() << "\"\nstate = \"" << folder()
+        << "\"\n[engine]\ncontext = 128\nslots = 1\nthreads = 1\ndecode_threads = 1\nbatch = 8\ndraft = 2\ndraft_model "
+           "= \""
+        << tiny_image()
+        << "\"\nlevel = \"scalar\"\n[socket]\npath = "
            "\"/nowhere/x\"\nmode = \"0600\"\n"
            "[limits]\nclients = 4\nqueue = 2\n[generate]\nmax = 3\ntemp = 0.5\nseed = 9\nstop = [\"x\"]\n";
     Daemon d({.arguments = {"--config", file}});  // --socket and --model override

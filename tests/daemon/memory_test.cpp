@@ -56,7 +56,8 @@ long pss_kib(pid_t pid) {
 TEST(Memory, a_thousand_streamed_tokens_allocate_nothing) {
     if (sanitized) GTEST_SKIP() << "the sanitizers have their own allocator: run this test in the release build";
     const std::string report = folder() + "/counts";
-    Daemon d({.environment = {"LD_PRELOAD=" SLMD_MALLOC_COUNT, "MALLOC_COUNT=" + report}});
+    Daemon d({.arguments = {"--draft-model", tiny_image()},
+              .environment = {"LD_PRELOAD=" SLMD_MALLOC_COUNT, "MALLOC_COUNT=" + report}});
     EXPECT_EQ(slurp(report).find("counts"), std::string::npos);
     kill(d.pid(), SIGUSR2);
     EXPECT_GE(stream_a_thousand(d), 1000);
@@ -64,6 +65,36 @@ TEST(Memory, a_thousand_streamed_tokens_allocate_nothing) {
     std::string counts;
     for (int i = 0; i < 500 && counts.find("counts") == std::string::npos; i++) usleep(10'000), counts = slurp(report);
     EXPECT_EQ(counts, "counts 0 0 0 0\n");
+}
+
+// Between requests every thread sleeps: none gives up its core of its own accord more than once a second, and none uses
+// any time.
+TEST(Memory, idle_means_idle) {
+    Daemon d({.arguments = {"--threads", "4", "--draft-model", tiny_image()}});
+    EXPECT_FALSE(d.answer("What is the capital of France?").empty());
+    sleep(1);
+    const auto activity = [&] {
+        std::pair<long, long> sum{0, 0};  // switches, clock ticks
+        const std::string tasks = "/proc/" + std::to_string(d.pid()) + "/task";
+        for (const auto& task : std::filesystem::directory_iterator(tasks)) {
+            std::ifstream status(task.path() / "status");
+            for (std::string line; std::getline(status, line);)
+                if (line.rfind("voluntary_ctxt_switches:", 0) == 0) sum.first += std::stol(line.substr(24));
+            const std::string stat = slurp(task.path() / "stat");
+            std::istringstream fields(stat.substr(stat.rfind(')') + 1));
+            std::string word;
+            for (int i = 0; i < 13 && fields >> word; i++)
+                if (i == 11 || i == 12) sum.second += std::stol(word);
+        }
+        return sum;
+    };
+    constexpr int seconds = 5;
+    const auto before = activity();
+    sleep(seconds);
+    const auto after = activity();
+    EXPECT_GT(before.first, 0);
+    EXPECT_LE(after.first - before.first, seconds);
+    EXPECT_EQ(after.second - before.second, 0);
 }
 
 // The same, as the kernel sees it; and that the counter above can count at all.
