@@ -75,7 +75,13 @@ void rms_norm_quantize(const float* x, const float* w, int n, float eps, std::in
 }
 
 void rope_halves(float* head, const float* cos, const float* sin, int pairs) {
-    for (int i = 0; i < pairs; i++) {
+    int i = 0;
+    for (; i + 16 <= pairs; i += 16) {
+        const V16 a = load16(head + i), b = load16(head + i + pairs), c = load16(cos + i), s = load16(sin + i);
+        store16(head + i, fma(a, c, neg(mul(b, s))));
+        store16(head + i + pairs, fma(b, c, mul(a, s)));
+    }
+    for (; i < pairs; i++) {
         const float a = head[i], b = head[i + pairs], c = cos[i], s = sin[i];
         head[i] = __builtin_fmaf(a, c, -(b * s));
         head[i + pairs] = __builtin_fmaf(b, c, a * s);
@@ -84,6 +90,17 @@ void rope_halves(float* head, const float* cos, const float* sin, int pairs) {
 
 void hadamard_blocks(float* x, int n) {
     const int size = n & -n;
+    if (size >= 16) {
+        for (int i = 0; i < n; i += 16) store16(x + i, butterfly16(load16(x + i)));
+        for (int h = 16; h < size; h *= 2)
+            for (int i = 0; i < n; i += 2 * h)
+                for (int j = i; j < i + h; j += 16) {
+                    const V16 a = load16(x + j), b = load16(x + j + h);
+                    store16(x + j, add(a, b));
+                    store16(x + j + h, sub(a, b));
+                }
+        return;
+    }
     for (float* end = x + n; x < end; x += size)
         for (int h = 1; h < size; h *= 2)
             for (int i = 0; i < size; i += 2 * h)
