@@ -560,6 +560,16 @@ TEST(Start, thread_counts_are_measured_once) {
     EXPECT_NE(slurp(d.log).find("measured at each start"), std::string::npos) << slurp(d.log);
 }
 
+// Flash is small: what an update of slmd costs, besides shared libraries.
+TEST(Start, the_program_is_small) {
+#if defined(__SANITIZE_ADDRESS__)
+    GTEST_SKIP() << "sanitizers make it larger";
+#endif
+    const std::string stripped = folder() + "/slmd-stripped";
+    ASSERT_EQ(shell("strip -o " + stripped + " " + slmd_path()).code, 0);
+    EXPECT_LT(std::filesystem::file_size(stripped), 1'200'000u);
+}
+
 TEST(Start, a_complete_configuration) {
     const std::string file = folder() + "/good.toml", sock = folder() + "/good.sock";
     std::ofstream(file)
