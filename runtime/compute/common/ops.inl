@@ -90,17 +90,6 @@ void rope_halves(float* head, const float* cos, const float* sin, int pairs) {
 
 void hadamard_blocks(float* x, int n) {
     const int size = n & -n;
-    if (size >= 16) {
-        for (int i = 0; i < n; i += 16) store16(x + i, butterfly16(load16(x + i)));
-        for (int h = 16; h < size; h *= 2)
-            for (int i = 0; i < n; i += 2 * h)
-                for (int j = i; j < i + h; j += 16) {
-                    const V16 a = load16(x + j), b = load16(x + j + h);
-                    store16(x + j, add(a, b));
-                    store16(x + j + h, sub(a, b));
-                }
-        return;
-    }
     for (float* end = x + n; x < end; x += size)
         for (int h = 1; h < size; h *= 2)
             for (int i = 0; i < size; i += 2 * h)

@@ -36,20 +36,6 @@ inline V16 neg(const V16& x) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     return {_mm256_xor_ps(sign, x.a), _mm256_xor_ps(sign, x.b)};
 }
-// Of each pair of lanes the lower gets the sum with its partner, the upper its partner minus itself.
-template <int Upper>
-inline __m256 add_partner(__m256 x, __m256 partner) {
-    return _mm256_blend_ps(_mm256_add_ps(x, partner), _mm256_sub_ps(partner, x), Upper);
-}
-inline __m256 butterfly8(__m256 x) {
-    x = add_partner<0xAA>(x, _mm256_permute_ps(x, 0xB1));
-    x = add_partner<0xCC>(x, _mm256_permute_ps(x, 0x4E));
-    return add_partner<0xF0>(x, _mm256_permute2f128_ps(x, x, 1));
-}
-inline V16 butterfly16(const V16& x) {
-    const __m256 a = butterfly8(x.a), b = butterfly8(x.b);
-    return {_mm256_add_ps(a, b), _mm256_sub_ps(a, b)};
-}
 inline float sum16(const V16& x) {
     const __m256 h = _mm256_add_ps(x.a, x.b);
     __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));

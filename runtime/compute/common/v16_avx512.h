@@ -25,16 +25,6 @@ inline V16 max(const V16& a, const V16& b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline V16 min(const V16& a, const V16& b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline V16 abs(const V16& a) { return {_mm512_abs_ps(a.v)}; }
 inline V16 neg(const V16& a) { return {_mm512_xor_ps(a.v, _mm512_set1_ps(-0.0f))}; }
-// Of each pair of lanes the lower gets the sum with its partner, the upper its partner minus itself.
-inline __m512 add_partner(__m512 x, __m512 partner, __mmask16 upper) {
-    return _mm512_mask_sub_ps(_mm512_add_ps(x, partner), upper, partner, x);
-}
-inline V16 butterfly16(const V16& a) {
-    __m512 x = add_partner(a.v, _mm512_permute_ps(a.v, 0xB1), 0xAAAA);
-    x = add_partner(x, _mm512_permute_ps(x, 0x4E), 0xCCCC);
-    x = add_partner(x, _mm512_shuffle_f32x4(x, x, 0xB1), 0xF0F0);
-    return {add_partner(x, _mm512_shuffle_f32x4(x, x, 0x4E), 0xFF00)};
-}
 
 inline float sum16(const V16& a) {
     __m256 h = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));

@@ -52,35 +52,6 @@ inline V16 neg(const V16& x) {
     for (int i = 0; i < 4; i++) r.v[i] = vnegq_f32(x.v[i]);
     return r;
 }
-// Two registers at a time: even and odd lanes, or low and high halves, are brought together, added and subtracted, and
-// put back.
-inline void butterfly_1(float32x4_t& x, float32x4_t& y) {
-    const float32x4_t even = vtrn1q_f32(x, y), odd = vtrn2q_f32(x, y);
-    const float32x4_t sum = vaddq_f32(even, odd), difference = vsubq_f32(even, odd);
-    x = vtrn1q_f32(sum, difference);
-    y = vtrn2q_f32(sum, difference);
-}
-inline void butterfly_2(float32x4_t& x, float32x4_t& y) {
-    const float64x2_t a = vreinterpretq_f64_f32(x), b = vreinterpretq_f64_f32(y);
-    const float32x4_t low = vreinterpretq_f32_f64(vtrn1q_f64(a, b)), high = vreinterpretq_f32_f64(vtrn2q_f64(a, b));
-    const float64x2_t sum = vreinterpretq_f64_f32(vaddq_f32(low, high)),
-                      difference = vreinterpretq_f64_f32(vsubq_f32(low, high));
-    x = vreinterpretq_f32_f64(vtrn1q_f64(sum, difference));
-    y = vreinterpretq_f32_f64(vtrn2q_f64(sum, difference));
-}
-inline void butterfly_whole(float32x4_t& x, float32x4_t& y) {
-    const float32x4_t sum = vaddq_f32(x, y);
-    y = vsubq_f32(x, y);
-    x = sum;
-}
-inline V16 butterfly16(const V16& a) {
-    V16 x = a;
-    for (int i = 0; i < 4; i += 2) butterfly_1(x.v[i], x.v[i + 1]);
-    for (int i = 0; i < 4; i += 2) butterfly_2(x.v[i], x.v[i + 1]);
-    for (int i = 0; i < 4; i += 2) butterfly_whole(x.v[i], x.v[i + 1]);
-    for (int i = 0; i < 2; i++) butterfly_whole(x.v[i], x.v[i + 2]);
-    return x;
-}
 inline float sum16(const V16& x) {
     const float32x4_t q = vaddq_f32(vaddq_f32(x.v[0], x.v[2]), vaddq_f32(x.v[1], x.v[3]));
     const float32x2_t h = vadd_f32(vget_low_f32(q), vget_high_f32(q));

@@ -72,18 +72,6 @@ inline V16 neg(const V16& a) {
     SLMD_EACH r.v[i] = -a.v[i];
     return r;
 }
-// Hadamard butterfly with strides 1, 2, 4, 8: of each pair the lower lane gets the sum, the upper lower minus upper.
-inline V16 butterfly16(const V16& a) {
-    V16 r = a;
-    for (int h = 1; h < 16; h *= 2)
-        for (int i = 0; i < 16; i++)
-            if ((i & h) == 0) {
-                const float x = r.v[i], y = r.v[i + h];
-                r.v[i] = x + y;
-                r.v[i + h] = x - y;
-            }
-    return r;
-}
 // The tree of NUMERICS.md: 16 -> 8 -> 4 -> 2 -> 1, lane i with lane i + half.
 inline float sum16(V16 a) {
     for (int half = 8; half; half /= 2)
