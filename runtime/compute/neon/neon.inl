@@ -1,8 +1,8 @@
 // The ARM levels: plain NEON (A53, A72); sdot (A55, A76 and later) where the including file defines SLMD_DOTPROD; smmla
 // (A510, A715, N2 and later) as well where it defines SLMD_I8MM.
 #include <type_traits>
-#include <utility>
 
+#include "compute/common/each.h"
 #include "compute/common/scale.h"
 #include "compute/common/v16_neon.h"
 #include "compute/kernels.h"
@@ -10,16 +10,6 @@
 
 namespace slmd::compute {
 namespace {
-
-// f(0), f(1) ... f(N - 1), each a constant: what a loop indexes stays in registers, where a loop that is unrolled late
-// leaves an array on the stack.
-template <int N, class F>
-[[gnu::always_inline]] inline void each(F&& f) {
-    [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
-        (f(std::integral_constant<int, i>{}), ...);
-    }
-    (std::make_integer_sequence<int, N>{});
-}
 
 // Zero, made anew each time: GCC keeps one in a register and copies it, and a register more is one too many.
 [[gnu::always_inline]] inline int32x4_t no_dots() {
@@ -532,8 +522,8 @@ void blocks_times_tokens(const Matrix& w, int first, int last, const Quantized& 
     }
 }
 
-// Rows that stay in the cache while all tokens pass.
-constexpr int strip_bytes = 64 * 1024;
+// Rows that stay in the second cache while all tokens pass.
+constexpr int strip_bytes = 128 * 1024;
 
 template <Format F>
 void matmul(const Matrix& w, int begin, int end, const Quantized& x, int tokens, float* y, std::size_t ldy) {
