@@ -100,7 +100,7 @@ TEST_P(Levels, MatmulEqualsScalar) {
     const Kernels &k = *GetParam(), &scalar = *find_level("scalar");
     for (int kind = 0; kind < 3; kind++)
         for (bool extreme : {false, true})
-            for (auto [rows, cols] : {std::pair{8, 32}, {24, 96}, {64, 576}, {16, 1536}})
+            for (auto [rows, cols] : {std::pair{8, 32}, {24, 96}, {64, 576}, {16, 1536}, {24, 1664}})
                 for (int tokens : {1, 2, 3, 7, 8, 15, 16, 33}) {
                     const auto m = random_matrix(kind, rows, cols, extreme);
                     auto x = normal(static_cast<std::size_t>(tokens) * cols);

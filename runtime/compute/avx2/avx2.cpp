@@ -3,6 +3,7 @@
 // 127 are below 32768.
 #include <immintrin.h>
 
+#include "compute/common/each.h"
 #include "compute/common/row_scales_x86.h"
 #include "compute/common/v16_avx2.h"
 #include "compute/kernels.h"

@@ -1,6 +1,7 @@
 // AVX-512 with VNNI: a (block, group) of 4-bit codes is two registers, one a panel; vpdpbusd sums four products into 32
 // bits. vpdpbusd multiplies unsigned by signed bytes, so weights are shifted to be unsigned and the shift times the sum
 // of the activations starts the sum.
+#include "compute/common/each.h"
 #include "compute/common/row_scales_x86.h"
 #include "compute/common/v16_avx512.h"
 #include "compute/kernels.h"

@@ -10,7 +10,7 @@ constexpr float smallest_peak = 1e-30f;
 inline float max_of(float a, float b) { return a > b ? a : b; }
 
 // e^x with x clamped to [-87.3, 88]: x = n ln2 + r, degree-5 polynomial in r (Cephes expf), relative error below 2e-7.
-inline V16 exp16(V16 x) {
+[[gnu::always_inline]] inline V16 exp16(V16 x) {
     x = min(max(x, set16(-87.3f)), set16(88.0f));
     const V16 round = set16(12582912.0f);
     const V16 magic = fma(x, set16(1.44269504088896341f), round);
@@ -27,7 +27,7 @@ inline V16 exp16(V16 x) {
 }
 
 // x / (1 + e^-y): the logistic function of y gates x.
-inline V16 gated16(V16 x, V16 y) { return div(x, add(set16(1.0f), exp16(sub(set16(0), y)))); }
+[[gnu::always_inline]] inline V16 gated16(V16 x, V16 y) { return div(x, add(set16(1.0f), exp16(sub(set16(0), y)))); }
 
 // cap * tanh(x / cap) = cap * (1 - 2 / (e^(2 x / cap) + 1)), absolute error below 2e-7 cap.
 inline V16 cap16(V16 x, float cap) {
@@ -90,14 +90,26 @@ void rope_halves(float* head, const float* cos, const float* sin, int pairs) {
 
 void hadamard_blocks(float* x, int n) {
     const int size = n & -n;
-    for (float* end = x + n; x < end; x += size)
-        for (int h = 1; h < size; h *= 2)
+    for (float* end = x + n; x < end; x += size) {
+        int h = 1;
+        if (size >= 16) {  // strides 1 to 8 stay within a V16
+            for (int i = 0; i < size; i += 16) store16(x + i, butterflies(load16(x + i)));
+            for (h = 16; h < size; h *= 2)
+                for (int i = 0; i < size; i += 2 * h)
+                    for (int j = i; j < i + h; j += 16) {
+                        const V16 a = load16(x + j), b = load16(x + j + h);
+                        store16(x + j, add(a, b));
+                        store16(x + j + h, sub(a, b));
+                    }
+        }
+        for (; h < size; h *= 2)
             for (int i = 0; i < size; i += 2 * h)
                 for (int j = i; j < i + h; j++) {
                     const float a = x[j], b = x[j + h];
                     x[j] = a + b;
                     x[j + h] = a - b;
                 }
+    }
 }
 
 // x and q have room for n rounded up to 16; x is zero there.
@@ -114,18 +126,16 @@ float quantize_vector(const float* x, int n, std::int8_t* q) {
 template <int R, int D>
 void weigh_values(const std::int8_t* v, int stride, int n, const float* weight, float* out, int out_stride) {
     V16 acc[R][D];
-    for (int r = 0; r < R; r++)
-        for (int d = 0; d < D; d++) acc[r][d] = set16(0);
+    each<R>([&](auto r) { each<D>([&](auto d) { acc[r][d] = set16(0); }); });
     for (int p = 0; p < n; p++, v += stride) {
         V16 value[D];
-        for (int d = 0; d < D; d++) value[d] = load_i8(v + 16 * d);
-        for (int r = 0; r < R; r++) {
+        each<D>([&](auto d) { value[d] = load_i8(v + 16 * d); });
+        each<R>([&](auto r) __attribute__((always_inline)) {
             const V16 w = set16(weight[r * chunk + p]);
-            for (int d = 0; d < D; d++) acc[r][d] = fma(w, value[d], acc[r][d]);
-        }
+            each<D>([&](auto d) __attribute__((always_inline)) { acc[r][d] = fma(w, value[d], acc[r][d]); });
+        });
     }
-    for (int r = 0; r < R; r++)
-        for (int d = 0; d < D; d++) store16(out + r * out_stride + 16 * d, acc[r][d]);
+    each<R>([&](auto r) { each<D>([&](auto d) { store16(out + r * out_stride + 16 * d, acc[r][d]); }); });
 }
 
 // out: [R][v_stride + partial_extra]

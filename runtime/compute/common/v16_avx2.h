@@ -36,6 +36,19 @@ inline V16 neg(const V16& x) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     return {_mm256_xor_ps(sign, x.a), _mm256_xor_ps(sign, x.b)};
 }
+// Hadamard butterflies: lane i becomes a + b where it is a, b's partner, and a - b where it is b.
+inline __m256 butterflies_8(__m256 x) {
+    __m256 swapped = _mm256_permute_ps(x, 0xB1);
+    x = _mm256_blend_ps(_mm256_add_ps(swapped, x), _mm256_sub_ps(swapped, x), 0xAA);
+    swapped = _mm256_permute_ps(x, 0x4E);
+    x = _mm256_blend_ps(_mm256_add_ps(swapped, x), _mm256_sub_ps(swapped, x), 0xCC);
+    swapped = _mm256_permute2f128_ps(x, x, 1);
+    return _mm256_blend_ps(_mm256_add_ps(swapped, x), _mm256_sub_ps(swapped, x), 0xF0);
+}
+inline V16 butterflies(const V16& x) {
+    const __m256 a = butterflies_8(x.a), b = butterflies_8(x.b);
+    return {_mm256_add_ps(a, b), _mm256_sub_ps(a, b)};
+}
 inline float sum16(const V16& x) {
     const __m256 h = _mm256_add_ps(x.a, x.b);
     __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));

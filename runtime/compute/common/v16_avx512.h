@@ -26,6 +26,17 @@ inline V16 min(const V16& a, const V16& b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline V16 abs(const V16& a) { return {_mm512_abs_ps(a.v)}; }
 inline V16 neg(const V16& a) { return {_mm512_xor_ps(a.v, _mm512_set1_ps(-0.0f))}; }
 
+// Hadamard butterflies: lane i becomes a + b where it is a, b's partner, and a - b where it is b.
+inline V16 butterflies(const V16& x) {
+    const auto step = [](__m512 swapped, __m512 v, __mmask16 upper) {
+        return _mm512_mask_sub_ps(_mm512_add_ps(swapped, v), upper, swapped, v);
+    };
+    __m512 v = step(_mm512_permute_ps(x.v, 0xB1), x.v, 0xAAAA);
+    v = step(_mm512_permute_ps(v, 0x4E), v, 0xCCCC);
+    v = step(_mm512_shuffle_f32x4(v, v, 0xB1), v, 0xF0F0);
+    return {step(_mm512_shuffle_f32x4(v, v, 0x4E), v, 0xFF00)};
+}
+
 inline float sum16(const V16& a) {
     __m256 h = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
     __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));

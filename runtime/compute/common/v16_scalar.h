@@ -73,6 +73,17 @@ inline V16 neg(const V16& a) {
     return r;
 }
 // The tree of NUMERICS.md: 16 -> 8 -> 4 -> 2 -> 1, lane i with lane i + half.
+// The Hadamard butterflies of strides 1, 2, 4, 8.
+inline V16 butterflies(V16 x) {
+    for (int h = 1; h < 16; h *= 2)
+        for (int i = 0; i < 16; i++)
+            if ((i & h) == 0) {
+                const float a = x.v[i], b = x.v[i + h];
+                x.v[i] = a + b;
+                x.v[i + h] = a - b;
+            }
+    return x;
+}
 inline float sum16(V16 a) {
     for (int half = 8; half; half /= 2)
         for (int i = 0; i < half; i++) a.v[i] = a.v[i] + a.v[i + half];

@@ -1,5 +1,8 @@
 // The ARM levels: plain NEON (A53, A72); sdot (A55, A76 and later) where the including file defines SLMD_DOTPROD; smmla
 // (A510, A715, N2 and later) as well where it defines SLMD_I8MM.
+#include <type_traits>
+
+#include "compute/common/each.h"
 #include "compute/common/scale.h"
 #include "compute/common/v16_neon.h"
 #include "compute/kernels.h"
@@ -7,6 +10,22 @@
 
 namespace slmd::compute {
 namespace {
+
+// Zero, made anew each time: GCC keeps one in a register and copies it, and a register more is one too many.
+[[gnu::always_inline]] inline int32x4_t no_dots() {
+    int32x4_t zero;
+    asm volatile("movi %0.4s, #0" : "=w"(zero));
+    return zero;
+}
+// 32 bytes at p + at in one instruction, which GCC makes two of.
+template <int at>
+[[gnu::always_inline]] inline void load_pair(const std::int8_t* p, int8x16_t out[2]) {
+    int8x16_t a, b;
+    asm("ldp %q0, %q1, [%2, %3]"
+        : "=w"(a), "=w"(b)
+        : "r"(p), "i"(at), "m"(*reinterpret_cast<const std::int8_t(*)[at + 32]>(p)));
+    out[0] = a, out[1] = b;
+}
 
 // Signed weights of one panel and group; pair[i][o]: rows 2 i and 2 i + 1, columns 8 o .. 8 o + 7.
 struct Panel {
@@ -18,34 +37,64 @@ inline int8x16_t load_book(const Matrix& w) {
     return F == Format::i4 ? vld1q_s8(w.book) : vdupq_n_s8(0);
 }
 
+// A panel's bytes of one group.
 template <Format F>
-inline Panel unpack(const std::uint8_t* codes, int8x16_t book) {
+struct Packed {
+    int8x16_t v[code_bytes(F) / 32];
+};
+template <Format F>
+[[gnu::always_inline]] inline Packed<F> load_panel(const std::uint8_t* codes) {
+    Packed<F> p;
+    const auto* bytes = reinterpret_cast<const std::int8_t*>(codes);
+#ifdef SLMD_DOTPROD
+    each<code_bytes(F) / 64>([&](auto i) __attribute__((always_inline)) { load_pair<32 * i>(bytes, p.v + 2 * i); });
+#else
+    each<code_bytes(F) / 128>([&](auto i) __attribute__((always_inline)) {
+        const int8x16x4_t four = vld1q_s8_x4(bytes + 64 * i);
+        each<4>([&](auto j) __attribute__((always_inline)) { p.v[4 * i + j] = four.val[j]; });
+    });
+#endif
+    return p;
+}
+
+template <Format F>
+[[gnu::always_inline]] inline Panel unpack(const Packed<F>& p, int8x16_t book) {
     Panel u;
-    if constexpr (F == Format::i8) {
-        for (int o = 0; o < 4; o++)
-            for (int i = 0; i < 2; i++) u.pair[i][o] = vreinterpretq_s8_u8(vld1q_u8(codes + 32 * o + 16 * i));
-    } else {
-        const uint8x16_t low = vdupq_n_u8(15);
-        for (int o = 0; o < 2; o++)
-            for (int i = 0; i < 2; i++) {
-                const uint8x16_t c = vld1q_u8(codes + 32 * o + 16 * i);
-                const uint8x16_t lo = vandq_u8(c, low), hi = vshrq_n_u8(c, 4);
-                u.pair[i][o] = F == Format::i4 ? vqtbl1q_s8(book, lo) : vreinterpretq_s8_u8(lo);
-                u.pair[i][o + 2] = F == Format::i4 ? vqtbl1q_s8(book, hi) : vreinterpretq_s8_u8(hi);
-            }
-    }
+    each<4>([&](auto i) __attribute__((always_inline)) {
+        constexpr int row = i % 2, o = i / 2;
+        if constexpr (F == Format::i8) {
+            u.pair[row][o] = p.v[i], u.pair[row][o + 2] = p.v[i + 4];
+        } else {
+            const uint8x16_t c = vreinterpretq_u8_s8(p.v[i]), lo = vandq_u8(c, vdupq_n_u8(15)), hi = vshrq_n_u8(c, 4);
+            u.pair[row][o] = F == Format::i4 ? vqtbl1q_s8(book, lo) : vreinterpretq_s8_u8(lo);
+            u.pair[row][o + 2] = F == Format::i4 ? vqtbl1q_s8(book, hi) : vreinterpretq_s8_u8(hi);
+        }
+    });
     return u;
 }
 
+// i4 scales, an index's sign, a few fixed bits and its seven bits: as half precision, or as the upper half of an f32.
+// The first leaves the in-order cores a shift and the table; its conversion costs the others twice what a shift does.
+#ifdef SLMD_DOTPROD
+inline int16x8_t half_of_index(int8x8_t index) {
+    return vbslq_s16(vdupq_n_u16(0x83ff), vshll_n_s8(index, 3), vdupq_n_s16(index_bias >> 16));
+}
+inline float32x4_t widen(int16x4_t half) { return vreinterpretq_f32_s32(vshll_n_s16(half, 16)); }
+inline float32x4_t widen_high(int16x8_t half) { return vreinterpretq_f32_s32(vshll_high_n_s16(half, 16)); }
+#else
+inline int16x8_t half_of_index(int8x8_t index) {
+    return vbslq_s16(vdupq_n_u16(0x9fff), vshll_n_s8(index, 6), vdupq_n_s16(0x2000));
+}
+inline float32x4_t widen(int16x4_t half) { return vcvt_f32_f16(vreinterpret_f16_s16(half)); }
+inline float32x4_t widen_high(int16x8_t half) { return vcvt_high_f32_f16(vreinterpretq_f16_s16(half)); }
+#endif
 // f32 scales of the 4 rows of a panel in a (block, group).
 template <Format F>
 inline float32x4_t row_scales(const std::uint8_t* scales) {
     if constexpr (F == Format::i4) {
         std::uint32_t four;
         __builtin_memcpy(&four, scales, 4);
-        const int16x4_t index = vget_low_s16(vshll_n_s8(vreinterpret_s8_u32(vdup_n_u32(four)), 7));
-        const int32x4_t mask = vdupq_n_s32(static_cast<int>(0x83F80000u)), bias = vdupq_n_s32(index_bias);
-        return vreinterpretq_f32_s32(vaddq_s32(vandq_s32(vshll_n_s16(index, 12), mask), bias));
+        return widen(vget_low_s16(half_of_index(vreinterpret_s8_u32(vset_lane_u32(four, vdup_n_u32(0), 0)))));
     } else {
         return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(scales)));
     }
@@ -54,10 +103,9 @@ inline float32x4_t row_scales(const std::uint8_t* scales) {
 template <Format F>
 inline void row_scales(const std::uint8_t* scales, float32x4_t out[2]) {
     if constexpr (F == Format::i4) {
-        const int16x8_t index = vshll_n_s8(vreinterpret_s8_u8(vld1_u8(scales)), 7);
-        const int32x4_t mask = vdupq_n_s32(static_cast<int>(0x83F80000u)), bias = vdupq_n_s32(index_bias);
-        out[0] = vreinterpretq_f32_s32(vaddq_s32(vandq_s32(vshll_n_s16(vget_low_s16(index), 12), mask), bias));
-        out[1] = vreinterpretq_f32_s32(vaddq_s32(vandq_s32(vshll_high_n_s16(index, 12), mask), bias));
+        const int16x8_t half = half_of_index(vreinterpret_s8_u8(vld1_u8(scales)));
+        out[0] = widen(vget_low_s16(half));
+        out[1] = widen_high(half);
     } else {
         const float16x8_t h = vreinterpretq_f16_u8(vld1q_u8(scales));
         out[0] = vcvt_f32_f16(vget_low_f16(h));
@@ -65,73 +113,176 @@ inline void row_scales(const std::uint8_t* scales, float32x4_t out[2]) {
     }
 }
 
-// One group of one token: octet o of it in both halves of x[o].
-struct Octets {
-    int8x16_t x[4];
-};
+constexpr int tile_groups = 48;  // columns of a sweep: what it takes of the tokens stays in the first cache
 
-inline Octets load_octets(const std::int8_t* q) {
-    const int64x2_t a = vreinterpretq_s64_s8(vld1q_s8(q)), b = vreinterpretq_s64_s8(vld1q_s8(q + 16));
-    return {{vreinterpretq_s8_s64(vdupq_laneq_s64(a, 0)), vreinterpretq_s8_s64(vdupq_laneq_s64(a, 1)),
-             vreinterpretq_s8_s64(vdupq_laneq_s64(b, 0)), vreinterpretq_s8_s64(vdupq_laneq_s64(b, 1))}};
+// Groups of one token as the dots of a panel take them, made once for all rows.
+#ifdef SLMD_I8MM
+// smmla gives rows x rows of two matrices of 2 x 8: octet o lies in the first row of [o][0] and in the second of
+// [o][1] beside zeros, so that one accumulator takes rows 0 and 1 from the first and rows 2 and 3 from the second.
+constexpr int octets_bytes = 128;
+#else
+// Octet o in both halves of [o].
+constexpr int octets_bytes = 64;
+#endif
+struct Octets {
+    alignas(64) std::int8_t x[tile_groups * octets_bytes];
+};
+inline void spread_octets(const std::int8_t* q, int groups, Octets& octets) {
+    std::int8_t* to = octets.x;
+    for (int o = 0; o < 4 * groups; o++, q += 8, to += octets_bytes / 4) {
+        const int8x8_t x = vld1_s8(q);
+#ifdef SLMD_I8MM
+        vst1q_s8(to, vcombine_s8(x, vdup_n_s8(0)));
+        vst1q_s8(to + 16, vcombine_s8(vdup_n_s8(0), x));
+#else
+        vst1q_s8(to, vcombine_s8(x, x));
+#endif
+    }
 }
 
-// Dots of the 4 rows of a panel with one token.
+// What the 4 rows of a panel and one token give before lanes are added: dots() ends it. All panels of a sweep take each
+// of these steps together, because the in-order cores wait for the result of the step before.
 template <Format F>
-inline int32x4_t dots_of_one(const Panel& u, const Octets& q) {
-#ifdef SLMD_DOTPROD
-    int32x4_t sum[2] = {vdupq_n_s32(0), vdupq_n_s32(0)};
+struct Partial {
+#if defined(SLMD_I8MM)
+    int32x4_t sum;
+#elif defined(SLMD_DOTPROD)
+    int32x4_t sum[2];
+#else
+    std::conditional_t<F == Format::i8, int32x4_t, int16x8_t> sum[2];
+#endif
+};
+
+template <Format F>
+[[gnu::always_inline]] inline void multiply(const Panel& u, const int8x16_t x[octets_bytes / 16], Partial<F>& p) {
+#if defined(SLMD_I8MM)
+    p.sum = no_dots();
     for (int o = 0; o < 4; o++)
-        for (int i = 0; i < 2; i++) sum[i] = vdotq_s32(sum[i], u.pair[i][o], q.x[o]);
-    return vpaddq_s32(sum[0], sum[1]);
+        for (int i = 0; i < 2; i++) p.sum = vmmlaq_s32(p.sum, x[2 * o + i], u.pair[i][o]);
+#elif defined(SLMD_DOTPROD)
+    p.sum[0] = no_dots(), p.sum[1] = no_dots();
+    for (int o = 0; o < 4; o++)
+        for (int i = 0; i < 2; i++) p.sum[i] = vdotq_s32(p.sum[i], u.pair[i][o], x[o]);
 #else
     const auto low = [](int8x16_t v) { return vget_low_s8(v); };
-    int32x4_t rows[2];
-    for (int i = 0; i < 2; i++) {
-        const int8x16_t* w = u.pair[i];
-        if constexpr (F == Format::i8) {  // two products of 127 * 127 fit 16 bits
-            int32x4_t even = vpaddlq_s16(vmlal_s8(vmull_s8(low(w[0]), low(q.x[0])), low(w[1]), low(q.x[1])));
-            even = vpadalq_s16(even, vmlal_s8(vmull_s8(low(w[2]), low(q.x[2])), low(w[3]), low(q.x[3])));
-            int32x4_t odd = vpaddlq_s16(vmlal_high_s8(vmull_high_s8(w[0], q.x[0]), w[1], q.x[1]));
-            odd = vpadalq_s16(odd, vmlal_high_s8(vmull_high_s8(w[2], q.x[2]), w[3], q.x[3]));
-            rows[i] = vpaddq_s32(even, odd);
-        } else {  // eight of 31 * 127 do: four here, and the pairwise add makes eight
-            int16x8_t even = vmull_s8(low(w[0]), low(q.x[0])), odd = vmull_high_s8(w[0], q.x[0]);
-            for (int o = 1; o < 4; o++) {
-                even = vmlal_s8(even, low(w[o]), low(q.x[o]));
-                odd = vmlal_high_s8(odd, w[o], q.x[o]);
-            }
-            rows[i] = vpaddlq_s16(vpaddq_s16(even, odd));
+    if constexpr (F == Format::i8) {  // two products of 127 * 127 fit 16 bits
+        for (int i = 0; i < 2; i++) {
+            const int8x16_t* w = u.pair[i];
+            int32x4_t even = vpaddlq_s16(vmlal_s8(vmull_s8(low(w[0]), low(x[0])), low(w[1]), low(x[1])));
+            even = vpadalq_s16(even, vmlal_s8(vmull_s8(low(w[2]), low(x[2])), low(w[3]), low(x[3])));
+            int32x4_t odd = vpaddlq_s16(vmlal_high_s8(vmull_high_s8(w[0], x[0]), w[1], x[1]));
+            odd = vpadalq_s16(odd, vmlal_high_s8(vmull_high_s8(w[2], x[2]), w[3], x[3]));
+            p.sum[i] = vpaddq_s32(even, odd);
         }
+    } else {  // eight of 31 * 127 do: four here, and the pairwise add makes eight
+        int16x8_t even[2], odd[2];
+        for (int i = 0; i < 2; i++) {
+            even[i] = vmull_s8(low(u.pair[i][0]), low(x[0]));
+            odd[i] = vmull_high_s8(u.pair[i][0], x[0]);
+        }
+        for (int o = 1; o < 4; o++)
+            for (int i = 0; i < 2; i++) {
+                even[i] = vmlal_s8(even[i], low(u.pair[i][o]), low(x[o]));
+                odd[i] = vmlal_high_s8(odd[i], u.pair[i][o], x[o]);
+            }
+        for (int i = 0; i < 2; i++) p.sum[i] = vpaddq_s16(even[i], odd[i]);
     }
-    return vpaddq_s32(rows[0], rows[1]);
 #endif
 }
 
-// One block of rows times one token.
+// The dots of the 4 rows of each of N panels.
+template <Format F, int N>
+[[gnu::always_inline]] inline void dots(const Partial<F> p[N], float32x4_t out[N]) {
+    int32x4_t sum[N];
+#if defined(SLMD_I8MM)
+    each<N>([&](auto k) { sum[k] = p[k].sum; });
+#elif defined(SLMD_DOTPROD)
+    each<N>([&](auto k) { sum[k] = vpaddq_s32(p[k].sum[0], p[k].sum[1]); });
+#else
+    if constexpr (F == Format::i8) {
+        each<N>([&](auto k) { sum[k] = vpaddq_s32(p[k].sum[0], p[k].sum[1]); });
+    } else {
+        int32x4_t rows[N][2];
+        each<N>([&](auto k) { rows[k][0] = vpaddlq_s16(p[k].sum[0]), rows[k][1] = vpaddlq_s16(p[k].sum[1]); });
+        each<N>([&](auto k) { sum[k] = vpaddq_s32(rows[k][0], rows[k][1]); });
+    }
+#endif
+    each<N>([&](auto k) { out[k] = vcvtq_f32_s32(sum[k]); });
+}
+
+// B blocks of rows times groups g0 .. g0 + groups - 1 of one token: they share the loads of its octets.
+template <Format F, int B>
+[[gnu::noinline]] void blocks_times_octets(const Matrix& w, int b, int g0, int groups, const Octets& octets,
+                                           const float* sx, const std::int32_t* sum, float* y) {
+    const int all = w.cols / group;
+    const int8x16_t book = load_book<F>(w);
+    const std::uint8_t *codes[B], *scales[B];
+    float32x4_t acc[2 * B];
+    y += b * block;
+    each<B>([&](auto i) {
+        const std::size_t first =
+            static_cast<std::size_t>(b + i) * static_cast<std::size_t>(all) + static_cast<std::size_t>(g0);
+        codes[i] = w.codes + first * code_bytes(F), scales[i] = w.scales + first * scale_bytes(F);
+    });
+    each<2 * B>([&](auto k) { acc[k] = g0 != 0 ? vld1q_f32(y + 4 * k) : vdupq_n_f32(0); });
+    const std::int8_t* q = octets.x;
+    for (const float* const end = sx + groups; sx != end; sx++, sum++, q += octets_bytes) {
+        int8x16_t x[octets_bytes / 16];
+#ifdef SLMD_DOTPROD
+        each<octets_bytes / 32>([&](auto o) __attribute__((always_inline)) { load_pair<32 * o>(q, x + 2 * o); });
+#else
+        for (int o = 0; o < 4; o++) x[o] = vld1q_s8(q + 16 * o);
+#endif
+        const float32x2_t s = vset_lane_f32(*sx, vdup_n_f32(0), 0);
+        float32x4_t sw[2 * B], dot[2 * B];
+        Partial<F> p[2 * B];
+        each<2 * B>([&](auto k) __attribute__((always_inline)) {
+            Packed<F> packed = load_panel<F>(codes[k / 2] + k % 2 * (code_bytes(F) / 2));
+#ifndef SLMD_DOTPROD
+            // Without another block there is so little else to do that GCC would unpack all at once, and spill.
+            if constexpr (B == 1 && F == Format::i4 && k > 0)
+                for (auto& v : packed.v) asm("" : "+w"(v) : "w"(p[k - 1].sum[0]), "w"(p[k - 1].sum[1]));
+#endif
+            multiply<F>(unpack<F>(packed, book), x, p[k]);
+        });
+        each<B>([&](auto i) __attribute__((always_inline)) { row_scales<F>(scales[i], sw + 2 * i); });
+        dots<F, 2 * B>(p, dot);
+        each<2 * B>([&](auto k) __attribute__((always_inline)) { sw[k] = vmulq_lane_f32(sw[k], s, 0); });
+        each<2 * B>([&](auto k) __attribute__((always_inline)) { acc[k] = vfmaq_f32(acc[k], dot[k], sw[k]); });
+        if constexpr (F == Format::i4a) {
+            each<B>([&](auto i) __attribute__((always_inline)) { row_scales<F>(scales[i] + 16, sw + 2 * i); });
+            const float n = static_cast<float>(*sum);
+            each<2 * B>([&](auto k) __attribute__((always_inline)) {
+                acc[k] = vfmaq_n_f32(acc[k], vmulq_lane_f32(sw[k], s, 0), n);
+            });
+        }
+        each<B>([&](auto i) { codes[i] += code_bytes(F), scales[i] += scale_bytes(F); });
+    }
+    const bool done = g0 + groups == all;
+    each<2 * B>([&](auto k) {
+        vst1q_f32(y + 4 * k,
+                  F == Format::i4 && done ? vmulq_f32(acc[k], vld1q_f32(w.steps + b * block + 4 * k)) : acc[k]);
+    });
+}
+
+// i4: two. The other kinds need more registers, and the shared loads save less of what they do.
 template <Format F>
-inline void block_times_token(const Matrix& w, int b, int8x16_t book, const Quantized& x, int t, float* y) {
+constexpr int blocks_together = F == Format::i4 ? 2 : 1;
+
+template <Format F>
+void blocks_times_token(const Matrix& w, int first, int last, const Quantized& x, int t, float* y) {
+    Octets octets;
     const int groups = w.cols / group;
-    const std::size_t first = static_cast<std::size_t>(b) * static_cast<std::size_t>(groups);
-    const std::uint8_t *codes = w.codes + first * code_bytes(F), *scales = w.scales + first * scale_bytes(F);
-    const std::int8_t* q = x.q + t * x.stride;
     const float* sx = x.scale + t * (x.stride / group);
     const std::int32_t* sum = x.sum + t * (x.stride / group);
-    float32x4_t acc[2] = {vdupq_n_f32(0), vdupq_n_f32(0)};
-    for (int g = 0; g < groups; g++, codes += code_bytes(F), scales += scale_bytes(F), q += group) {
-        float32x4_t sw[2], minimum[2];
-        row_scales<F>(scales, sw);
-        if constexpr (F == Format::i4a) row_scales<F>(scales + 16, minimum);
-        const Octets octets = load_octets(q);
-        for (int panel = 0; panel < 2; panel++) {
-            const int32x4_t dot = dots_of_one<F>(unpack<F>(codes + panel * (code_bytes(F) / 2), book), octets);
-            acc[panel] = vfmaq_f32(acc[panel], vcvtq_f32_s32(dot), vmulq_n_f32(sw[panel], sx[g]));
-            if constexpr (F == Format::i4a)
-                acc[panel] = vfmaq_n_f32(acc[panel], vmulq_n_f32(minimum[panel], sx[g]), static_cast<float>(sum[g]));
-        }
+    for (int g = 0; g < groups; g += tile_groups) {
+        const int n = groups - g < tile_groups ? groups - g : tile_groups;
+        spread_octets(x.q + t * x.stride + g * group, n, octets);
+        int b = first;
+        for (; b + blocks_together<F> <= last; b += blocks_together<F>)
+            blocks_times_octets<F, blocks_together<F>>(w, b, g, n, octets, sx + g, sum + g, y);
+        for (; b < last; b++) blocks_times_octets<F, 1>(w, b, g, n, octets, sx + g, sum + g, y);
     }
-    for (int panel = 0; panel < 2; panel++)
-        vst1q_f32(y + 4 * panel, F == Format::i4 ? vmulq_f32(acc[panel], vld1q_f32(w.steps + b * block + 4 * panel)) : acc[panel]);
 }
 
 // The panel of several tokens, turned once so that a token's bytes are used as they lie.
@@ -159,27 +310,82 @@ inline void turn(Panel& u) {
 }
 #endif
 
-// Dots of the 4 rows of a turned panel with two tokens.
+// Tokens of a sweep: as many as keep their sums in registers.
 template <Format F>
-inline void dots_of_two(const Panel& u, const std::int8_t* q0, const std::int8_t* q1, int32x4_t dots[2]) {
-#if defined(SLMD_I8MM)
-    int32x4_t sum[2] = {vdupq_n_s32(0), vdupq_n_s32(0)};
-    for (int half = 0; half < 2; half++) {
-        const int64x2_t a = vreinterpretq_s64_s8(vld1q_s8(q0 + 16 * half)), b = vreinterpretq_s64_s8(vld1q_s8(q1 + 16 * half));
-        const int8x16_t even = vreinterpretq_s8_s64(vzip1q_s64(a, b)), odd = vreinterpretq_s8_s64(vzip2q_s64(a, b));
-        for (int i = 0; i < 2; i++) {
-            sum[i] = vmmlaq_s32(sum[i], u.pair[i][2 * half], even);
-            sum[i] = vmmlaq_s32(sum[i], u.pair[i][2 * half + 1], odd);
+#ifdef SLMD_DOTPROD
+constexpr int most_tokens = F == Format::i4a ? 8 : 16;
+#else
+constexpr int most_tokens = 4;
+#endif
+
+// The tokens of a sweep over rows, gathered so that every load of the inner loop is one next to the last.
+template <int T>
+struct Tile {
+    alignas(64) std::int8_t q[tile_groups * T * group];  // [groups][tokens][32]; smmla: [groups][pairs][4][2][8]
+    alignas(64) float scale[tile_groups * T * 2];        // [groups][tokens]; smmla: [groups][pairs][2][2], twice each
+    alignas(64) float sum[tile_groups * T * 2];          // i4a: the same
+};
+
+template <Format F, int T>
+inline void gather(const Quantized& x, int t0, int g0, int groups, Tile<T>& tile) {
+    const int gs = x.stride / group;
+    for (int t = 0; t < T; t += 2) {
+        const std::int8_t* q[2] = {x.q + t0 * x.stride + t * x.stride + g0 * group, nullptr};
+        q[1] = q[0] + x.stride;
+        const float* sx = x.scale + (t0 + t) * gs + g0;
+        const std::int32_t* sum = x.sum + (t0 + t) * gs + g0;
+        std::int8_t* to = tile.q + t * group;
+#ifdef SLMD_I8MM
+        float *scale_to = tile.scale + 2 * t, *sum_to = tile.sum + 2 * t;
+#else
+        float *scale_to = tile.scale + t, *sum_to = tile.sum + t;
+#endif
+        for (int g = 0; g < groups; g++, to += T * group) {
+            for (int half = 0; half < 2; half++) {
+                const int8x16_t a = vld1q_s8(q[0] + 16 * half), b = vld1q_s8(q[1] + 16 * half);
+#ifdef SLMD_I8MM
+                const int64x2_t c = vreinterpretq_s64_s8(a), d = vreinterpretq_s64_s8(b);
+                vst1q_s8(to + 32 * half, vreinterpretq_s8_s64(vzip1q_s64(c, d)));
+                vst1q_s8(to + 32 * half + 16, vreinterpretq_s8_s64(vzip2q_s64(c, d)));
+#else
+                vst1q_s8(to + 16 * half, a);
+                vst1q_s8(to + group + 16 * half, b);
+#endif
+            }
+            q[0] += group, q[1] += group;
+#ifdef SLMD_I8MM
+            for (int i = 0; i < 4; i++) scale_to[i] = sx[(i & 1) * gs + g];
+            if constexpr (F == Format::i4a)
+                for (int i = 0; i < 4; i++) sum_to[i] = static_cast<float>(sum[(i & 1) * gs + g]);
+            scale_to += 2 * T, sum_to += 2 * T;
+#else
+            for (int i = 0; i < 2; i++) scale_to[i] = sx[i * gs + g];
+            if constexpr (F == Format::i4a)
+                for (int i = 0; i < 2; i++) sum_to[i] = static_cast<float>(sum[i * gs + g]);
+            scale_to += T, sum_to += T;
+#endif
         }
     }
-    dots[0] = vuzp1q_s32(sum[0], sum[1]);
-    dots[1] = vuzp2q_s32(sum[0], sum[1]);
+}
+
+// Dots of the 4 rows of a turned panel with two tokens of a tile, at q + at. smmla: dots[i] of rows 2 i and 2 i + 1,
+// (row, token) from (0, 0), (0, 1) to (1, 1).
+template <Format F, int at>
+[[gnu::always_inline]] inline void dots_of_two(const Panel& u, const std::int8_t* q, int32x4_t dots[2]) {
+#if defined(SLMD_I8MM)
+    dots[0] = no_dots(), dots[1] = no_dots();
+    each<2>([&](auto half) __attribute__((always_inline)) {
+        int8x16_t x[2];
+        load_pair<at + 32 * half>(q, x);
+        for (int k = 0; k < 2; k++)
+            for (int i = 0; i < 2; i++) dots[i] = vmmlaq_s32(dots[i], u.pair[i][2 * half + k], x[k]);
+    });
 #else
-    for (int t = 0; t < 2; t++) {
-        const std::int8_t* q = t == 0 ? q0 : q1;
-        const int8x16_t x[2] = {vld1q_s8(q), vld1q_s8(q + 16)};
+    each<2>([&](auto t) __attribute__((always_inline)) {
+        int8x16_t x[2];
+        load_pair<at + group * t>(q, x);
 #ifdef SLMD_DOTPROD
-        int32x4_t sum = vdupq_n_s32(0);
+        int32x4_t sum = no_dots();
         for (int half = 0; half < 2; half++) {
             sum = vdotq_laneq_s32(sum, u.pair[0][2 * half], x[half], 0);
             sum = vdotq_laneq_s32(sum, u.pair[1][2 * half], x[half], 1);
@@ -195,7 +401,8 @@ inline void dots_of_two(const Panel& u, const std::int8_t* q0, const std::int8_t
                 int32x4_t rows[2];
                 for (int r = 0; r < 2; r++) {
                     rows[r] = vpaddlq_s16(vmlal_high_s8(vmull_s8(vget_low_s8(w[r]), vget_low_s8(x[0])), w[r], x[0]));
-                    rows[r] = vpadalq_s16(rows[r], vmlal_high_s8(vmull_s8(vget_low_s8(w[r + 2]), vget_low_s8(x[1])), w[r + 2], x[1]));
+                    rows[r] = vpadalq_s16(rows[r], vmlal_high_s8(vmull_s8(vget_low_s8(w[r + 2]), vget_low_s8(x[1])),
+                                                                 w[r + 2], x[1]));
                 }
                 pairs[i] = vpaddq_s32(rows[0], rows[1]);
             } else {
@@ -209,68 +416,131 @@ inline void dots_of_two(const Panel& u, const std::int8_t* q0, const std::int8_t
         }
         dots[t] = vpaddq_s32(pairs[0], pairs[1]);
 #endif
-    }
+    });
 #endif
 }
 
-// One panel of rows times T tokens, T even.
-template <Format F, int T>
-inline void panel_times_tokens(const Matrix& w, int b, int panel, int8x16_t book, const Quantized& x, int t0, float* y,
-                               std::size_t ldy) {
-    const int groups = w.cols / group, gs = x.stride / group;
-    const std::size_t first = static_cast<std::size_t>(b) * static_cast<std::size_t>(groups);
-    const std::uint8_t* codes = w.codes + first * code_bytes(F) + panel * (code_bytes(F) / 2);
-    const std::uint8_t* scales = w.scales + first * scale_bytes(F) + panel * (F == Format::i4 ? 4 : 8);
-    const std::int8_t* q = x.q + t0 * x.stride;
-    const float* sx = x.scale + t0 * gs;
-    const std::int32_t* sum = x.sum + t0 * gs;
-    float32x4_t acc[T];
-    for (int t = 0; t < T; t++) acc[t] = vdupq_n_f32(0);
-    for (int g = 0; g < groups; g++, codes += code_bytes(F), scales += scale_bytes(F), q += group, sx++, sum++) {
-        const float32x4_t sw = row_scales<F>(scales);
-        Panel u = unpack<F>(codes, book);
-        turn(u);
-        for (int t = 0; t < T; t += 2) {
-            int32x4_t dots[2];
-            dots_of_two<F>(u, q + t * x.stride, q + (t + 1) * x.stride, dots);
-            for (int i = 0; i < 2; i++) {
-                acc[t + i] = vfmaq_f32(acc[t + i], vcvtq_f32_s32(dots[i]), vmulq_n_f32(sw, sx[(t + i) * gs]));
-                if constexpr (F == Format::i4a)
-                    acc[t + i] = vfmaq_n_f32(acc[t + i], vmulq_n_f32(row_scales<F>(scales + 16), sx[(t + i) * gs]),
-                                             static_cast<float>(sum[(t + i) * gs]));
-            }
-        }
-    }
-    const float32x4_t steps = F == Format::i4 ? vld1q_f32(w.steps + b * block + 4 * panel) : vdupq_n_f32(1);
-    for (int t = 0; t < T; t++)
-        vst1q_f32(y + static_cast<std::size_t>(t0 + t) * ldy + b * block + 4 * panel,
-                  F == Format::i4 ? vmulq_f32(acc[t], steps) : acc[t]);
+// Scales (or minima) of a panel, as the accumulators of two tokens take them.
+#ifdef SLMD_I8MM
+inline void spread(float32x4_t rows, float32x4_t out[2]) {
+    out[0] = vzip1q_f32(rows, rows);
+    out[1] = vzip2q_f32(rows, rows);
+}
+#else
+inline void spread(float32x4_t rows, float32x4_t out[2]) { out[0] = out[1] = rows; }
+#endif
+
+// acc of two tokens <-> their rows of y.
+inline void load_two(const float* y0, const float* y1, float32x4_t acc[2]) {
+    const float32x4_t a = vld1q_f32(y0), b = vld1q_f32(y1);
+#ifdef SLMD_I8MM
+    acc[0] = vzip1q_f32(a, b), acc[1] = vzip2q_f32(a, b);
+#else
+    acc[0] = a, acc[1] = b;
+#endif
+}
+inline void rows_of_two(const float32x4_t acc[2], float32x4_t rows[2]) {
+#ifdef SLMD_I8MM
+    rows[0] = vuzp1q_f32(acc[0], acc[1]), rows[1] = vuzp2q_f32(acc[0], acc[1]);
+#else
+    rows[0] = acc[0], rows[1] = acc[1];
+#endif
 }
 
-// Rows that stay in the cache while all tokens pass.
-constexpr int strip_bytes = 32 * 1024;
+// One panel of rows times T tokens over groups g0 .. g0 + groups - 1, T even; the accumulators rest in y between tiles.
+template <Format F, int T>
+__attribute__((noinline)) void panel_times_tile(const Matrix& w, int b, int panel, int g0, int groups,
+                                                const Tile<T>& tile, float* y, std::size_t ldy) {
+    const int all = w.cols / group;
+    const std::size_t first =
+        static_cast<std::size_t>(b) * static_cast<std::size_t>(all) + static_cast<std::size_t>(g0);
+    const std::uint8_t* codes = w.codes + first * code_bytes(F) + panel * (code_bytes(F) / 2);
+    const std::uint8_t* scales = w.scales + first * scale_bytes(F) + panel * (F == Format::i4 ? 4 : 8);
+    const int8x16_t book = load_book<F>(w);
+    const std::int8_t* q = tile.q;
+    const std::int8_t* const end = q + groups * T * group;
+    const float *sx = tile.scale, *sum = tile.sum;
+    y += b * block + 4 * panel;
+    float32x4_t acc[T / 2][2];
+    each<T / 2>([&](auto p) { acc[p][0] = acc[p][1] = vdupq_n_f32(0); });
+    if (g0 != 0) each<T / 2>([&](auto p) { load_two(y + 2 * p * ldy, y + (2 * p + 1) * ldy, acc[p]); });
+    for (; q != end; q += T * group, codes += code_bytes(F), scales += scale_bytes(F)) {
+        float32x4_t sw[2], minimum[2];
+        spread(row_scales<F>(scales), sw);
+        if constexpr (F == Format::i4a) spread(row_scales<F>(scales + 16), minimum);
+        Panel u = unpack<F>(load_panel<F>(codes), book);
+        turn(u);
+        float32x4_t s, n;
+        each<T / 2>([&](auto p) __attribute__((always_inline)) {
+            int32x4_t dots[2];
+            dots_of_two<F, 2 * group * p>(u, q, dots);
+#ifdef SLMD_I8MM
+            s = vld1q_f32(sx), sx += 4;
+            if constexpr (F == Format::i4a) n = vld1q_f32(sum), sum += 4;
+            each<2>([&](auto i) __attribute__((always_inline)) {
+                acc[p][i] = vfmaq_f32(acc[p][i], vcvtq_f32_s32(dots[i]), vmulq_f32(sw[i], s));
+                if constexpr (F == Format::i4a) acc[p][i] = vfmaq_f32(acc[p][i], vmulq_f32(minimum[i], s), n);
+            });
+#else
+            if constexpr (p % 2 == 0) {
+                constexpr int count = p + 1 < T / 2 ? 4 : 2;
+                s = vld1q_f32(sx), sx += count;
+                if constexpr (F == Format::i4a) n = vld1q_f32(sum), sum += count;
+            }
+            each<2>([&](auto i) __attribute__((always_inline)) {
+                constexpr int lane = p % 2 * 2 + i;
+                acc[p][i] = vfmaq_f32(acc[p][i], vcvtq_f32_s32(dots[i]), vmulq_laneq_f32(sw[i], s, lane));
+                if constexpr (F == Format::i4a)
+                    acc[p][i] = vfmaq_laneq_f32(acc[p][i], vmulq_laneq_f32(minimum[i], s, lane), n, lane);
+            });
+#endif
+        });
+    }
+    const bool done = g0 + groups == all;
+    const float32x4_t steps = F == Format::i4 && done ? vld1q_f32(w.steps + b * block + 4 * panel) : vdupq_n_f32(1);
+    each<T / 2>([&](auto p) {
+        float32x4_t rows[2];
+        rows_of_two(acc[p], rows);
+        each<2>([&](auto i) {
+            vst1q_f32(y + static_cast<std::size_t>(2 * p + i) * ldy,
+                      F == Format::i4 ? vmulq_f32(rows[i], steps) : rows[i]);
+        });
+    });
+}
+
+// Blocks of rows times T tokens.
+template <Format F, int T>
+void blocks_times_tokens(const Matrix& w, int first, int last, const Quantized& x, int t0, float* y, std::size_t ldy) {
+    Tile<T> tile;
+    const int groups = w.cols / group;
+    y += static_cast<std::size_t>(t0) * ldy;
+    for (int g = 0; g < groups; g += tile_groups) {
+        const int n = groups - g < tile_groups ? groups - g : tile_groups;
+        gather<F, T>(x, t0, g, n, tile);
+        for (int b = first; b < last; b++)
+            for (int panel = 0; panel < 2; panel++) panel_times_tile<F, T>(w, b, panel, g, n, tile, y, ldy);
+    }
+}
+
+// Rows that stay in the second cache while all tokens pass.
+constexpr int strip_bytes = 128 * 1024;
 
 template <Format F>
 void matmul(const Matrix& w, int begin, int end, const Quantized& x, int tokens, float* y, std::size_t ldy) {
-    const int8x16_t book = load_book<F>(w);
     const int bytes = w.cols / group * code_bytes(F), strip = bytes < strip_bytes ? strip_bytes / bytes : 1;
     for (int first = begin; first < end; first += strip) {
-        const int last = first + strip < end ? first + strip : end;
-        for (int t = 0; t < tokens;) {
-            const int left = tokens - t, together = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-            for (int b = first; b < last; b++) {
-                if (together == 1) block_times_token<F>(w, b, book, x, t, y + static_cast<std::size_t>(t) * ldy + b * block);
-                for (int panel = 0; panel < 2 && together > 1; panel++) {
-                    if (together == 8)
-                        panel_times_tokens<F, 8>(w, b, panel, book, x, t, y, ldy);
-                    else if (together == 4)
-                        panel_times_tokens<F, 4>(w, b, panel, book, x, t, y, ldy);
-                    else
-                        panel_times_tokens<F, 2>(w, b, panel, book, x, t, y, ldy);
-                }
-            }
-            t += together;
-        }
+        const int last = tokens > 1 && first + strip < end ? first + strip : end;
+        int t = 0;
+        constexpr int most = most_tokens<F>;
+        for (; t + most <= tokens; t += most) blocks_times_tokens<F, most>(w, first, last, x, t, y, ldy);
+        if constexpr (most > 8)
+            if (t + 8 <= tokens) blocks_times_tokens<F, 8>(w, first, last, x, t, y, ldy), t += 8;
+        if constexpr (most > 4)
+            if (t + 4 <= tokens) blocks_times_tokens<F, 4>(w, first, last, x, t, y, ldy), t += 4;
+        if (t + 2 <= tokens) blocks_times_tokens<F, 2>(w, first, last, x, t, y, ldy), t += 2;
+        if (t == tokens) continue;
+        blocks_times_token<F>(w, first, last, x, t, y + static_cast<std::size_t>(t) * ldy);
+        if (tokens == 1) return;
     }
 }
 
@@ -307,16 +577,20 @@ void dot_positions(const std::int8_t* k, int head_dim, const std::int8_t* q, int
             const int8x16_t b[2] = {vld1q_s8(keys + 4 * kv_block), vld1q_s8(keys + 4 * kv_block + 16)};
             for (int r = 0; r < R; r++) {
                 const int32x2_t x = vreinterpret_s32_s8(vld1_s8(q + r * q_stride + d));
-                const int8x16_t xa = vreinterpretq_s8_s32(vdupq_lane_s32(x, 0)), xb = vreinterpretq_s8_s32(vdupq_lane_s32(x, 1));
+                const int8x16_t xa = vreinterpretq_s8_s32(vdupq_lane_s32(x, 0)),
+                                xb = vreinterpretq_s8_s32(vdupq_lane_s32(x, 1));
                 for (int i = 0; i < 2; i++) {
-                    acc[r][2 * i] = vpadalq_s16(acc[r][2 * i], vmlal_s8(vmull_s8(vget_low_s8(a[i]), vget_low_s8(xa)), vget_low_s8(b[i]), vget_low_s8(xb)));
-                    acc[r][2 * i + 1] = vpadalq_s16(acc[r][2 * i + 1], vmlal_high_s8(vmull_high_s8(a[i], xa), b[i], xb));
+                    acc[r][2 * i] = vpadalq_s16(acc[r][2 * i], vmlal_s8(vmull_s8(vget_low_s8(a[i]), vget_low_s8(xa)),
+                                                                        vget_low_s8(b[i]), vget_low_s8(xb)));
+                    acc[r][2 * i + 1] =
+                        vpadalq_s16(acc[r][2 * i + 1], vmlal_high_s8(vmull_high_s8(a[i], xa), b[i], xb));
                 }
             }
         }
         for (; d < head_dim; d += 4, keys += 4 * kv_block)
             for (int r = 0; r < R; r++) {
-                const int8x16_t x = vreinterpretq_s8_s32(vld1q_dup_s32(reinterpret_cast<const std::int32_t*>(q + r * q_stride + d)));
+                const int8x16_t x =
+                    vreinterpretq_s8_s32(vld1q_dup_s32(reinterpret_cast<const std::int32_t*>(q + r * q_stride + d)));
                 for (int i = 0; i < 2; i++) {
                     const int8x16_t a = vld1q_s8(keys + 16 * i);
                     acc[r][2 * i] = vpadalq_s16(acc[r][2 * i], vmull_s8(vget_low_s8(a), vget_low_s8(x)));

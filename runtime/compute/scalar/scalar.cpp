@@ -1,4 +1,5 @@
 // The reference level: plain C++, written to be read. Every other level must give its bits.
+#include "compute/common/each.h"
 #include "compute/common/scale.h"
 #include "compute/common/v16_scalar.h"
 #include "compute/kernels.h"
