@@ -1,8 +1,9 @@
-// AVX-512 with VNNI: a (block, group) of 4-bit codes is two registers, one a panel; vpdpbusd sums four products into 32
-// bits. vpdpbusd multiplies unsigned by signed bytes, so weights are shifted to be unsigned and the shift times the sum
-// of the activations starts the sum.
+// AVX-512 with VNNI: the codes of two blocks are turned once into registers of 16 rows x 4 columns, so that vpdpbusd
+// sums a row's products into the row's own lane and the activations are broadcasts from memory. vpdpbusd multiplies
+// unsigned by signed bytes, so weights are shifted to be unsigned and the shift times the sum of the activations starts
+// the sum.
 #include "compute/common/each.h"
-#include "compute/common/row_scales_x86.h"
+#include "compute/common/scale.h"
 #include "compute/common/v16_avx512.h"
 #include "compute/kernels.h"
 #include "compute/levels.h"
@@ -15,12 +16,6 @@ constexpr int shift = F == Format::i4   ? 32
                       : F == Format::i8 ? 128
                                         : 0;
 
-// Unsigned weights of one (block, group): for each panel k 0..15 (lo) and 16..31 (hi); 128-bit lanes are
-// {rows 0 1, k 0..7}, {rows 2 3, k 0..7}, {rows 0 1, k 8..15}, {rows 2 3, k 8..15}.
-struct Weights {
-    __m512i lo[2], hi[2];
-};
-
 template <Format F>
 inline __m512i unsigned_book(const Matrix& w) {
     if constexpr (F != Format::i4) return _mm512_setzero_si512();
@@ -28,131 +23,130 @@ inline __m512i unsigned_book(const Matrix& w) {
     return _mm512_broadcast_i32x4(_mm_add_epi8(levels, _mm_set1_epi8(32)));
 }
 
+// Unsigned weights of 16 rows and a group: 32-bit lane r of [i] has columns 4 i .. 4 i + 3 of row r.
+struct Weights {
+    __m512i quad[8];
+};
+
+// Four panels of 4 rows x 16 columns, {rows 0 1, k 0..7}, {rows 2 3, k 0..7}, {rows 0 1, k 8..15}, {rows 2 3, k 8..15}
+// each, as quads.
+[[gnu::always_inline]] inline void to_quads(__m512i p0, __m512i p1, __m512i p2, __m512i p3, __m512i quad[4]) {
+    const __m512i first = _mm512_setr_epi32(0, 2, 4, 6, 16, 18, 20, 22, 1, 3, 5, 7, 17, 19, 21, 23);
+    const __m512i last = _mm512_setr_epi32(8, 10, 12, 14, 24, 26, 28, 30, 9, 11, 13, 15, 25, 27, 29, 31);
+    const __m512i a = _mm512_permutex2var_epi32(p0, first, p1), b = _mm512_permutex2var_epi32(p2, first, p3),
+                  c = _mm512_permutex2var_epi32(p0, last, p1), d = _mm512_permutex2var_epi32(p2, last, p3);
+    quad[0] = _mm512_shuffle_i64x2(a, b, 0x44);
+    quad[1] = _mm512_shuffle_i64x2(a, b, 0xEE);
+    quad[2] = _mm512_shuffle_i64x2(c, d, 0x44);
+    quad[3] = _mm512_shuffle_i64x2(c, d, 0xEE);
+}
+
 template <Format F>
-inline Weights unpack(const std::uint8_t* codes, __m512i book) {
+[[gnu::always_inline]] inline Weights unpack(const std::uint8_t* const codes[2], __m512i book) {
     Weights u;
-    const __m512i low = _mm512_set1_epi8(15);
-    for (int panel = 0; panel < 2; panel++) {
-        if constexpr (F == Format::i8) {
-            const __m512i flip = _mm512_set1_epi8(-128);
-            u.lo[panel] = _mm512_xor_si512(_mm512_loadu_si512(codes + 128 * panel), flip);
-            u.hi[panel] = _mm512_xor_si512(_mm512_loadu_si512(codes + 128 * panel + 64), flip);
-        } else {
-            const __m512i c = _mm512_loadu_si512(codes + 64 * panel);
-            u.lo[panel] = _mm512_and_si512(c, low);
-            u.hi[panel] = _mm512_and_si512(_mm512_srli_epi16(c, 4), low);
-            if constexpr (F == Format::i4) {
-                u.lo[panel] = _mm512_shuffle_epi8(book, u.lo[panel]);
-                u.hi[panel] = _mm512_shuffle_epi8(book, u.hi[panel]);
-            }
-        }
+    constexpr int panel = code_bytes(F) / 2;
+    const auto turn = [&](int at, __m512i* quad) __attribute__((always_inline)) {
+        to_quads(_mm512_loadu_si512(codes[0] + at), _mm512_loadu_si512(codes[0] + at + panel),
+                 _mm512_loadu_si512(codes[1] + at), _mm512_loadu_si512(codes[1] + at + panel), quad);
+    };
+    turn(0, u.quad);
+    if constexpr (F == Format::i8) {
+        turn(64, u.quad + 4);
+        each<8>([&](auto i) { u.quad[i] = _mm512_xor_si512(u.quad[i], _mm512_set1_epi8(-128)); });
+    } else {
+        const __m512i low = _mm512_set1_epi8(15);
+        each<4>([&](auto i) {
+            u.quad[i + 4] = _mm512_and_si512(_mm512_srli_epi16(u.quad[i], 4), low);
+            u.quad[i] = _mm512_and_si512(u.quad[i], low);
+        });
+        if constexpr (F == Format::i4) each<8>([&](auto i) { u.quad[i] = _mm512_shuffle_epi8(book, u.quad[i]); });
     }
     return u;
 }
 
-// For one token: partial sums of 8 rows, in 128-bit lanes {rows 0 1 4 5, k 0..7 16..23}, {rows 2 3 6 7, same}, {0 1 4
-// 5, k 8..15 24..31}, {2 3 6 7, same}.
-template <Format F>
-inline __m512i partial_dots(const Weights& u, const std::int8_t* q, std::int32_t sum) {
-    const __m512i spread = _mm512_setr_epi64(0, 0, 0, 0, 1, 1, 1, 1);
-    const __m512i x_lo =
-        _mm512_permutexvar_epi64(spread, _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q))));
-    const __m512i x_hi = _mm512_permutexvar_epi64(
-        spread, _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q + 16))));
-    const __m512i start = shift<F> == 0 ? _mm512_setzero_si512() : _mm512_maskz_set1_epi32(0x0055, -shift<F> * sum);
-    const __m512i a = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, u.lo[0], x_lo), u.hi[0], x_hi);
-    const __m512i b = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, u.lo[1], x_lo), u.hi[1], x_hi);
-    const __m512 even = _mm512_shuffle_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), 0x88);
-    const __m512 odd = _mm512_shuffle_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), 0xDD);
-    return _mm512_add_epi32(_mm512_castps_si512(even), _mm512_castps_si512(odd));
+inline __m128i load8(const std::uint8_t* p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); }
+inline __m512 halves(const std::uint8_t* a, const std::uint8_t* b) {
+    return _mm512_cvtph_ps(_mm256_set_m128i(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b)),
+                                            _mm_loadu_si128(reinterpret_cast<const __m128i*>(a))));
 }
-
-// One block of rows times one token.
+// f32 scales of the 16 rows.
 template <Format F>
-inline void one_token(const Matrix& w, const std::uint8_t* codes, const std::uint8_t* scales, __m512i book,
-                      const Quantized& x, int t, __m256 steps, float* y) {
-    const int groups = w.cols / group;
-    const std::int8_t* q = x.q + t * x.stride;
-    const float* sx = x.scale + t * (x.stride / group);
-    const std::int32_t* sum = x.sum + t * (x.stride / group);
-    __m256 acc = _mm256_setzero_ps();
-    for (int g = 0; g < groups; g++, codes += code_bytes(F), scales += scale_bytes(F)) {
-        _mm_prefetch(reinterpret_cast<const char*>(codes + 1024), _MM_HINT_T0);
-        const __m512i p = partial_dots<F>(unpack<F>(codes, book), q + g * group, sum[g]);
-        const __m256i dot = _mm256_add_epi32(_mm512_castsi512_si256(p), _mm512_extracti64x4_epi64(p, 1));
-        const __m256 s = _mm256_set1_ps(sx[g]);
-        acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(row_scales<F>(scales), s), acc);
-        if constexpr (F == Format::i4a)
-            acc = _mm256_fmadd_ps(_mm256_set1_ps(static_cast<float>(sum[g])), _mm256_mul_ps(row_minimums(scales), s),
-                                  acc);
+inline __m512 row_scales(const std::uint8_t* const scales[2]) {
+    if constexpr (F == Format::i4) {
+        const __m512i index = _mm512_cvtepi8_epi32(_mm_unpacklo_epi64(load8(scales[0]), load8(scales[1])));
+        const __m512i bits =
+            _mm512_and_si512(_mm512_slli_epi32(index, 19), _mm512_set1_epi32(static_cast<int>(0x83F80000u)));
+        return _mm512_castsi512_ps(_mm512_add_epi32(bits, _mm512_set1_epi32(index_bias)));
+    } else {
+        return halves(scales[0], scales[1]);
     }
-    _mm256_storeu_ps(y, _mm256_mul_ps(_mm256_permutevar8x32_ps(acc, row_order()), steps));
 }
 
-// One block of rows times 2 * P tokens: two tokens share a register of accumulators.
-template <Format F, int P>
-inline void token_pairs(const Matrix& w, const std::uint8_t* codes, const std::uint8_t* scales, __m512i book,
-                        const Quantized& x, int t0, __m256 steps, float* y, std::size_t ldy) {
+// Two blocks of rows, or one twice, times T tokens.
+template <Format F, int T>
+inline void tile(const Matrix& w, int b, bool two, __m512i book, const Quantized& x, int t0, float* y,
+                 std::size_t ldy) {
     const int groups = w.cols / group, gs = x.stride / group;
+    const std::size_t cell = static_cast<std::size_t>(b) * static_cast<std::size_t>(groups),
+                      next = two ? static_cast<std::size_t>(groups) : 0;
+    const std::uint8_t *codes[2] = {w.codes + cell * code_bytes(F), w.codes + (cell + next) * code_bytes(F)},
+                       *scales[2] = {w.scales + cell * scale_bytes(F), w.scales + (cell + next) * scale_bytes(F)};
     const std::int8_t* q = x.q + t0 * x.stride;
     const float* sx = x.scale + t0 * gs;
     const std::int32_t* sum = x.sum + t0 * gs;
-    __m512 acc[P];
-    for (int p = 0; p < P; p++) acc[p] = _mm512_setzero_ps();
-    for (int g = 0; g < groups; g++, codes += code_bytes(F), scales += scale_bytes(F)) {
-        const Weights u = unpack<F>(codes, book);
-        const __m256 sw = row_scales<F>(scales);
-        const __m512 sw2 = _mm512_broadcast_f32x8(sw);
-        __m512 min2;
-        if constexpr (F == Format::i4a) min2 = _mm512_broadcast_f32x8(row_minimums(scales));
-#pragma GCC unroll 8
-        for (int p = 0; p < P; p++) {
-            const int a = 2 * p * gs + g, b = a + gs;
-            const __m512i d0 = partial_dots<F>(u, q + (2 * p) * x.stride + g * group, sum[a]);
-            const __m512i d1 = partial_dots<F>(u, q + (2 * p + 1) * x.stride + g * group, sum[b]);
-            const __m512i dot =
-                _mm512_add_epi32(_mm512_shuffle_i64x2(d0, d1, 0x44), _mm512_shuffle_i64x2(d0, d1, 0xEE));
-            const __m512 s = _mm512_insertf32x8(_mm512_set1_ps(sx[a]), _mm256_set1_ps(sx[b]), 1);
-            acc[p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(sw2, s), acc[p]);
-            if constexpr (F == Format::i4a) {
-                const __m512 total = _mm512_insertf32x8(_mm512_set1_ps(static_cast<float>(sum[a])),
-                                                        _mm256_set1_ps(static_cast<float>(sum[b])), 1);
-                acc[p] = _mm512_fmadd_ps(total, _mm512_mul_ps(min2, s), acc[p]);
-            }
+    __m512 acc[T];
+    each<T>([&](auto t) { acc[t] = _mm512_setzero_ps(); });
+    for (int g = 0; g < groups; g++, q += group, sx++, sum++) {
+        if constexpr (T == 1) {
+            _mm_prefetch(reinterpret_cast<const char*>(codes[0] + 2048), _MM_HINT_T0);
+            _mm_prefetch(reinterpret_cast<const char*>(codes[1] + 2048), _MM_HINT_T0);
         }
+        const Weights u = unpack<F>(codes, book);
+        const __m512 sw = row_scales<F>(scales);
+        __m512 minimum;
+        if constexpr (F == Format::i4a) minimum = halves(scales[0] + 16, scales[1] + 16);
+        each<T>([&](auto t) __attribute__((always_inline)) {
+            const std::int32_t n = sum[t * gs];
+            __m512i dot = shift<F> == 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(-shift<F> * n);
+            each<8>([&](auto i) __attribute__((always_inline)) {
+                std::int32_t four;
+                __builtin_memcpy(&four, q + t * x.stride + 4 * i, 4);
+                dot = _mm512_dpbusd_epi32(dot, u.quad[i], _mm512_set1_epi32(four));
+            });
+            const __m512 s = _mm512_set1_ps(sx[t * gs]);
+            acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(sw, s), acc[t]);
+            if constexpr (F == Format::i4a)
+                acc[t] = _mm512_fmadd_ps(_mm512_set1_ps(static_cast<float>(n)), _mm512_mul_ps(minimum, s), acc[t]);
+        });
+        for (int i = 0; i < 2; i++) codes[i] += code_bytes(F), scales[i] += scale_bytes(F);
     }
-    for (int p = 0; p < P; p++) {
-        float* out = y + static_cast<std::size_t>(t0 + 2 * p) * ldy;
-        _mm256_storeu_ps(out,
-                         _mm256_mul_ps(_mm256_permutevar8x32_ps(_mm512_castps512_ps256(acc[p]), row_order()), steps));
-        _mm256_storeu_ps(
-            out + ldy, _mm256_mul_ps(_mm256_permutevar8x32_ps(_mm512_extractf32x8_ps(acc[p], 1), row_order()), steps));
+    const __mmask16 rows = two ? 0xFFFF : 0x00FF;
+    if constexpr (F == Format::i4) {
+        const __m512 steps = _mm512_maskz_loadu_ps(rows, w.steps + b * block);
+        each<T>([&](auto t) { acc[t] = _mm512_mul_ps(acc[t], steps); });
     }
+    each<T>(
+        [&](auto t) { _mm512_mask_storeu_ps(y + static_cast<std::size_t>(t0 + t) * ldy + b * block, rows, acc[t]); });
 }
 
 template <Format F>
 void matmul(const Matrix& w, int begin, int end, const Quantized& x, int tokens, float* y, std::size_t ldy) {
-    const std::size_t groups = static_cast<std::size_t>(w.cols / group);
     const __m512i book = unsigned_book<F>(w);
     // Tokens outside: a tile of activations stays in the first-level cache while the weights stream past it.
-    int t = 0;
-    do {
-        for (int b = begin; b < end; b++) {
-            const std::uint8_t* codes = w.codes + static_cast<std::size_t>(b) * groups * code_bytes(F);
-            const std::uint8_t* scales = w.scales + static_cast<std::size_t>(b) * groups * scale_bytes(F);
-            const __m256 steps = F == Format::i4 ? _mm256_loadu_ps(w.steps + b * block) : _mm256_set1_ps(1.0f);
-            float* out = y + b * block;
-            if (tokens - t >= 16)
-                token_pairs<F, 8>(w, codes, scales, book, x, t, steps, out, ldy);
-            else if (tokens - t >= 8)
-                token_pairs<F, 4>(w, codes, scales, book, x, t, steps, out, ldy);
-            else if (tokens - t >= 2)
-                token_pairs<F, 1>(w, codes, scales, book, x, t, steps, out, ldy);
-            else
-                one_token<F>(w, codes, scales, book, x, t, steps, out + static_cast<std::size_t>(t) * ldy);
+    for (int t = 0; t < tokens;) {
+        const int left = tokens - t, together = left >= 16 ? 16 : left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        for (int b = begin; b < end; b += 2) {
+            const bool two = b + 1 < end;
+            switch (together) {
+                case 16: tile<F, 16>(w, b, two, book, x, t, y, ldy); break;
+                case 8: tile<F, 8>(w, b, two, book, x, t, y, ldy); break;
+                case 4: tile<F, 4>(w, b, two, book, x, t, y, ldy); break;
+                case 2: tile<F, 2>(w, b, two, book, x, t, y, ldy); break;
+                default: tile<F, 1>(w, b, two, book, x, t, y, ldy); break;
+            }
         }
-        t += tokens - t >= 16 ? 16 : tokens - t >= 8 ? 8 : tokens - t >= 2 ? 2 : 1;
-    } while (t < tokens);
+        t += together;
+    }
 }
 
 constexpr int heads_together = 4;
