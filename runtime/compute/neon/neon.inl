@@ -380,20 +380,23 @@ template <Format F, int at>
         for (int k = 0; k < 2; k++)
             for (int i = 0; i < 2; i++) dots[i] = vmmlaq_s32(dots[i], u.pair[i][2 * half + k], x[k]);
     });
+#elif defined(SLMD_DOTPROD)
+    // Both at once: an in-order core waits four cycles for a sum to which it has just added.
+    int8x16_t x[2][2];
+    load_pair<at>(q, x[0]);
+    load_pair<at + group>(q, x[1]);
+    dots[0] = no_dots(), dots[1] = no_dots();
+    each<2>([&](auto half) __attribute__((always_inline)) {
+        each<4>([&](auto lane) __attribute__((always_inline)) {
+            const int8x16_t w = u.pair[lane % 2][2 * half + lane / 2];
+            dots[0] = vdotq_laneq_s32(dots[0], w, x[0][half], lane);
+            dots[1] = vdotq_laneq_s32(dots[1], w, x[1][half], lane);
+        });
+    });
 #else
     each<2>([&](auto t) __attribute__((always_inline)) {
         int8x16_t x[2];
         load_pair<at + group * t>(q, x);
-#ifdef SLMD_DOTPROD
-        int32x4_t sum = no_dots();
-        for (int half = 0; half < 2; half++) {
-            sum = vdotq_laneq_s32(sum, u.pair[0][2 * half], x[half], 0);
-            sum = vdotq_laneq_s32(sum, u.pair[1][2 * half], x[half], 1);
-            sum = vdotq_laneq_s32(sum, u.pair[0][2 * half + 1], x[half], 2);
-            sum = vdotq_laneq_s32(sum, u.pair[1][2 * half + 1], x[half], 3);
-        }
-        dots[t] = sum;
-#else
         int32x4_t pairs[2];
         for (int i = 0; i < 2; i++) {
             const int8x16_t* w = u.pair[i];
@@ -401,21 +404,21 @@ template <Format F, int at>
                 int32x4_t rows[2];
                 for (int r = 0; r < 2; r++) {
                     rows[r] = vpaddlq_s16(vmlal_high_s8(vmull_s8(vget_low_s8(w[r]), vget_low_s8(x[0])), w[r], x[0]));
-                    rows[r] = vpadalq_s16(rows[r], vmlal_high_s8(vmull_s8(vget_low_s8(w[r + 2]), vget_low_s8(x[1])),
-                                                                 w[r + 2], x[1]));
+                    rows[r] = vpadalq_s16(
+                        rows[r], vmlal_high_s8(vmull_s8(vget_low_s8(w[r + 2]), vget_low_s8(x[1])), w[r + 2], x[1]));
                 }
                 pairs[i] = vpaddq_s32(rows[0], rows[1]);
             } else {
                 int16x8_t rows[2];
                 for (int r = 0; r < 2; r++) {
                     rows[r] = vmlal_high_s8(vmull_s8(vget_low_s8(w[r]), vget_low_s8(x[0])), w[r], x[0]);
-                    rows[r] = vmlal_high_s8(vmlal_s8(rows[r], vget_low_s8(w[r + 2]), vget_low_s8(x[1])), w[r + 2], x[1]);
+                    rows[r] =
+                        vmlal_high_s8(vmlal_s8(rows[r], vget_low_s8(w[r + 2]), vget_low_s8(x[1])), w[r + 2], x[1]);
                 }
                 pairs[i] = vpaddlq_s16(vpaddq_s16(rows[0], rows[1]));
             }
         }
         dots[t] = vpaddq_s32(pairs[0], pairs[1]);
-#endif
     });
 #endif
 }
@@ -456,7 +459,6 @@ __attribute__((noinline)) void panel_times_tile(const Matrix& w, int b, int pane
         static_cast<std::size_t>(b) * static_cast<std::size_t>(all) + static_cast<std::size_t>(g0);
     const std::uint8_t* codes = w.codes + first * code_bytes(F) + panel * (code_bytes(F) / 2);
     const std::uint8_t* scales = w.scales + first * scale_bytes(F) + panel * (F == Format::i4 ? 4 : 8);
-    const int8x16_t book = load_book<F>(w);
     const std::int8_t* q = tile.q;
     const std::int8_t* const end = q + groups * T * group;
     const float *sx = tile.scale, *sum = tile.sum;
@@ -468,31 +470,36 @@ __attribute__((noinline)) void panel_times_tile(const Matrix& w, int b, int pane
         float32x4_t sw[2], minimum[2];
         spread(row_scales<F>(scales), sw);
         if constexpr (F == Format::i4a) spread(row_scales<F>(scales + 16), minimum);
-        Panel u = unpack<F>(load_panel<F>(codes), book);
+        // Loaded each time: in a register it would take the place of a sum.
+        const std::int8_t* levels = w.book;
+        asm("" : "+r"(levels));
+        Panel u = unpack<F>(load_panel<F>(codes), F == Format::i4 ? vld1q_s8(levels) : vdupq_n_s8(0));
         turn(u);
-        float32x4_t s, n;
         each<T / 2>([&](auto p) __attribute__((always_inline)) {
             int32x4_t dots[2];
             dots_of_two<F, 2 * group * p>(u, q, dots);
 #ifdef SLMD_I8MM
-            s = vld1q_f32(sx), sx += 4;
-            if constexpr (F == Format::i4a) n = vld1q_f32(sum), sum += 4;
+            const float32x4_t s = vld1q_f32(sx);
+            sx += 4;
             each<2>([&](auto i) __attribute__((always_inline)) {
                 acc[p][i] = vfmaq_f32(acc[p][i], vcvtq_f32_s32(dots[i]), vmulq_f32(sw[i], s));
-                if constexpr (F == Format::i4a) acc[p][i] = vfmaq_f32(acc[p][i], vmulq_f32(minimum[i], s), n);
-            });
-#else
-            if constexpr (p % 2 == 0) {
-                constexpr int count = p + 1 < T / 2 ? 4 : 2;
-                s = vld1q_f32(sx), sx += count;
-                if constexpr (F == Format::i4a) n = vld1q_f32(sum), sum += count;
-            }
-            each<2>([&](auto i) __attribute__((always_inline)) {
-                constexpr int lane = p % 2 * 2 + i;
-                acc[p][i] = vfmaq_f32(acc[p][i], vcvtq_f32_s32(dots[i]), vmulq_laneq_f32(sw[i], s, lane));
                 if constexpr (F == Format::i4a)
-                    acc[p][i] = vfmaq_laneq_f32(acc[p][i], vmulq_laneq_f32(minimum[i], s, lane), n, lane);
+                    acc[p][i] = vfmaq_f32(acc[p][i], vmulq_f32(minimum[i], s), vld1q_f32(sum));
             });
+            if constexpr (F == Format::i4a) sum += 4;
+#else
+            const float32x2_t two = vld1_f32(sx);
+            sx += 2;
+            each<2>([&](auto i) __attribute__((always_inline)) {
+                acc[p][i] = vfmaq_f32(acc[p][i], vcvtq_f32_s32(dots[i]), vmulq_lane_f32(sw[i], two, i));
+            });
+            if constexpr (F == Format::i4a) {
+                const float32x2_t sums = vld1_f32(sum);
+                sum += 2;
+                each<2>([&](auto i) __attribute__((always_inline)) {
+                    acc[p][i] = vfmaq_lane_f32(acc[p][i], vmulq_lane_f32(minimum[i], two, i), sums, i);
+                });
+            }
 #endif
         });
     }
