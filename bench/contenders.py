@@ -47,14 +47,14 @@ class Started:
 class Slmd:
     def __init__(self, o):
         self.o, self.name, self.files = o, "slmd", [o.image]
-        self.bytes = os.path.getsize(o.image)
 
     def speed(self):
         o = self.o
         r = run([f"{o.build}/bench/bench_engine", o.image, "--threads", str(o.threads), "--repeat", str(o.repeat), "--prefill", ",".join(map(str, o.prefill)), "--depth",
                  ",".join(map(str, o.depth)), "--decode", str(o.decode)])
         self.details = {"level": r["level"], "compiler": r["compiler"]}
-        return {**{f"prefill_{p['tokens']}": p["tps"] for p in r["prefill"]}, **{f"decode_{d['depth']}": d["tps"] for d in r["decode"]}, "token_bytes": r["weight_bytes"]}
+        return {**{f"prefill_{p['tokens']}": p["tps"] for p in r["prefill"]}, **{f"decode_{d['depth']}": d["tps"] for d in r["decode"]}, 
+                "token_bytes": r["weight_bytes"], "file_bytes": os.path.getsize(o.image)}
 
     def start(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +81,11 @@ class Peer:
     def __init__(self, o, program, gguf, flags=""):
         self.o, self.program, self.gguf, self.flags, self.files = o, program, gguf, shlex.split(flags), [gguf]
         self.name = " ".join([os.path.basename(gguf), os.path.basename(program), *self.flags])
-        self.bytes, self.details = os.path.getsize(gguf), {}
+        self.details = {}
+
+    def sizes(self):
+        """Of the first of the peer's files, which slmd's are set against; the others are there for speed."""
+        return {"file_bytes": os.path.getsize(self.gguf), "token_bytes": os.path.getsize(self.gguf)} if self.gguf == self.o.peer_gguf[0] else {}
 
 
 class Bench(Peer):
@@ -95,7 +99,7 @@ class Bench(Peer):
     def speed(self):
         o, commas = self.o, lambda v: ",".join(map(str, v))
         rows = self.bench("-p", commas(o.prefill), "-n", "0") + self.bench("-p", "0", "-n", str(o.decode), "-d", commas(o.depth))
-        return {**{f"prefill_{r['n_prompt']}" if r["n_prompt"] else f"decode_{r['n_depth']}": r["avg_ts"] for r in rows}, "token_bytes": self.bytes}
+        return {**{f"prefill_{r['n_prompt']}" if r["n_prompt"] else f"decode_{r['n_depth']}": r["avg_ts"] for r in rows}, **self.sizes()}
 
 
 class Launched(Peer):
@@ -165,7 +169,7 @@ class Wheel(Peer):
                                                            "depth": o.depth, "decode": o.decode})])
 
     def speed(self):
-        return {**self.ask("speed"), "token_bytes": self.bytes}
+        return {**self.ask("speed"), **self.sizes()}
 
     def start(self):
         return self.ask("start")
@@ -173,7 +177,7 @@ class Wheel(Peer):
 
 def peers(o):
     """Every program that was given, with every file and every set of its flags."""
-    for gguf in o.peer_gguf or [o.gguf]:
+    for gguf in o.peer_gguf:
         if o.peer_bench:
             yield from (Bench(o, o.peer_bench, gguf, flags) for flags in o.peer_flags or ["-fa 1"])
         for kind, program in ((Completion, o.peer_completion), (Server, o.peer_server)):
