@@ -163,6 +163,10 @@ else:
 class Wheel(Peer):
     """xllamacpp in a Python interpreter. Its start counts from the creation of its server object, so that Python's own start is left out."""
 
+    def __init__(self, *what):
+        super().__init__(*what)
+        self.name, self.details = f"{os.path.basename(self.gguf)} xllamacpp", {"package": "xllamacpp"}
+
     def ask(self, what):
         o = self.o
         return run([self.program, "-c", WHEEL, json.dumps({"what": what, "gguf": self.gguf, "threads": o.threads, "prompt": PROMPT, "context": o.context, "prefill": o.prefill,
