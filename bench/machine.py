@@ -57,6 +57,23 @@ def wait_for_quiet(limit, patience):
             return
 
 
+def at_rest(o, ask):
+    """What ask() says, and who else used the machine meanwhile: the quietest of o.tries, no more of them than it takes. Waits before each."""
+    tries = []
+    while len(tries) < o.tries and not (tries and tries[-1][1]["quiet"]):
+        wait_for_quiet(o.quiet, o.patience)
+        with Watch() as w:
+            answer = ask()
+        tries.append((answer, {**w.record(), "quiet": w.others() < o.quiet}))
+    return min(tries, key=lambda t: t[1]["foreign_cores"] + t[1]["steal_cores"])
+
+
+def options(a):
+    a.add_argument("--quiet", type=float, default=0.1, help="cores that others may use during a measurement")
+    a.add_argument("--patience", type=int, default=60, help="seconds to wait for that before each measurement")
+    a.add_argument("--tries", type=int, default=3, help="of a measurement that others disturbed")
+
+
 def memory(pid):
     """KiB that a process holds: RSS, and PSS (what it shares, divided by those that share it)."""
     with open(f"/proc/{pid}/smaps_rollup") as f:
