@@ -156,10 +156,11 @@ struct Worker {
         if (!each) sync();
     }
     Team::Part part(int n) const { return p.team->part(n, rank); }
-    // Pieces of about an eighth of a part: what a late member can hold up the others by.
+    // Pieces of about an eighth of a part: what a late member can hold up the others by. An even number of units, since
+    // kernels take blocks of rows two at a time.
     template <class F>
     void deal(int n, F&& f) {
-        p.team->deal(n, n / (8 * p.members) + 1, rank, turn, f);
+        p.team->deal(n, (n / (8 * p.members) + 2) & ~1, rank, turn, f);
     }
 
     void multiply(const Linear& l, int begin, int end, const compute::Quantized& input, int rows, float* y,
