@@ -4,7 +4,7 @@
 #
 # release: all its tests, under their own names. dev: the tests without the label slow, as dev/NAME. fuzz: its slow ones, as fuzz/NAME.
 # arm64: the tests without the label slow and those labelled arm64, run by qemu-user: all as cortex-a53/NAME (a CPU without the dot product), those that
-# depend on the CPU's level again as cortex-a76/NAME.
+# depend on the CPU's level again as cortex-a76/NAME, and the kernels and the engine on a CPU with the matrix instructions as i8mm/NAME.
 # All but release's fast tests carry the label slow. COST orders them: fast ones first.
 cmake_minimum_required(VERSION 3.25)
 
@@ -118,6 +118,7 @@ foreach(stage ${STAGES})
   elseif(stage STREQUAL "arm64")
     collect(arm64 "cortex-a53/" board "" 300 "QEMU_CPU=cortex-a53")
     collect(arm64 "cortex-a76/" board "^(compute|engine|one_answer)" 290 "QEMU_CPU=cortex-a76")
+    collect(arm64 "i8mm/" board "^(compute|engine)$" 280 "QEMU_CPU=max,pauth-impdef=on")
   elseif(stage STREQUAL "fuzz")
     collect(fuzz "fuzz/" slow "^fuzz_" 200 "")
   else()
