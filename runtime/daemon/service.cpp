@@ -107,9 +107,9 @@ void* Service::thread_main(void* self) {
 
 Result<void> Service::load() {
     image::OpenOptions options;
-    const engine::Config engine_threads = config_.engine;
-    options.threads = engine_threads.threads > 0 ? engine_threads.threads
-                                                 : static_cast<int>(std::clamp(sysconf(_SC_NPROCESSORS_ONLN), 1L, 4L));
+    // Opening is short and every core helps, those of slower clusters too.
+    options.threads = config_.engine.threads > 0 ? config_.engine.threads
+                                                 : static_cast<int>(std::clamp(sysconf(_SC_NPROCESSORS_ONLN), 1L, 16L));
     options.context = this;
     options.progress = [](void* context, std::uint64_t done, std::uint64_t total) {
         auto& s = *static_cast<Service*>(context);

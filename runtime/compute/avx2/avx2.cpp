@@ -97,7 +97,8 @@ inline void tile(const Matrix& w, const std::uint8_t* codes, const std::uint8_t*
     for (int t = 0; t < T; t++) acc[t] = _mm256_setzero_ps();
     for (int g = 0; g < groups; g++, codes += code_bytes(F), scales += scale_bytes(F)) {
         const Panel a = unpack<F>(codes, book), b = unpack<F>(codes + code_bytes(F) / 2, book);
-        const __m256 sw = row_scales<F>(scales);
+        __m256 sw;
+        if constexpr (T > 1) sw = row_scales<F>(scales);
         for (int t = 0; t < T; t++) {
             const std::int8_t* q = x.q + (t0 + t) * x.stride + g * group;
             const float sx = x.scale[(t0 + t) * gs + g];
@@ -110,6 +111,7 @@ inline void tile(const Matrix& w, const std::uint8_t* codes, const std::uint8_t*
             }
             __m256i dot = _mm256_hadd_epi32(panel_dots<F>(a, xs), panel_dots<F>(b, xs));
             if constexpr (F == Format::i4) dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(32 * sum));
+            if constexpr (T == 1) sw = row_scales<F>(scales);  // late: the weights have the registers
             acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(sw, _mm256_set1_ps(sx)), acc[t]);
             if constexpr (F == Format::i4a)
                 acc[t] = _mm256_fmadd_ps(_mm256_set1_ps(static_cast<float>(sum)),
