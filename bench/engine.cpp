@@ -168,7 +168,8 @@ int main(int argc, char** argv) {
     if (!image) return fail(image.error());
     const double loaded = now();
     engine::Config config;
-    config.context = std::max(std::ranges::max(o.prefill), std::ranges::max(o.depth) + o.decode) + 1;
+    config.context =
+        std::max({std::ranges::max(o.prefill), std::ranges::max(o.depth) + o.decode, 32}) + 1;  // 32: the warm-up
     config.threads = o.threads;
     config.batch = o.batch;
     config.level = o.level;
