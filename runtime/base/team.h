@@ -32,7 +32,6 @@ class Team {
     void run(int members, void (*work)(void* context, int rank), void* context);
 
     // The rest is for work().
-    int members() const { return members_; }
     void sync();
 
     // The half-open part of [0, n) that belongs to rank when units are dealt out in one piece each.

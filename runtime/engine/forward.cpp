@@ -20,7 +20,6 @@ Shapes shapes_of(const image::ModelParams& p) {
     const auto up = [](std::uint32_t n, std::uint32_t to) { return static_cast<int>((n + to - 1) / to * to); };
     Shapes s{};
     s.dim = static_cast<int>(p.dim);
-    s.hidden = static_cast<int>(p.hidden);
     s.heads = static_cast<int>(p.heads);
     s.kv_heads = static_cast<int>(p.kv_heads);
     s.head_dim = static_cast<int>(p.head_dim);

@@ -47,7 +47,7 @@ struct Buffers {
 };
 
 struct Shapes {
-    int dim, hidden, heads, kv_heads, head_dim, head_stride, q_rows, kv_rows, qkv_stride, hidden_stride, mid_stride,
+    int dim, heads, kv_heads, head_dim, head_stride, q_rows, kv_rows, qkv_stride, hidden_stride, mid_stride,
         vocab_rows, pairs, local_pairs;
     int unit_heads;  // the least number of heads that are whole KV heads' and whole groups of 32 columns
     int member_floats() const {
