@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "daemon/log.h"
 #include "daemon/server.h"
 
 namespace slmd::daemon {
@@ -171,7 +172,12 @@ Result<void> serve(const Config& config, const Plan& p, Notify& notify, int hand
     return result;
 }
 
+void log_failure(const Error& e) {
+    log(Level::error, {{"SLMD_EVENT", "failed"}, {"SLMD_CODE", static_cast<int>(e.code)}}, "%s", e.text);
+}
+
 int main(int argc, char** argv) {
+    open_log();
     // One heap for all threads: arenas of their own would be reserved and touched, and are not in the plan.
     mallopt(M_ARENA_MAX, 1);
     static Config config;
@@ -179,14 +185,14 @@ int main(int argc, char** argv) {
         snprintf(config.state, sizeof config.state, "%.*s", static_cast<int>(strcspn(state, ":")), state);
     const auto command = parse(argc, argv, config);
     if (!command) {
-        fprintf(stderr, "<3>slmd: %s\n", command.error().text);
+        log(Level::error, {{"SLMD_EVENT", "usage"}}, "%s", command.error().text);
         return command.error().code == Code::not_supported ? exit_usage : exit_config;
     }
     if (command.value().help) return fputs(help, stdout), 0;
     if (command.value().version) return puts("slmd " SLMD_VERSION), 0;
     const int handed_over = listen_fds();
     if (auto ok = command.value().plan && config.model[0] != 0 ? Result<void>{} : check(config, handed_over); !ok) {
-        fprintf(stderr, "<3>slmd: %s\n", ok.error().text);
+        log(Level::error, {{"SLMD_EVENT", "configuration"}}, "%s", ok.error().text);
         return exit_config;
     }
     // Signals come through a descriptor; threads inherit the mask.
@@ -204,7 +210,7 @@ int main(int argc, char** argv) {
         return p;
     }();
     if (!planned) {
-        fprintf(stderr, "<3>slmd: %s\n", planned.error().text);
+        log_failure(planned.error());
         return 1;
     }
     if (command.value().plan) return print_plan(planned.value(), config.model), 0;
@@ -212,7 +218,7 @@ int main(int argc, char** argv) {
     notify.open();
     if (auto served = serve(config, planned.value(), notify, handed_over); !served) {
         notify.send("STATUS=%s\nERRNO=1", served.error().text);
-        fprintf(stderr, "<3>slmd: %s\n", served.error().text);
+        log_failure(served.error());
         return 1;
     }
     return 0;

@@ -15,6 +15,7 @@
 
 #include <algorithm>
 
+#include "daemon/log.h"
 #include "hal/serial.h"
 
 namespace slmd::daemon {
@@ -269,7 +270,7 @@ void Server::loaded() {
     malloc_trim(0);
     // From here on nothing is allocated.
     notify_.send("READY=1\nSTATUS=%s", text);
-    dprintf(STDERR_FILENO, "<6>slmd %s ready: %s\n", identity_.version, text);
+    log(Level::info, {{"SLMD_EVENT", "ready"}}, "version %s ready: %s", identity_.version, text);
     ready_ = true;
     for (int i = 0; i < config_.tty_count; i++)
         if (memory_.clients[i].fd >= 0) memory_.clients[i].session.greet();

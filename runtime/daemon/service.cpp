@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "base/utf8.h"
+#include "daemon/log.h"
 #include "daemon/tune.h"
 
 namespace slmd::daemon {
@@ -132,7 +133,9 @@ Result<void> Service::load() {
     if (config_.state[0] != 0 && config_.engine.threads == 0 && config_.engine.decode_threads == 0) {
         const auto tuned = tune(*engine_, *image_, config_.state);
         if (!tuned && tuned.error().code != Code::storage_failure) return tuned.error();
-        if (!tuned) fprintf(stderr, "<4>slmd: thread counts are measured at each start: %s\n", tuned.error().text);
+        if (!tuned)
+            log(Level::warning, {{"SLMD_EVENT", "state"}}, "thread counts are measured at each start: %s",
+                tuned.error().text);
     }
     tokenizer_.emplace(TRY(text::Tokenizer::open(image_->section(image::SectionId::tokenizer))));
     if (tokenizer_->vocab() > engine_->vocab())
