@@ -1,5 +1,7 @@
 #include "daemon/plan.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -101,6 +103,16 @@ Result<Plan> plan(const Images& images, const Config& config) {
     p.items[p.count++] = {"requests", arena.scratch_bytes()};
     p.items[p.count++] = {"program, libraries, stacks", program_bytes};
     return p;
+}
+
+int loading_threads(const Config& config) {
+    return config.engine.threads > 0 ? config.engine.threads
+                                     : static_cast<int>(std::clamp(sysconf(_SC_NPROCESSORS_ONLN), 1L, 16L));
+}
+
+Result<std::uint64_t> memory_max(const Images& images, const Config& config) {
+    const std::uint64_t total = TRY(plan(images, config)).total();
+    return total + image::loading_bytes(loading_threads(config)) + total / 256 + (16u << 20);
 }
 
 Result<void> check_memory(const Images& images, const Config& config, std::uint64_t available) {

@@ -108,9 +108,7 @@ void* Service::thread_main(void* self) {
 
 Result<void> Service::load() {
     image::OpenOptions options;
-    // Opening is short and every core helps, those of slower clusters too.
-    options.threads = config_.engine.threads > 0 ? config_.engine.threads
-                                                 : static_cast<int>(std::clamp(sysconf(_SC_NPROCESSORS_ONLN), 1L, 16L));
+    options.threads = loading_threads(config_);
     options.context = this;
     options.progress = [](void* context, std::uint64_t done, std::uint64_t total) {
         auto& s = *static_cast<Service*>(context);

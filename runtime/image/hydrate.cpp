@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -102,6 +103,12 @@ void populate(void* context) {
 }
 
 }  // namespace
+
+std::uint64_t loading_bytes(int threads) {
+    constexpr std::uint64_t decoder_bytes = 256 * 1024;  // ZSTD_estimateDCtxSize() is 93 to 160 KiB
+    return readahead_bytes + static_cast<std::uint64_t>(std::clamp(threads, 1, max_threads)) *
+                                 (frame_bytes + ZSTD_COMPRESSBOUND(frame_bytes) + decoder_bytes + stack_bytes);
+}
 
 Result<Hydrated> hydrate(const char* path, const StoredFile& file, const RawHeader& header,
                          std::span<const TensorEntry> tensors, const OpenOptions& options) {

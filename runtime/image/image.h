@@ -33,6 +33,10 @@ struct Sizes {
     bool compressed;
 };
 
+// Bytes that open() takes beside the image while it decodes one on that many threads: each thread's buffers and
+// decoder, and what of the file is read ahead. The rest of the file's pages the system may take back.
+std::uint64_t loading_bytes(int threads);
+
 class Image {
   public:
     // Errors: storage_failure; model_format (not an image, newer version, impossible sizes); model_integrity (CRC or
