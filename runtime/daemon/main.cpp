@@ -164,7 +164,7 @@ void print_plan(const Plan& p, const char* model) {
            static_cast<double>(p.total()) / 1048576);
 }
 
-Result<void> serve(const Config& config, const Plan& p, Notify& notify, int handed_over) {
+Result<void> serve(const Config& config, const Plan& p, Images& images, Notify& notify, const HandedOver& handed) {
     Arena counting;
     Memory memory{};
     lay_out(counting, config, p.context, memory);
@@ -180,9 +180,9 @@ Result<void> serve(const Config& config, const Plan& p, Notify& notify, int hand
     wire::Identity identity;
     identity.version = SLMD_VERSION;
     identity.serial = serial_number();
-    Service service(config, p, memory, wake);
+    Service service(config, p, images, memory, wake);
     Server server(config, service, memory, notify, wake, identity);
-    TRY(server.open(handed_over));
+    TRY(server.open(handed));
     TRY(service.start());
     auto result = server.run();
     service.stop();
@@ -214,8 +214,8 @@ int main(int argc, char** argv) {
     }
     if (command.help) return fputs(help, stdout), 0;
     if (command.version) return puts("slmd " SLMD_VERSION), 0;
-    const int handed_over = listen_fds();
-    if (auto ok = command.only_plans() && config.model[0] != 0 ? Result<void>{} : check(config, handed_over); !ok) {
+    HandedOver handed = handed_over();
+    if (auto ok = command.only_plans() && config.model[0] != 0 ? Result<void>{} : check(config, handed.socket_count); !ok) {
         log(Level::error, {{"SLMD_EVENT", "configuration"}}, "%s", ok.error().text);
         return exit_config;
     }
@@ -227,12 +227,15 @@ int main(int argc, char** argv) {
     pthread_sigmask(SIG_BLOCK, &set, nullptr);
     signal(SIGPIPE, SIG_IGN);
 
+    static Notify notify;
+    notify.open();
+    std::optional<Images> images;
     const auto planned = [&]() -> Result<Plan> {
-        const Images images = TRY(open_indexes(config));
-        const Plan p = TRY(plan(images, config));
+        images.emplace(TRY(adopt_images(config, handed, notify)));
+        const Plan p = TRY(plan(*images, config));
         if (command.memory_max)
-            printf("%llu\n", static_cast<unsigned long long>(TRY(memory_max(images, config))));
-        if (!command.only_plans()) TRY(check_memory(images, config, available_memory()));
+            printf("%llu\n", static_cast<unsigned long long>(TRY(memory_max(*images, config))));
+        if (!command.only_plans()) TRY(check_memory(*images, config, available_memory()));
         return p;
     }();
     if (!planned) {
@@ -241,9 +244,7 @@ int main(int argc, char** argv) {
     }
     if (command.memory_max) return 0;
     if (command.plan) return print_plan(planned.value(), config.model), 0;
-    static Notify notify;
-    notify.open();
-    if (auto served = serve(config, planned.value(), notify, handed_over); !served) {
+    if (auto served = serve(config, planned.value(), *images, notify, handed); !served) {
         notify.send("STATUS=%s\nERRNO=1", served.error().text);
         log_failure(served.error());
         return 1;

@@ -76,10 +76,14 @@ constexpr const char* of_drafter(std::string_view item) {
                                     : "draft model";
 }
 
-// A raw image that is mapped in place needs no memory that the system could not take back.
-std::uint64_t needed(const Images& images, const Plan& plan) {
-    const image::Sizes& sizes = images.model.sizes();
-    return plan.total() - (sizes.compressed ? 0 : sizes.raw);
+// A raw image that is mapped in place needs no memory that the system could not take back; one that was kept over a
+// restart is in memory already.
+std::uint64_t free_of_charge(const image::Image& image) {
+    return !image.sizes().compressed || image.memfd() >= 0 ? image.sizes().raw : 0;
+}
+std::uint64_t needed(const Images& images, const Config& config, const Plan& plan) {
+    return plan.total() - free_of_charge(images.model) -
+           (images.draft && config.draft_model[0] != 0 ? free_of_charge(*images.draft) : 0);
 }
 
 }  // namespace
@@ -116,11 +120,11 @@ Result<std::uint64_t> memory_max(const Images& images, const Config& config) {
 }
 
 Result<void> check_memory(const Images& images, const Config& config, std::uint64_t available) {
-    const std::uint64_t need = needed(images, TRY(plan(images, config)));
+    const std::uint64_t need = needed(images, config, TRY(plan(images, config)));
     if (need <= available) return {};
     const auto fits = [&](const Config& c) {
         const auto p = plan(images, c);
-        return p && needed(images, p.value()) <= available;
+        return p && needed(images, c, p.value()) <= available;
     };
     Error e = Error::make(Code::model_memory, "the plan needs %llu MiB, %llu MiB are available.",
                           static_cast<unsigned long long>((need >> 20) + 1),
