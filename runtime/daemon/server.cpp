@@ -16,13 +16,11 @@
 #include <algorithm>
 
 #include "daemon/log.h"
-#include "hal/serial.h"
-
 namespace slmd::daemon {
 namespace {
 
 // What an epoll event means: its kind in the upper half, an index in the lower.
-enum : std::uint64_t { kind_client = 0, kind_listener = 1, kind_wake = 2, kind_signal = 3 };
+enum : std::uint64_t { kind_client = 0, kind_listener = 1, kind_wake = 2, kind_signal = 3, kind_lines = 4 };
 std::uint64_t tag(std::uint64_t kind, int index) { return kind << 32 | static_cast<std::uint32_t>(index); }
 
 Error io(const char* what, const char* name, const char* advice = "") {
@@ -38,9 +36,16 @@ sockaddr_un address_of(const char* path) {
 
 }  // namespace
 
-Server::Server(const Config& config, Service& service, Memory& memory, Notify& notify, int wake,
-               const wire::Identity& identity)
-    : config_(config), service_(service), memory_(memory), notify_(notify), wake_(wake), identity_(identity) {
+Server::Server(const Config& config, Service& service, hal::Hardware& hardware, Machine& machine, Memory& memory,
+               Notify& notify, int wake, const wire::Identity& identity)
+    : config_(config),
+      service_(service),
+      hardware_(hardware),
+      machine_(machine),
+      memory_(memory),
+      notify_(notify),
+      wake_(wake),
+      identity_(identity) {
     for (int i = 0; i < config.clients; i++) memory.clients[i].fd = -1;
 }
 
@@ -74,6 +79,7 @@ Result<void> Server::open(const HandedOver& handed_over) {
     if (signals_ < 0) return io("signalfd", "open");
     TRY(watch(signals_, tag(kind_signal, 0), EPOLLIN));
     TRY(watch(wake_, tag(kind_wake, 0), EPOLLIN));
+    TRY(watch(machine_.fd(), tag(kind_lines, 0), EPOLLIN));
     for (int i = 0; i < handed_over.socket_count; i++) {
         const int fd = handed_over.sockets[i];
         int listening = 0;
@@ -140,9 +146,8 @@ Result<void> Server::open_socket() {
 
 Result<void> Server::open_tty(int index) {
     const Config::Tty& t = config_.ttys[index];
-    auto port = hal::Serial::open({t.path, t.baud, t.rtscts});
-    if (!port) return port.error();
-    attach(memory_.clients[index], port.value().release(), index);
+    const int fd = TRY(hardware_.serial().open({t.path, t.baud, t.rtscts, t.xonxoff}));
+    attach(memory_.clients[index], fd, index);
     if (ready_) client(static_cast<std::uint64_t>(index)).session.greet();
     return {};
 }
@@ -158,6 +163,7 @@ void Server::attach(Client& c, int fd, int tty) {
     o.line = c.line;
     o.defaults = &config_.generate;
     o.identity = identity_;
+    o.trusted = tty >= 0 ? config_.ttys[tty].trusted : config_.socket_trusted;
     c.session.open(o, service_);
     watch_client(c, true);
     count_clients();
@@ -198,7 +204,7 @@ void Server::accept_from(int fd) {
 // Closing leaves epoll by itself.
 void Server::end(Client& c) {
     if (c.tty >= 0)
-        hal::Serial::close(c.fd);
+        hardware_.serial().close(c.fd);
     else
         close(c.fd);
     c.fd = -1;
@@ -273,6 +279,7 @@ void Server::loaded() {
     notify_.send("READY=1\nSTATUS=%s", text);
     log(Level::info, {{"SLMD_EVENT", "ready"}}, "version %s ready: %s", identity_.version, text);
     ready_ = true;
+    machine_.set_full(service_.full_threads(), config_.engine.batch);
     for (int i = 0; i < config_.tty_count; i++)
         if (memory_.clients[i].fd >= 0) memory_.clients[i].session.greet();
 }
@@ -295,9 +302,31 @@ void Server::finish_clients() {
     }
 }
 
+bool Server::tell_events() {
+    wire::Event event;
+    bool any = false;
+    for (int to; machine_.next_event(event, to); any = true) {
+        for (int i = 0; i < config_.clients; i++) {
+            Client& c = memory_.clients[i];
+            if (c.fd >= 0 && (to < 0 || to == c.tty)) c.session.notify(event, to >= 0);
+        }
+    }
+    return any;
+}
+
+// What the board wants done now; returns how long it can wait, in ms, -1: until something happens.
+int Server::board() {
+    const int wait = machine_.tick({.loading = !ready_, .busy = ready_ && service_.busy()});
+    service_.set_effort(machine_.effort());
+    return tell_events() ? 0 : wait;
+}
+
 Result<void> Server::run() {
     epoll_event events[32];
-    const std::uint64_t beat = notify_.watchdog_ms() / 3;
+    // the two watchdogs, systemd's and the board's, are fed together
+    std::uint64_t beat = notify_.watchdog_ms() / 3;
+    if (const auto own = static_cast<std::uint64_t>(machine_.watchdog_ms()); own > 0)
+        beat = beat == 0 ? own : std::min(beat, own);
     for (;;) {
         now_ = static_cast<std::uint64_t>(now_ns() / 1'000'000);
         if (service_.state() == Service::State::failed) return service_.failure();
@@ -312,6 +341,7 @@ Result<void> Server::run() {
         }
         if (beat > 0 && now_ >= watchdog_at_ && service_.progressed()) {
             notify_.send("WATCHDOG=1");
+            machine_.feed();
             watchdog_at_ = now_ + beat;
         }
         bool timed = false;
@@ -327,7 +357,8 @@ Result<void> Server::run() {
             serve(c);
             timed |= c.fd >= 0 && c.session.wants_time();
         }
-        int wait = timed ? 100 : -1;
+        int wait = board();
+        if (timed) wait = wait < 0 ? 100 : std::min(wait, 100);
         if (beat > 0) wait = wait < 0 ? static_cast<int>(beat) : std::min(wait, static_cast<int>(beat));
         const int n = epoll_wait(epoll_, events, 32, wait);
         if (n < 0 && errno != EINTR) return io("epoll", "wait");
@@ -336,6 +367,8 @@ Result<void> Server::run() {
             if (kind == kind_wake) {
                 std::uint64_t count;
                 (void)!read(wake_, &count, sizeof count);
+            } else if (kind == kind_lines) {
+                machine_.edges();
             } else if (kind == kind_listener) {
                 accept_from(listeners_[index].fd);
             } else if (kind == kind_signal) {

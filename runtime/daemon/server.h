@@ -2,13 +2,14 @@
 #pragma once
 #include "daemon/notify.h"
 #include "daemon/service.h"
+#include "hal/hardware.h"
 
 namespace slmd::daemon {
 
 class Server {
   public:
-    Server(const Config& config, Service& service, Memory& memory, Notify& notify, int wake,
-           const wire::Identity& identity);
+    Server(const Config& config, Service& service, hal::Hardware& hardware, Machine& machine, Memory& memory,
+           Notify& notify, int wake, const wire::Identity& identity);
     Server(const Server&) = delete;
     ~Server();
     // Opens every wire. Errors: device_io, storage_failure, each with what to do.
@@ -36,10 +37,14 @@ class Server {
     void loaded();
     void finish_clients();
     void count_clients();
+    bool tell_events();
+    int board();
     Client& client(std::uint64_t i) { return memory_.clients[i]; }
 
     const Config& config_;
     Service& service_;
+    hal::Hardware& hardware_;
+    Machine& machine_;
     Memory& memory_;
     Notify& notify_;
     const int wake_;
