@@ -74,7 +74,7 @@ Result<Serial> Serial::open(const SerialConfig& config) {
     if (config.rtscts && !(now.c_cflag & CRTSCTS))
         return Error::make(Code::device_io, "serial line %s: the device has no RTS/CTS; set rtscts = false",
                            config.path);
-    tcflush(port.fd_, TCIOFLUSH);
+    tcflush(port.fd_, TCIFLUSH);  // not what we said last, before we opened it again
     return port;
 }
 
