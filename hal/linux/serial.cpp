@@ -75,7 +75,7 @@ Result<int> LinuxSerial::open(const SerialConfig& config) {
         if (config.rtscts && !(now.c_cflag & CRTSCTS))
             return Error::make(Code::device_io, "serial line %s: the device has no RTS/CTS; set rtscts = false",
                                config.path);
-        tcflush(fd, TCIOFLUSH);
+        tcflush(fd, TCIFLUSH);  // not what we said last, before we opened it again
         return {};
     }();
     if (!set) {

@@ -14,6 +14,7 @@ struct PinConfig {
     char line[40] = "";  // as hal::LineConfig has it; "": none
     bool active_low = false;
     hal::Pull pull = hal::Pull::as_is;
+    bool operator==(const PinConfig&) const = default;
 };
 
 struct TriggerConfig {
@@ -25,6 +26,7 @@ struct TriggerConfig {
     char prompt[512] = "";
     int max = 64;                // tokens of the answer
     char to[32] = "events";      // "events", "tty0" .. "tty3", "file": STATE/triggers/NAME
+    bool operator==(const TriggerConfig&) const = default;
 };
 
 struct OutputConfig {
@@ -33,6 +35,28 @@ struct OutputConfig {
     int max_pulse_ms = 1000;  // 0: it may stay on
     int per_minute = 60;
     PinConfig interlock;  // on only while this input is active
+    bool operator==(const OutputConfig&) const = default;
+};
+
+struct BoardConfig {
+    char name[32] = "";  // "": by the device tree
+    char files[256] = SLMD_BOARDS;
+    char hardware[256] = "linux";  // or "sim:SCRIPT", "replay:TRACE"
+    int watchdog = 0;              // seconds; 0: the hardware watchdog is left alone
+    bool operator==(const BoardConfig&) const = default;
+};
+
+struct GovernorConfig {
+    bool enabled = true;
+    int limit = 0;  // degrees C that are not to be exceeded; 0: 3 below where the board slows down
+    int stop = 0;   // from which no request is taken; 0: 5 above
+    bool operator==(const GovernorConfig&) const = default;
+};
+
+struct PinsConfig {
+    PinConfig status;  // an LED, or a line
+    PinConfig busy, privacy;
+    bool operator==(const PinsConfig&) const = default;
 };
 
 struct Config {
@@ -60,21 +84,9 @@ struct Config {
     int clients = 16;  // serial lines included
     int queue = 16;    // requests that wait for a slot
     wire::Settings generate;
-    struct {
-        char name[32] = "";  // "": by the device tree
-        char files[256] = SLMD_BOARDS;
-        char hardware[256] = "linux";  // or "sim:SCRIPT", "replay:TRACE"
-        int watchdog = 0;              // seconds; 0: the hardware watchdog is left alone
-    } board;
-    struct {
-        bool enabled = true;
-        int limit = 0;  // degrees C that are not to be exceeded; 0: 3 below where the board slows down
-        int stop = 0;   // from which no request is taken; 0: 5 above
-    } governor;
-    struct {
-        PinConfig status;  // an LED, or a line
-        PinConfig busy, privacy;
-    } pins;
+    BoardConfig board;
+    GovernorConfig governor;
+    PinsConfig pins;
     TriggerConfig triggers[max_triggers];
     int trigger_count = 0;
     OutputConfig outputs[max_outputs];

@@ -185,7 +185,8 @@ void print_plan(const Plan& p, const char* model) {
            static_cast<double>(p.total()) / 1048576);
 }
 
-Result<void> serve(const Config& config, const Plan& p, Images& images, Notify& notify, const HandedOver& handed) {
+Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& images, Notify& notify,
+                   const HandedOver& handed) {
     Arena counting;
     Memory memory{};
     lay_out(counting, config, p.context, memory);
@@ -207,7 +208,7 @@ Result<void> serve(const Config& config, const Plan& p, Images& images, Notify& 
     Machine machine(config, *hardware, service);
     service.attach(machine);
     machine.open();
-    Server server(config, service, *hardware, machine, memory, notify, wake, identity);
+    Server server(config, reread, service, *hardware, machine, memory, notify, wake, identity);
     TRY(server.open(handed));
     TRY(service.start());
     auto result = server.run();
@@ -219,13 +220,30 @@ void log_failure(const Error& e) {
     log(Level::error, {{"SLMD_EVENT", "failed"}, {"SLMD_CODE", static_cast<int>(e.code)}}, "%s", e.text);
 }
 
+// What holds when neither file nor options say anything else.
+void set_defaults(Config& config) {
+    config = Config();
+    if (const char* state = getenv("STATE_DIRECTORY"))
+        snprintf(config.state, sizeof config.state, "%.*s", static_cast<int>(strcspn(state, ":")), state);
+}
+
+struct Arguments {
+    int count;
+    char** values;
+};
+Result<void> reread(void* context, Config& fresh) {
+    const auto& a = *static_cast<const Arguments*>(context);
+    Command command;
+    set_defaults(fresh);
+    return parse(a.count, a.values, fresh, command);
+}
+
 int main(int argc, char** argv) {
     open_log();
     // One heap for all threads: arenas of their own would be reserved and touched, and are not in the plan.
     mallopt(M_ARENA_MAX, 1);
-    static Config config;
-    if (const char* state = getenv("STATE_DIRECTORY"))
-        snprintf(config.state, sizeof config.state, "%.*s", static_cast<int>(strcspn(state, ":")), state);
+    static Config config, fresh;
+    set_defaults(config);
     Command command;
     const auto parsed = parse(argc, argv, config, command);
     if (command.check) {  // no priority before it: editors and people read FILE:LINE:
@@ -250,6 +268,7 @@ int main(int argc, char** argv) {
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, nullptr);
     signal(SIGPIPE, SIG_IGN);
 
@@ -270,7 +289,8 @@ int main(int argc, char** argv) {
     }
     if (command.memory_max) return 0;
     if (command.plan) return print_plan(planned.value(), config.model), 0;
-    if (auto served = serve(config, planned.value(), *images, notify, handed); !served) {
+    Arguments arguments{argc, argv};
+    if (auto served = serve(config, {reread, &arguments, &fresh}, planned.value(), *images, notify, handed); !served) {
         notify.send("STATUS=%s\nERRNO=1", served.error().text);
         log_failure(served.error());
         return 1;

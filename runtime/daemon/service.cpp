@@ -313,7 +313,12 @@ bool Service::give_slot(Job& job) {
 void Service::open(Job& job) {
     text::Message messages[wire::Session::max_turns + 1];
     std::size_t count = 0;
-    if (config_.system[0] != 0 && !job.settings.raw) messages[count++] = {text::Role::system, config_.system};
+    char system[sizeof config_.system];
+    {
+        const Lock guard(lock_);  // a reload changes it
+        memcpy(system, config_.system, sizeof system);
+    }
+    if (system[0] != 0 && !job.settings.raw) messages[count++] = {text::Role::system, system};
     for (int i = 0; i < job.turn_count; i++)
         messages[count++] = {job.turns[i].assistant ? text::Role::assistant : text::Role::user,
                              {job.text + job.turns[i].begin, job.turns[i].end - job.turns[i].begin}};
@@ -443,6 +448,12 @@ std::span<const wire::PinState> Service::pins() {
 Result<void> Service::drive(std::string_view output, bool on, int ms) {
     if (machine_ == nullptr) return Error::make(Code::not_found, "there is no hardware");
     return machine_->drive(output, on, ms);
+}
+
+void Service::reload(Config& config, const Config& fresh, int queue) {
+    const Lock guard(lock_);
+    memcpy(config.system, fresh.system, sizeof config.system);
+    config.queue = std::min(fresh.queue, queue);
 }
 
 Result<int> Service::submit(const wire::Request& request) {

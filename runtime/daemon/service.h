@@ -1,5 +1,6 @@
 // The model and the requests to it. One engine thread lets them share its passes, answers first, prompts in turn; the
-// event loop's thread hands them in and takes their text away. After ready() nothing is allocated.
+// event loop's thread hands them in and takes their text away. After ready() nothing is allocated, but
+// by a reload of the configuration (Server::reload), which gives it back.
 #pragma once
 #include <pthread.h>
 
@@ -38,6 +39,8 @@ class Service final : public wire::Host {
     const char* describe(char* text, std::size_t size) const;
     // Hands the images' memory to systemd, which keeps it over a restart.
     void keep(Notify& notify) const;
+    // Takes over into config what requests from now on are to find: the system text, the queue's length up to `queue`.
+    void reload(Config& config, const Config& fresh, int queue);
     void set_clients(int n) { clients_ = n; }
     // Whose hardware the wire asks about. Before start().
     void attach(Machine& machine) { machine_ = &machine; }

@@ -106,7 +106,7 @@ void Session::tell_events() {
             return;
         } else if (e.text[0] != 0) {
             const std::size_t n =
-                fit_at(text.substr(event_at_), static_cast<std::size_t>(std::max(16, width_ - 40)));
+                fit_at(text.substr(event_at_), static_cast<std::size_t>(width_ - 42));
             const bool more = event_at_ + n < text.size();
             info(out_.put('#')
                      .put(e.name)
