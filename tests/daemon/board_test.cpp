@@ -119,7 +119,7 @@ TEST(Lines, an_output_is_driven_within_its_limits_and_its_pulse_has_its_length) 
     for (int i = 0; i < 500 && off < 0; i++) {
         usleep(20'000);
         for (const Change& c : lines("pulse"))
-            if (c.name == "gpio.RELAY") (c.level == 1 ? on : on >= 0 ? off : off) = c.ms;
+            if (c.name == "gpio.RELAY" && (c.level == 1 || on >= 0)) (c.level == 1 ? on : off) = c.ms;
     }
     EXPECT_GE(off - on, 119);  // never shorter; how much longer is the machine's load
     const json hw = w.call("hw")["result"];
