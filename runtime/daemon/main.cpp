@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "daemon/check.h"
 #include "daemon/log.h"
+#include "daemon/sandbox.h"
 #include "daemon/server.h"
 
 namespace slmd::daemon {
@@ -39,6 +40,7 @@ constexpr char help[] =
     "                        takes, 1/256 of the plan for page tables, and 16 MiB\n"
     "      --check-config    look for what is wrong without starting, and end: a line of what slmd would do, or 78 and\n"
     "                        FILE:LINE: what is wrong and what to do\n"
+    "      --trace-sandbox   log each system call that the sandbox refuses (debugging; it is refused all the same)\n"
     "  -V, --version\n"
     "exit status: 0 stopped as asked, 1 failed, 64 wrong usage, 78 wrong configuration\n";
 
@@ -57,7 +59,8 @@ enum Option {
     opt_queue,
     opt_plan,
     opt_memory_max,
-    opt_check_config
+    opt_check_config,
+    opt_trace_sandbox
 };
 
 constexpr option options[] = {{"config", required_argument, nullptr, 'c'},
@@ -77,6 +80,7 @@ constexpr option options[] = {{"config", required_argument, nullptr, 'c'},
                               {"plan", no_argument, nullptr, opt_plan},
                               {"memory-max", no_argument, nullptr, opt_memory_max},
                               {"check-config", no_argument, nullptr, opt_check_config},
+                              {"trace-sandbox", no_argument, nullptr, opt_trace_sandbox},
                               {"help", no_argument, nullptr, 'h'},
                               {"version", no_argument, nullptr, 'V'},
                               {nullptr, 0, nullptr, 0}};
@@ -128,6 +132,7 @@ Result<void> parse(int argc, char** argv, Config& config, Command& command) {
                 case opt_clients: TRY(number("--clients", optarg, 1, Config::max_clients, config.clients)); break;
                 case opt_queue: TRY(number("--queue", optarg, 1, Config::max_queue, config.queue)); break;
                 case opt_plan: command.plan = true; break;
+                case opt_trace_sandbox: config.trace_sandbox = true; break;
                 case opt_memory_max: command.memory_max = true; break;
                 case 'h': command.help = true; break;
                 case 'V': command.version = true; break;
@@ -192,6 +197,14 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
 
 void log_failure(const Error& e) {
     log(Level::error, {{"SLMD_EVENT", "failed"}, {"SLMD_CODE", static_cast<int>(e.code)}}, "%s", e.text);
+}
+
+// Where slmd may write: its state, the folder of its socket, and devices.
+Result<void> restrict_files(const Config& config) {
+    char runtime[sizeof config.socket];
+    folder_of(config.socket, runtime, sizeof runtime);
+    const Writable writable[] = {{"/dev", true}, {config.state, false}, {runtime, false}};
+    return restrict_files(std::span(writable).first(config.socket[0] != 0 ? 3 : 2));
 }
 
 // What holds when neither file nor options say anything else.
@@ -264,6 +277,7 @@ int main(int argc, char** argv) {
     if (command.memory_max) return 0;
     if (command.plan) return print_plan(planned.value(), config.model), 0;
     Arguments arguments{argc, argv};
+    if (auto ok = restrict_files(config); !ok) return log_failure(ok.error()), 1;
     if (auto served = serve(config, {reread, &arguments, &fresh}, planned.value(), *images, notify, handed); !served) {
         notify.send("STATUS=%s\nERRNO=1", served.error().text);
         log_failure(served.error());

@@ -17,6 +17,7 @@
 #include <algorithm>
 
 #include "daemon/log.h"
+#include "daemon/sandbox.h"
 #include "hal/serial.h"
 
 namespace slmd::daemon {
@@ -293,7 +294,9 @@ void Server::loaded() {
     service_.describe(text, sizeof text);
     service_.keep(notify_);
     malloc_trim(0);
-    // From here on nothing is allocated.
+    if (auto ok = restrict_calls(config_.trace_sandbox); !ok)
+        log(Level::warning, {{"SLMD_EVENT", "sandbox"}}, "%s", ok.error().text);
+    // From here on nothing is allocated, but by a reload, which gives it back.
     notify_.send("READY=1\nSTATUS=%s", text);
     log(Level::info, {{"SLMD_EVENT", "ready"}}, "version %s ready: %s", identity_.version, text);
     ready_ = true;
