@@ -367,7 +367,8 @@ Result<void> Server::run() {
             } else if (const int percent = service_.loaded_percent();
                        percent / 10 != told_percent_ / 10 || told_percent_ < 0) {
                 told_percent_ = percent;
-                notify_.send("STATUS=Loading the model: %d %%", percent);
+                // a large image from a slow card takes longer than TimeoutStartSec: progress is what counts
+                notify_.send("STATUS=Loading the model: %d %%\nEXTEND_TIMEOUT_USEC=120000000", percent);
             }
         }
         if (beat > 0 && now_ >= watchdog_at_ && service_.progressed()) {

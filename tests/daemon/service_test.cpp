@@ -480,3 +480,108 @@ TEST(Reload, gives_back_all_that_it_allocates) {
     EXPECT_GT(std::stol(m[1]), 200) << "nothing was counted: this test cannot fail";
     EXPECT_EQ(m[1], m[2]) << "allocated and freed";
 }
+
+namespace {
+
+// slmd with faults that a file each brings on, and a watchdog that wants to hear of it each 30 ms.
+struct Faulty {
+    Systemd systemd;
+    const std::string loop = folder() + "/hook-loop", engine = folder() + "/hook-engine",
+                      slow = folder() + "/hook-slow";
+    std::unique_ptr<Daemon> d;
+
+    explicit Faulty(const std::vector<std::string>& arguments = {}) {
+        for (const auto& f : {loop, engine, slow}) std::filesystem::remove(f);
+        auto e = systemd.environment("90000");
+        for (const auto& s : {"LD_PRELOAD=" SLMD_HOOKS + std::string(), "HOOK_LOOP=" + loop, "HOOK_ENGINE=" + engine,
+                              "HOOK_SLOW=" + slow})
+            e.push_back(s);
+        d = std::make_unique<Daemon>(DaemonOptions{.arguments = arguments, .environment = e, .tty = false});
+        EXPECT_TRUE(systemd.hears("READY=1"));
+    }
+    ~Faulty() {
+        if (d->pid() > 0) kill_hard(*d);
+    }
+    // How often the watchdog was fed in that time.
+    std::size_t fed(int ms) {
+        systemd.said();
+        usleep(static_cast<useconds_t>(ms) * 1000);
+        std::size_t n = 0;
+        for (const std::string& s : systemd.said()) n += s == "WATCHDOG=1";
+        return n;
+    }
+    Wire ask(int max) const {
+        Wire w = d->connect();
+        w.send(json{{"jsonrpc", "2.0"},
+                    {"id", 1},
+                    {"method", "gen"},
+                    {"params", {{"prompt", "Say something."}, {"max", max}, {"bias", endless()}, {"stream", true}}}}
+                   .dump() +
+               "\n");
+        return w;
+    }
+};
+
+void touch(const std::string& path) { std::ofstream(path) << "now"; }
+
+}  // namespace
+
+TEST(Watchdog, is_not_fed_when_the_engine_hangs_though_the_event_loop_lives) {
+    Faulty f;
+    EXPECT_TRUE(f.systemd.hears("WATCHDOG=1")) << "idle is no fault";
+    Wire w = f.ask(200);
+    w.line();
+    touch(f.engine);
+    f.fed(300);  // the pass that it was at
+    EXPECT_EQ(f.fed(1000), 0u);
+    Wire other = f.d->connect();
+    EXPECT_EQ(other.call("stat")["result"]["state"], "busy") << "the event loop lives";
+    EXPECT_EQ(f.fed(500), 0u) << "its living is no progress";
+}
+
+TEST(Watchdog, is_not_fed_when_the_event_loop_hangs) {
+    Faulty f;
+    EXPECT_TRUE(f.systemd.hears("WATCHDOG=1"));
+    touch(f.loop);
+    f.fed(300);
+    EXPECT_EQ(f.fed(1000), 0u);
+}
+
+TEST(Watchdog, is_fed_while_a_prompt_is_read_and_an_answer_made_slowly) {
+    const std::string file = folder() + "/slow.toml";
+    std::ofstream(file) << "[engine]\nbatch = 1\nslots = 1\n";
+    Faulty f({"--config", file});
+    touch(f.slow);
+    Wire w = f.d->connect();
+    const std::string prompt =
+        "What is the capital of France? What is the capital of Italy? What is 3 plus 4? Turn on the pump.";
+    w.send(json{{"jsonrpc", "2.0"},
+                {"id", 1},
+                {"method", "gen"},
+                {"params", {{"prompt", prompt}, {"max", 8}, {"stream", true}, {"progress", true}}}}
+               .dump() +
+           "\n");
+    f.systemd.said();
+    int total = 0;
+    for (int done = -1; done < total || total == 0;) {  // until the prompt has been read
+        const json l = w.line();
+        ASSERT_FALSE(l.is_null());
+        if (l["method"] != "progress") break;
+        done = l["params"].value("done", 0), total = l["params"].value("total", 0);
+    }
+    std::size_t fed = 0;
+    for (const std::string& s : f.systemd.said()) fed += s == "WATCHDOG=1";
+    EXPECT_GT(total, 20);
+    EXPECT_GE(fed, 3u);
+    w.reply(1);
+    EXPECT_TRUE(f.systemd.hears("WATCHDOG=1"));
+}
+
+// systemd's watchdog runs from READY on; before it, progress is what extends the time to start.
+TEST(Watchdog, loading_asks_for_more_time_as_it_gets_on) {
+    Systemd systemd;
+    Daemon d({.environment = systemd.environment("90000")});
+    EXPECT_TRUE(systemd.hears("STATUS=Loading the model: "));
+    EXPECT_NE(systemd.last().find("EXTEND_TIMEOUT_USEC="), std::string::npos) << systemd.last();
+    EXPECT_TRUE(systemd.hears("READY=1"));
+}
