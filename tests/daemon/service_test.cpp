@@ -487,14 +487,14 @@ namespace {
 struct Faulty {
     Systemd systemd;
     const std::string loop = folder() + "/hook-loop", engine = folder() + "/hook-engine",
-                      slow = folder() + "/hook-slow";
+                      slow = folder() + "/hook-slow", clock = folder() + "/hook-clock";
     std::unique_ptr<Daemon> d;
 
     explicit Faulty(const std::vector<std::string>& arguments = {}) {
-        for (const auto& f : {loop, engine, slow}) std::filesystem::remove(f);
+        for (const auto& f : {loop, engine, slow, clock}) std::filesystem::remove(f);
         auto e = systemd.environment("90000");
         for (const auto& s : {"LD_PRELOAD=" SLMD_HOOKS + std::string(), "HOOK_LOOP=" + loop, "HOOK_ENGINE=" + engine,
-                              "HOOK_SLOW=" + slow})
+                              "HOOK_SLOW=" + slow, "HOOK_CLOCK=" + clock})
             e.push_back(s);
         d = std::make_unique<Daemon>(DaemonOptions{.arguments = arguments, .environment = e, .tty = false});
         EXPECT_TRUE(systemd.hears("READY=1"));
@@ -584,4 +584,55 @@ TEST(Watchdog, loading_asks_for_more_time_as_it_gets_on) {
     EXPECT_TRUE(systemd.hears("STATUS=Loading the model: "));
     EXPECT_NE(systemd.last().find("EXTEND_TIMEOUT_USEC="), std::string::npos) << systemd.last();
     EXPECT_TRUE(systemd.hears("READY=1"));
+}
+
+// A board without a battery learns the time from the network, years later than it started.
+TEST(Clock, may_jump) {
+    Faulty f;
+    touch(f.slow);
+    const json params = {
+        {"prompt", "Say something."}, {"max", 40}, {"bias", endless()}, {"deadline_ms", 60000}, {"stream", true}};
+    std::string texts[3];
+    for (const char* where : {"", "ahead", "back"}) {
+        Wire w = f.d->connect();
+        w.send(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", "gen"}, {"params", params}}.dump() + "\n");
+        std::string& text = texts[where[0] == 'a' ? 1 : where[0] == 'b' ? 2 : 0];
+        const json first = w.line();
+        text = first["params"].value("text", "");
+        if (where[0] != 0) std::ofstream(f.clock) << where;
+        const json r = w.reply(1, &text)["result"];
+        EXPECT_EQ(r["finish"], "length") << where;
+        EXPECT_EQ(r["tokens"], 40);
+        EXPECT_GE(r["total_ms"], 0);
+        EXPECT_LT(r["total_ms"], 60000);
+        f.systemd.said();
+        EXPECT_TRUE(f.systemd.hears("WATCHDOG=1")) << where;
+    }
+    EXPECT_EQ(texts[1], texts[0]);
+    EXPECT_EQ(texts[2], texts[0]);
+    EXPECT_EQ(f.d->stop(), 0);
+}
+
+// A full or read-only state folder costs what would have been kept, no more.
+TEST(State, full_or_read_only) {
+    const std::string state = folder() + "/state-full";
+    std::filesystem::create_directory(state);
+    for (const std::string& options : {std::string("size=4k"), std::string("ro")}) {
+        if (shell("mount -t tmpfs -o " + options + " none " + state).code != 0)
+            GTEST_SKIP() << "needs root and mount(2) to make a small and a read-only file system";
+        struct Unmount {
+            const std::string& path;
+            ~Unmount() { shell("umount -l " + path); }
+        } const unmount{state};
+        if (options != "ro") std::ofstream(state + "/filler") << std::string(4096, 'x');
+        Daemon d({.arguments = {"--state", state}});
+        EXPECT_NE(d.answer(france).find("Paris"), std::string::npos);
+        const std::string log = slurp(d.log);
+        EXPECT_NE(log.find("<4>slmd: thread counts are measured at each start: "), std::string::npos) << log;
+        EXPECT_NE(log.find(options == "ro" ? "Read-only file system" : "No space left on device"), std::string::npos)
+            << log;
+        std::size_t files = 0;
+        for ([[maybe_unused]] const auto& e : std::filesystem::directory_iterator(state)) files++;
+        EXPECT_EQ(files, options == "ro" ? 0u : 1u) << "half a file was left behind";
+    }
 }
