@@ -494,7 +494,8 @@ struct Faulty {
         for (const auto& f : {loop, engine, slow, clock}) std::filesystem::remove(f);
         auto e = systemd.environment("90000");
         for (const auto& s : {"LD_PRELOAD=" SLMD_HOOKS + std::string(), "HOOK_LOOP=" + loop, "HOOK_ENGINE=" + engine,
-                              "HOOK_SLOW=" + slow, "HOOK_CLOCK=" + clock})
+                              "HOOK_SLOW=" + slow, "HOOK_CLOCK=" + clock,
+                              std::string("ASAN_OPTIONS=verify_asan_link_order=0")})
             e.push_back(s);
         d = std::make_unique<Daemon>(DaemonOptions{.arguments = arguments, .environment = e, .tty = false});
         EXPECT_TRUE(systemd.hears("READY=1"));
