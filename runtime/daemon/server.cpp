@@ -102,7 +102,15 @@ Result<void> Server::open(const HandedOver& handed_over) {
     }
     if (config_.socket[0] != 0 && handed_over.socket_count == 0) TRY(open_socket());
     for (int i = 0; i < listener_count_; i++) TRY(watch(listeners_[i].fd, tag(kind_listener, i), EPOLLIN));
-    for (int i = 0; i < config_.tty_count; i++) TRY(open_tty(i));
+    for (int i = 0; i < config_.tty_count; i++) {
+        auto opened = open_tty(i);
+        // An adapter that is not plugged in must not keep the other wires away.
+        const bool others = listener_count_ > 0 || config_.tty_count > 1;
+        if (!opened && (!others || access(config_.ttys[i].path, F_OK) == 0)) return opened;
+        if (!opened)
+            log(Level::warning, {{"SLMD_EVENT", "tty"}, {"SLMD_TTY", config_.ttys[i].path}},
+                "%s; trying again each second", opened.error().text);
+    }
     return {};
 }
 

@@ -71,7 +71,7 @@ struct Configured {
         std::ofstream(file) << "model = \"" << tiny_image() << "\"\nstate = \"" << state << "\"\n[socket]\npath = \""
                             << runtime << "/s\"\nmode = \"0600\"\n";
     }
-    // Written after the start, because a line that is not there at the start is an error then.
+    // A line that a reload adds.
     void with_tty() const { std::ofstream(file, std::ios::app) << "[[tty]]\npath = \"" << link << "\"\n"; }
 };
 
