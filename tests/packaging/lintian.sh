@@ -11,7 +11,7 @@ for deb in "$packages"/*.deb; do
     count=$((count + 1))
 done
 # Would it say so? The same package with a program that anyone may write.
-dpkg-deb -R "$(deb_of slmd "$(dpkg --print-architecture)")" "$work/broken"
+dpkg-deb -R "$(deb_of slmd "$native")" "$work/broken"
 chmod 777 "$work/broken/usr/sbin/slmd"
 dpkg-deb --root-owner-group -b "$work/broken" "$work/broken.deb" >/dev/null
 ! lintian --allow-root --fail-on error,warning "$work/broken.deb" >/dev/null 2>&1 || fail "lintian takes a package with a program that anyone may write"

@@ -3,17 +3,16 @@
 # Usage: reproducible.sh [PACKAGE]     without it: all
 . "$(dirname "$0")/common.sh"
 start_work
-arch=$(dpkg --print-architecture)
 only=()
 [ $# = 0 ] || only=(--only "$1")
 SOURCE_DATE_EPOCH=$(git -C "$source" log -1 --format=%ct 2>/dev/null || stat -c %Y "$source/CHANGELOG.md")
 export SOURCE_DATE_EPOCH
-(cd "$source" && toolchain/package "${only[@]}" "$arch" >"$work/first.log" 2>&1) || { tail "$work/first.log"; fail "the first build failed"; }
+(cd "$source" && toolchain/package "${only[@]}" "$native" >"$work/first.log" 2>&1) || { tail "$work/first.log"; fail "the first build failed"; }
 tree=$work/somewhere/else/entirely
 mkdir -p "$tree"
 (cd "$source" && { git ls-files -co --exclude-standard 2>/dev/null || find . -type f ! -path './build/*' ! -path './.git/*'; } | while read -r f; do [ ! -e "$f" ] || echo "$f"; done |
     tar -c -T - | tar -x -m -C "$tree")
-(cd "$tree" && umask 077 && TZ=Pacific/Kiritimati LANG=de_DE.UTF-8 HOME=$work toolchain/package "${only[@]}" "$arch" >"$work/second.log" 2>&1) ||
+(cd "$tree" && umask 077 && TZ=Pacific/Kiritimati LANG=de_DE.UTF-8 HOME=$work toolchain/package "${only[@]}" "$native" >"$work/second.log" 2>&1) ||
     { tail "$work/second.log"; fail "the second build failed"; }
 compared=0
 for second in "$tree"/build/packages/*.deb; do
