@@ -214,9 +214,9 @@ struct Reader {
             if (k == "enabled")
                 TRY(flag("enabled", node, config.governor.enabled));
             else if (k == "limit")
-                TRY(number("limit", node, 40, 110, config.governor.limit));
+                TRY(number("limit", node, 0, 110, config.governor.limit));
             else if (k == "stop")
-                TRY(number("stop", node, 40, 120, config.governor.stop));
+                TRY(number("stop", node, 0, 120, config.governor.stop));
             else
                 return unknown(key, "enabled, limit, stop");
         }
