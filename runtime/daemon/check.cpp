@@ -26,14 +26,16 @@ namespace {
 }
 
 Result<void> check_socket(const Config& config) {
+    struct stat st;
+    const bool there = lstat(config.socket, &st) == 0;
+    if (there && S_ISSOCK(st.st_mode)) return {};  // ours, or that of a .socket unit, whose folder we need not own
     char folder[sizeof config.socket];
     folder_of(config.socket, folder, sizeof folder);
     if (access(folder, W_OK | X_OK) != 0)
         return at(config, config.lines.socket,
                   "socket %s: cannot write in %s: %s; create the folder, or RuntimeDirectory=slmd in the unit",
                   config.socket, folder, strerror(errno));
-    struct stat st;
-    if (lstat(config.socket, &st) == 0 && !S_ISSOCK(st.st_mode))
+    if (there)
         return at(config, config.lines.socket,
                   "socket %s: there is a file of that name that is not a socket; remove it or choose another path",
                   config.socket);

@@ -42,6 +42,7 @@ constexpr char help[] =
     "                        FILE:LINE: what is wrong and what to do\n"
     "      --trace-sandbox   log each system call that the sandbox refuses (debugging; it is refused all the same)\n"
     "  -V, --version\n"
+    "signals: SIGHUP reads the configuration again, SIGTERM and SIGINT stop\n"
     "exit status: 0 stopped as asked, 1 failed, 64 wrong usage, 78 wrong configuration\n";
 
 constexpr int exit_usage = 64, exit_config = 78;

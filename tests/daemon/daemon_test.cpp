@@ -549,6 +549,31 @@ TEST(Check, what_is_wrong_is_found_without_starting) {
     EXPECT_EQ(r.code, 78);
     EXPECT_EQ(r.err.rfind(file + ": model /nowhere/z.slm", 0), 0u) << r.err;
     // what is right
+    if (getuid() == 0) {  // a socket that systemd made, in a folder of root's
+        const std::string closed = folder() + "/closed", path = closed + "/s";
+        std::filesystem::create_directory(closed);
+        std::filesystem::permissions(folder(), std::filesystem::perms(0755));
+        const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        sockaddr_un a{};
+        a.sun_family = AF_UNIX;
+        path.copy(a.sun_path, sizeof a.sun_path - 1);
+        ASSERT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&a), sizeof a), 0);
+        for (const bool exists : {true, false}) {
+            if (!exists) unlink(path.c_str());
+            const pid_t pid = fork();
+            if (pid == 0) {
+                if (setgid(65534) != 0 || setuid(65534) != 0) _exit(126);
+                execl(slmd_path().c_str(), "slmd", "--check-config", "--model", tiny_image().c_str(), "--socket",
+                      path.c_str(), nullptr);
+                _exit(127);
+            }
+            int status;
+            waitpid(pid, &status, 0);
+            if (WEXITSTATUS(status) == 127) break;  // this build lies where only root can go
+            EXPECT_EQ(WEXITSTATUS(status), exists ? 0 : 78);
+        }
+        close(fd);
+    }
     r = shell(slmd_path() + " --check-config --config " + file + " --tty /dev/null@9600 --state /proc/nowhere");
     EXPECT_EQ(r.code, 0) << r.err;
     EXPECT_EQ(r.out.rfind(tiny_image() + ": 2 slots of ", 0), 0u) << r.out;
