@@ -32,7 +32,7 @@ struct Config {
     int clients = 16;  // serial lines included
     int queue = 16;    // requests that wait for a slot
     wire::Settings generate;
-    char system[512] = "";  // what stands before every conversation; "": what the model's own template says
+    char system[512] = "";       // what stands before every conversation; "": what the model's own template says
     bool trace_sandbox = false;  // log the system calls that the sandbox refuses
     // Lines of the file, for what is found out later; 0: not from the file.
     struct {

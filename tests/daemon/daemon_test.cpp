@@ -520,20 +520,21 @@ TEST(Check, what_is_wrong_is_found_without_starting) {
     const std::string model = "model = \"" + tiny_image() + "\"\n", wire = "[socket]\npath = \"" + dir + "/s\"\n";
     const struct {
         std::string text, expected;
-    } cases[] = {{"model = \"/nowhere/x.slm\"\n" + wire, ":1: model /nowhere/x.slm: No such file"},
-                 {"\nmodel = \"" + dir + "/damaged.slm\"\n" + wire, ":2: model " + dir + "/damaged.slm: not a model image"},
-                 {model + wire + "[engine]\ndraft_model = \"/nowhere/y.slm\"\n", ":5: draft model /nowhere/y.slm: No such"},
-                 {model + wire + "[engine]\nlevel = \"sse9\"\n", ":5: level \"sse9\" is not available"},
-                 {model + wire + "[engine]\nslots = 16\ncontext = 1048576\n", ": "},
-                 {model + "[socket]\npath = \"/nowhere/s\"\n", ":3: socket /nowhere/s: cannot write in /nowhere: No such"},
-                 {model + "[socket]\npath = \"" + dir + "/plain\"\n", ":3: socket " + dir + "/plain: there is a file"},
-                 {model + wire + "group = \"nobody-has-this\"\n", ":4: no group \"nobody-has-this\"; groupadd"},
-                 {model + "[[tty]]\nbaud = 9600\npath = \"/dev/nowhere\"\n", ":4: serial line /dev/nowhere: No such file"},
-                 {model + "[[tty]]\npath = \"" + dir + "/plain\"\n", ":3: serial line " + dir + "/plain: not a device"},
-                 {wire, ": no model: give"},
-                 {model + wire + "[[tty]]\npath = \"/dev/null\"\n[limits]\nclients = 1\n", ": clients = 1, and 1 serial"},
-                 {model + wire + "[limits]\nclientz = 1\n", ":5: unknown key \"clientz\""},
-                 {model + wire + "mode = \n", ":4: "}};
+    } cases[] = {
+        {"model = \"/nowhere/x.slm\"\n" + wire, ":1: model /nowhere/x.slm: No such file"},
+        {"\nmodel = \"" + dir + "/damaged.slm\"\n" + wire, ":2: model " + dir + "/damaged.slm: not a model image"},
+        {model + wire + "[engine]\ndraft_model = \"/nowhere/y.slm\"\n", ":5: draft model /nowhere/y.slm: No such"},
+        {model + wire + "[engine]\nlevel = \"sse9\"\n", ":5: level \"sse9\" is not available"},
+        {model + wire + "[engine]\nslots = 16\ncontext = 1048576\n", ": "},
+        {model + "[socket]\npath = \"/nowhere/s\"\n", ":3: socket /nowhere/s: cannot write in /nowhere: No such"},
+        {model + "[socket]\npath = \"" + dir + "/plain\"\n", ":3: socket " + dir + "/plain: there is a file"},
+        {model + wire + "group = \"nobody-has-this\"\n", ":4: no group \"nobody-has-this\"; groupadd"},
+        {model + "[[tty]]\nbaud = 9600\npath = \"/dev/nowhere\"\n", ":4: serial line /dev/nowhere: No such file"},
+        {model + "[[tty]]\npath = \"" + dir + "/plain\"\n", ":3: serial line " + dir + "/plain: not a device"},
+        {wire, ": no model: give"},
+        {model + wire + "[[tty]]\npath = \"/dev/null\"\n[limits]\nclients = 1\n", ": clients = 1, and 1 serial"},
+        {model + wire + "[limits]\nclientz = 1\n", ":5: unknown key \"clientz\""},
+        {model + wire + "mode = \n", ":4: "}};
     for (const auto& c : cases) {
         std::ofstream(file) << c.text;
         const Ran r = shell(slmd_path() + " --config " + file + " --check-config");
