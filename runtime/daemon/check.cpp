@@ -9,6 +9,8 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "compute/kernels.h"
 #include "hal/board_file.h"
 
@@ -26,15 +28,31 @@ namespace {
     return Error::make(Code::incorrect_parameters, "%s:%u: %s", config.file, line, text);
 }
 
+// A line that grows, cut at its size.
+struct Summary {
+    char* out;
+    std::size_t size, used = 0;
+
+    [[gnu::format(printf, 2, 3)]] void add(const char* format, ...) {
+        va_list args;
+        va_start(args, format);
+        const int n = vsnprintf(out + used, size - used, format, args);
+        va_end(args);
+        if (n > 0) used = std::min(used + static_cast<std::size_t>(n), size - 1);
+    }
+};
+
 Result<void> check_socket(const Config& config) {
+    struct stat st;
+    const bool there = lstat(config.socket, &st) == 0;
+    if (there && S_ISSOCK(st.st_mode)) return {};  // ours, or that of a .socket unit, whose folder we need not own
     char folder[sizeof config.socket];
     folder_of(config.socket, folder, sizeof folder);
     if (access(folder, W_OK | X_OK) != 0)
         return at(config, config.lines.socket,
                   "socket %s: cannot write in %s: %s; create the folder, or RuntimeDirectory=slmd in the unit",
                   config.socket, folder, strerror(errno));
-    struct stat st;
-    if (lstat(config.socket, &st) == 0 && !S_ISSOCK(st.st_mode))
+    if (there)
         return at(config, config.lines.socket,
                   "socket %s: there is a file of that name that is not a socket; remove it or choose another path",
                   config.socket);
@@ -95,21 +113,15 @@ Result<void> check_config(const Config& config, char* out, std::size_t size) {
                   config.socket_group);
     for (int i = 0; i < config.tty_count; i++) TRY(check_tty(config, config.ttys[i]));
 
-    std::size_t used = 0;
-    const auto add = [&](const char* format, ...) __attribute__((format(printf, 2, 3))) {
-        va_list args;
-        va_start(args, format);
-        const int n = vsnprintf(out + used, size - used, format, args);
-        va_end(args);
-        used = n < 0 ? used : used + static_cast<std::size_t>(n) < size ? used + static_cast<std::size_t>(n) : size - 1;
-    };
-    add("%s: %d slots of %d tokens, %.1f MiB; on", config.model, config.engine.slots, planned.value().context,
-        static_cast<double>(planned.value().total()) / 1048576);
-    if (config.socket[0] != 0) add(" %s", config.socket);
-    for (int i = 0; i < config.tty_count; i++) add(" %s@%d", config.ttys[i].path, config.ttys[i].baud);
-    if (config.socket[0] == 0 && config.tty_count == 0) add(" sockets that systemd hands over (none is configured)");
+    Summary line{out, size};
+    line.add("%s: %d slots of %d tokens, %.1f MiB; on", config.model, config.engine.slots, planned.value().context,
+             static_cast<double>(planned.value().total()) / 1048576);
+    if (config.socket[0] != 0) line.add(" %s", config.socket);
+    for (int i = 0; i < config.tty_count; i++) line.add(" %s@%d", config.ttys[i].path, config.ttys[i].baud);
+    if (config.socket[0] == 0 && config.tty_count == 0)
+        line.add(" sockets that systemd hands over (none is configured)");
     if (config.state[0] != 0 && access(config.state, W_OK | X_OK) != 0)
-        add("; state folder %s: %s, thread counts will be measured at each start", config.state, strerror(errno));
+        line.add("; state folder %s: %s, thread counts will be measured at each start", config.state, strerror(errno));
     return {};
 }
 

@@ -135,8 +135,7 @@ struct Reader {
             else if (k == "decode_threads")
                 TRY(number("decode_threads", node, 0, 16, config.engine.decode_threads));
             else if (k == "draft_model")
-                TRY(text("draft_model", node, config.draft_model, sizeof config.draft_model,
-                         config.lines.draft_model));
+                TRY(text("draft_model", node, config.draft_model, sizeof config.draft_model, config.lines.draft_model));
             else if (k == "draft")
                 TRY(number("draft", node, 0, 8, config.engine.draft));
             else if (k == "level")

@@ -41,10 +41,12 @@ constexpr char help[] =
     "      --plan            say every byte of memory, and end\n"
     "      --memory-max      say what MemoryMax= to give the unit, in bytes, and end: the plan, what reading an image\n"
     "                        takes, 1/256 of the plan for page tables, and 16 MiB\n"
-    "      --check-config    look for what is wrong without starting, and end: a line of what slmd would do, or 78 and\n"
+    "      --check-config    look for what is wrong without starting, and end: a line of what slmd would do, or 78 "
+    "and\n"
     "                        FILE:LINE: what is wrong and what to do\n"
     "      --trace-sandbox   log each system call that the sandbox refuses (debugging; it is refused all the same)\n"
     "  -V, --version\n"
+    "signals: SIGHUP reads the configuration again, SIGTERM and SIGINT stop\n"
     "exit status: 0 stopped as asked, 1 failed, 64 wrong usage, 78 wrong configuration\n";
 
 constexpr int exit_usage = 64, exit_config = 78;
@@ -277,7 +279,8 @@ int main(int argc, char** argv) {
         char line[1024];
         const auto ok = parsed ? check_config(config, line, sizeof line) : parsed;
         if (ok) return puts(line), 0;
-        return fprintf(stderr, "%s\n", ok.error().text), ok.error().code == Code::not_supported ? exit_usage : exit_config;
+        return fprintf(stderr, "%s\n", ok.error().text),
+               ok.error().code == Code::not_supported ? exit_usage : exit_config;
     }
     if (!parsed) {
         log(Level::error, {{"SLMD_EVENT", "configuration"}}, "%s", parsed.error().text);
@@ -286,7 +289,8 @@ int main(int argc, char** argv) {
     if (command.help) return fputs(help, stdout), 0;
     if (command.version) return puts("slmd " SLMD_VERSION), 0;
     HandedOver handed = handed_over();
-    if (auto ok = command.only_plans() && config.model[0] != 0 ? Result<void>{} : check(config, handed.socket_count); !ok) {
+    if (auto ok = command.only_plans() && config.model[0] != 0 ? Result<void>{} : check(config, handed.socket_count);
+        !ok) {
         log(Level::error, {{"SLMD_EVENT", "configuration"}}, "%s", ok.error().text);
         return exit_config;
     }
@@ -308,8 +312,7 @@ int main(int argc, char** argv) {
     const auto planned = [&]() -> Result<Plan> {
         images.emplace(TRY(adopt_images(config, handed, notify)));
         const Plan p = TRY(plan(*images, config));
-        if (command.memory_max)
-            printf("%llu\n", static_cast<unsigned long long>(TRY(memory_max(*images, config))));
+        if (command.memory_max) printf("%llu\n", static_cast<unsigned long long>(TRY(memory_max(*images, config))));
         if (!command.only_plans()) TRY(check_memory(*images, config, memory_budget(*hardware.value())));
         return p;
     }();

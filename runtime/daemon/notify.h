@@ -1,5 +1,5 @@
-// The protocols of systemd that slmd speaks: notification and the descriptor store (sd_notify(3)), and socket activation
-// (sd_listen_fds(3)). Written out here, because libsystemd allocates and this must work after READY.
+// The protocols of systemd that slmd speaks: notification and the descriptor store (sd_notify(3)), and socket
+// activation (sd_listen_fds(3)). Written out here, because libsystemd allocates and this must work after READY.
 #pragma once
 #include <cstdint>
 

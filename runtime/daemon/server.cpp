@@ -242,7 +242,8 @@ void Server::drop(Client& c) {
     if (c.tty >= 0 && c.tty != leaving_tty) {
         const char* const path = config_.ttys[c.tty].path;
         tty_client_[c.tty] = -1;
-        log(Level::warning, {{"SLMD_EVENT", "tty"}, {"SLMD_TTY", path}}, "serial line %s is gone; waiting for it", path);
+        log(Level::warning, {{"SLMD_EVENT", "tty"}, {"SLMD_TTY", path}}, "serial line %s is gone; waiting for it",
+            path);
     }
     if (c.tty == leaving_tty) retry_at_ = 0;  // perhaps to be opened otherwise
     count_clients();

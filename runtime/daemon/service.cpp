@@ -122,8 +122,7 @@ Result<void> Service::load() {
     engine.progress = &steps_;
     engine_ = TRY(engine::Engine::open(*image_, engine));
     if (config_.draft_model[0] != 0) {
-        draft_image_.emplace(
-            TRY(open_image(images_.draft ? &*images_.draft : nullptr, config_.draft_model, options)));
+        draft_image_.emplace(TRY(open_image(images_.draft ? &*images_.draft : nullptr, config_.draft_model, options)));
         const auto a = image_->section(image::SectionId::tokenizer),
                    b = draft_image_->section(image::SectionId::tokenizer);
         if (!std::equal(a.begin(), a.end(), b.begin(), b.end()))

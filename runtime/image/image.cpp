@@ -91,8 +91,8 @@ Result<Identity> identity_of(const char* path, int fd, const StoredHeader& heade
         StoredHeader header;
         std::uint64_t file[5];
     } about{header,
-            {st.st_dev, st.st_ino, static_cast<std::uint64_t>(st.st_size), static_cast<std::uint64_t>(st.st_mtim.tv_sec),
-             static_cast<std::uint64_t>(st.st_mtim.tv_nsec)}};
+            {st.st_dev, st.st_ino, static_cast<std::uint64_t>(st.st_size),
+             static_cast<std::uint64_t>(st.st_mtim.tv_sec), static_cast<std::uint64_t>(st.st_mtim.tv_nsec)}};
     static_assert(sizeof about == sizeof(StoredHeader) + sizeof about.file);  // no padding is hashed
     const Sha256 digest = TRY(sha256(std::as_bytes(std::span(&about, 1))));
     Identity identity;

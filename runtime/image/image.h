@@ -51,10 +51,10 @@ class Image {
     // Errors: storage_failure; model_format (not an image, newer version, impossible sizes); model_integrity (CRC or
     // hash, naming tensor and frame); model_memory. The file may be hostile.
     static Result<Image> open(const char* path, const OpenOptions& options);
-    // Takes the memory that an earlier open() of this very file made, perhaps in another process: memfd() of then. Reads
-    // the file's header only; the memory's index is checked against it, its other bytes cannot have changed since they
-    // were checked, for it is sealed. Takes fd when it succeeds. Errors: those of identity(); model_integrity when the
-    // memory is not sealed, or is not that of the file.
+    // Takes the memory that an earlier open() of this very file made, perhaps in another process: memfd() of then.
+    // Reads the file's header only; the memory's index is checked against it, its other bytes cannot have changed since
+    // they were checked, for it is sealed. Takes fd when it succeeds. Errors: those of identity(); model_integrity when
+    // the memory is not sealed, or is not that of the file.
     static Result<Image> adopt(const char* path, int fd, int threads);
     static Result<Sizes> sizes(const char* path);
     // Header and index only, for a plan before anything is loaded: tensor() gives empty spans, params() and the sizes
@@ -72,7 +72,7 @@ class Image {
     std::span<const std::byte> section(SectionId id) const;  // empty when absent
     std::span<const std::byte> raw() const;
     const Sizes& sizes() const;
-    int memfd() const;  // -1 when a raw file is mapped in place
+    int memfd() const;                 // -1 when a raw file is mapped in place
     const Identity& identity() const;  // of the file as it was when it was opened
 
   private:
