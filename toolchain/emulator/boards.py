@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 CHIP = "/pl061@9030000"
 # Lines 5 and 6 belong to the LEDs.
 PI_LINES = ["GPIO17", "GPIO22", "GPIO23", "GPIO24", "GPIO27", "LED-A", "LED-B", "GPIO4"]
-RK_LINES = ["PIN_11", "PIN_15", "PIN_16", "PIN_18", "PIN_13", "LED-A", "LED-B", "PIN_7"]
+RK_LINES = ["GPIO1_C6", "GPIO1_C2", "GPIO1_A3", "GPIO1_A4", "GPIO1_D7", "LED-A", "LED-B", "GPIO1_B6"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ BOARDS = {
     "cm4": Board("Raspberry Pi Compute Module 4 Rev 1.1", ("raspberrypi,4-compute-module", "brcm,bcm2711"), gpio="brcm,bcm2711-gpio"),
     "pi-5": Board("Raspberry Pi 5 Model B Rev 1.0", ("raspberrypi,5-model-b", "brcm,bcm2712"), "cortex-a76", gpio="raspberrypi,rp1-gpio"),
     "orange-pi-5": Board("Orange Pi 5", ("xunlong,orangepi-5", "rockchip,rk3588s"), "cortex-a76", (530, 530, 1024, 1024), gpio="rockchip,gpio-bank",
-                         lines=RK_LINES, leds=("green_led", "blue_led")),
+                         lines=RK_LINES, leds=("green:status", "blue:activity")),
     "rock-5b": Board("Radxa ROCK 5B", ("radxa,rock-5b", "rockchip,rk3588"), "cortex-a76", (530, 530, 1024, 1024), gpio="rockchip,gpio-bank",
                      lines=RK_LINES, leds=("blue:status", "green:power")),
     "rock-3": Board("Radxa ROCK3 Model A", ("radxa,rock3a", "rockchip,rk3568"), "cortex-a53", gpio="rockchip,gpio-bank", lines=RK_LINES, leds=("blue:heartbeat", "green:power")),

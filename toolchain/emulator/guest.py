@@ -218,11 +218,12 @@ class Guest:
 
         socket_device = lambda name: ["-chardev", f"socket,id={name},path={self.place(name)},server=on,wait=off"]  # noqa: E731
         command = [QEMU, "-nodefaults", "-display", "none", "-no-reboot", "-kernel", base.kernel, "-initrd", self.place("initrd"),
-                   "-chardev", ("stdio,signal=off" if interactive else "null") + f",id=console,logfile={self.place('console')},logappend=off", "-serial", "chardev:console",
+                   "-chardev", ("stdio,signal=off,mux=on" if interactive else "null") + f",id=console,logfile={self.place('console')}", "-serial", "chardev:console",
+                   *(["-mon", "chardev=console"] if interactive else []),
                    *socket_device("agent"), "-qmp", f"unix:{self.place('qmp')},server=on,wait=off"]
         if self.machine == "raspi3b":
-            # The Pi 3's mini UART is the agent's; this machine has no other serial port, and no lines that can be driven.
-            agent, names = "ttyS0", None
+            # The Pi 3's mini UART (serial1) is the agent's; this machine has no other serial port, and no lines that can be driven.
+            agent, names = "ttyS1", None
             command += ["-M", "raspi3b", "-dtb", base.raspi3b_dtb, "-serial", "chardev:agent"]
         else:
             agent = "ttyS1"

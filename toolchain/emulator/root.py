@@ -26,7 +26,8 @@ PACKAGES = ["base-files", "base-passwd", "bash", "coreutils", "dash", "debianuti
             "kmod", "libc-bin", "mount", "perl-base", "procps", "sed", "systemd", "systemd-sysv", "tar", "udev", "usr-is-merged", "util-linux"]
 KERNEL = "linux-image-arm64"
 # i6300esb: the watchdog of virt; the bcm28* ones: raspi3b. The rest of what boards need is built into Debian's kernel.
-MODULES = ["leds-gpio", "ledtrig-timer", "ledtrig-pattern", "ledtrig-heartbeat", "gpio-keys", "i6300esb", "softdog", "bcm2835_thermal", "bcm2835_wdt", "ext4", "loop"]
+MODULES = ["leds-gpio", "ledtrig-timer", "ledtrig-pattern", "ledtrig-heartbeat", "gpio-keys", "i6300esb", "softdog", "bcm2835_thermal", "bcm2835_wdt", "ext4", "loop",
+           "autofs4"]
 # A root is read into memory at every start: leave out what no program of the guest reads.
 UNWANTED = ["usr/share/doc/*", "usr/share/man/*", "usr/share/info/*", "usr/share/locale/*", "usr/share/i18n/*", "usr/share/lintian/*", "usr/share/bug/*",
             "usr/share/zoneinfo/*", "usr/share/perl5/Debconf/*", "usr/lib/*/gconv/*", "usr/lib/udev/hwdb.d/*", "usr/lib/udev/hwdb.bin", "usr/lib/systemd/catalog/*",

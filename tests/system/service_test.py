@@ -1,0 +1,91 @@
+"""slmd as a service that was installed from its package: started at boot, hardened, within its memory, back after it was killed."""
+import json
+import re
+
+import system
+
+
+class Service(system.Board):
+    board = "pi-4"
+
+    def test_1_installed_and_ready_at_boot(self):
+        self.assertEqual(self.guest.sh("cat /var/log/install.status"), "0", self.guest.sh("cat /var/log/install.log"))
+        self.assertEqual(self.guest.sh("dpkg-query -W -f '${Status}' slmd"), "install ok installed")
+        self.assertEqual(self.guest.sh("systemctl is-enabled slmd"), "enabled")
+        self.assertEqual(self.property("ActiveState,SubState,NRestarts,Result").split(), ["active", "running", "0", "success"])
+        self.assertEqual(self.guest.sh("systemctl --failed --no-legend --plain"), "")
+
+    def test_2_unprivileged(self):
+        """The process: an own user, no capabilities, no new privileges, a system-call filter."""
+        status = self.guest.sh(f"cat /proc/{self.property('MainPID')}/status")
+        self.assertNotEqual(re.search(r"^Uid:\s+(\d+)", status, re.M)[1], "0")
+        for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            self.assertEqual(int(re.search(rf"^{name}:\s+(\w+)", status, re.M)[1], 16), 0, name)
+        self.assertEqual(re.search(r"^NoNewPrivs:\s+(\d)", status, re.M)[1], "1")
+        self.assertEqual(re.search(r"^Seccomp:\s+(\d)", status, re.M)[1], "2")
+
+    def test_2_security_score(self):
+        said = self.guest.sh("systemd-analyze --no-pager security slmd | tail -n 1")
+        score = float(re.search(r"slmd\.service: ([0-9.]+)", said)[1])
+        self.assertLessEqual(score, 0.8, self.guest.call("systemd-analyze --no-pager security slmd | grep -v '✓'")[1])
+
+    def test_3_socket(self):
+        self.assertEqual(self.ask(), system.PARIS)
+        self.assertEqual(self.guest.sh("stat -c '%a %G' /run/slmd/slmd.sock").split()[0], "660")
+
+    def test_4_board(self):
+        """Detected as what the device tree says."""
+        self.assertEqual(self.guest.sh("tr '\\0' ' ' </sys/firmware/devicetree/base/compatible").split()[0], "raspberrypi,4-model-b")
+
+    def test_5_memory_as_planned(self):
+        """The limit of the control group is what slmd plans; the peak stays below it, and nothing has been killed for want of memory."""
+        group = "/sys/fs/cgroup" + self.property("ControlGroup")
+        planned = int(re.match(r"\d+", self.guest.sh("slmd --memory-max --config /etc/slmd/slmd.toml"))[0])
+        limit = int(self.guest.sh(f"cat {group}/memory.max"))
+        page = 4096
+        self.assertEqual(limit, planned // page * page)
+        for question in ("What is the capital of Italy?", "Turn on the pump in the garden.", "What does the BME280 measure?"):
+            self.ask(question)
+        peak = int(self.guest.sh(f"cat {group}/memory.peak 2>/dev/null || cat {group}/memory.current"))
+        self.assertLess(peak, limit)
+        events = dict(line.split() for line in self.guest.sh(f"cat {group}/memory.events").splitlines())
+        self.assertEqual((events["oom"], events["oom_kill"], events["max"]), ("0", "0", "0"))
+
+    def test_6_killed_in_the_middle_of_an_answer(self):
+        before = self.ready()
+        self.guest.sh("rm -f /run/answer; (timeout 60 slmctl ask 'Count from 0 to 26.' >/run/answer 2>&1; echo $? >/run/answer.status) >/dev/null 2>&1 &")
+        self.guest.until("[ -s /run/answer ]")
+        self.guest.sh(f"kill -9 {before}")
+        after = self.ready(since=before)
+        self.assertNotEqual(after, before)
+        self.assertEqual(self.property("NRestarts"), "1")
+        self.assertNotEqual(self.guest.until("cat /run/answer.status"), "0")
+        self.assertEqual(self.ask(), system.PARIS)
+        print("from the kill to READY, guest's clock:", self.restart_ms(), "ms", flush=True)
+
+    def restart_ms(self):
+        """By the journal: from systemd's note that the process has ended to the one that slmd is ready."""
+        entries = [json.loads(line) for line in self.guest.sh("journalctl -b -u slmd -o json --no-pager").splitlines()]
+        died = [int(e["__MONOTONIC_TIMESTAMP"]) for e in entries if "code=killed" in e.get("MESSAGE", "")]
+        up = [int(e["__MONOTONIC_TIMESTAMP"]) for e in entries if e.get("JOB_RESULT") == "done" and e.get("JOB_TYPE") in ("start", "restart", None)]
+        return (up[-1] - died[-1]) / 1000
+
+    def test_7_reinstalled(self):
+        """The package installed over itself while slmd runs: it is restarted, and its configuration stays."""
+        before, config = self.ready(), self.guest.sh("sha256sum /etc/slmd/slmd.toml")
+        self.guest.sh("dpkg --force-unsafe-io --force-confold -i /emulate/debs/slmd_*.deb", timeout=300)
+        self.ready(since=before)
+        self.assertEqual(self.guest.sh("sha256sum /etc/slmd/slmd.toml"), config)
+        self.assertEqual(self.ask(), system.PARIS)
+
+    def test_8_removed_and_purged(self):
+        """Last of all: what was installed is gone."""
+        self.guest.sh("dpkg --remove slmd", timeout=300)
+        self.assertEqual(self.guest.call("systemctl is-active slmd")[1].strip(), "inactive")
+        self.guest.sh("dpkg --purge slmd", timeout=300)
+        left = self.guest.sh("ls -d /usr/sbin/slmd /usr/bin/slmctl /usr/share/slmd /etc/slmd /var/lib/slmd /var/lib/private/slmd /run/slmd /etc/systemd/system/*/slmd.* 2>/dev/null || true")
+        self.assertEqual(left, "")
+
+
+if __name__ == "__main__":
+    system.main()
