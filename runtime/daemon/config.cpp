@@ -34,6 +34,10 @@ struct Reader {
         if (auto r = set_text(name, s->get().c_str(), out, size); !r) return at(node, r.error().text);
         return {};
     }
+    Result<void> text(const char* name, const toml::node& node, char* out, std::size_t size, unsigned& line) const {
+        line = static_cast<unsigned>(node.source().begin.line);
+        return text(name, node, out, size);
+    }
     Result<void> number(const char* name, const toml::node& node, int low, int high, int& out) const {
         const auto* n = node.as_integer();
         if (n == nullptr) return at(node, (std::string(name) + " is a whole number").c_str());
@@ -52,9 +56,9 @@ struct Reader {
         for (const auto& [key, node] : t) {
             const std::string_view k = key.str();
             if (k == "model")
-                TRY(text("model", node, config.model, sizeof config.model));
+                TRY(text("model", node, config.model, sizeof config.model, config.lines.model));
             else if (k == "state")
-                TRY(text("state", node, config.state, sizeof config.state));
+                TRY(text("state", node, config.state, sizeof config.state, config.lines.state));
             else if (k == "engine")
                 TRY(table("engine", node, &Reader::engine));
             else if (k == "socket")
@@ -86,11 +90,12 @@ struct Reader {
             else if (k == "decode_threads")
                 TRY(number("decode_threads", node, 0, 16, config.engine.decode_threads));
             else if (k == "draft_model")
-                TRY(text("draft_model", node, config.draft_model, sizeof config.draft_model));
+                TRY(text("draft_model", node, config.draft_model, sizeof config.draft_model,
+                         config.lines.draft_model));
             else if (k == "draft")
                 TRY(number("draft", node, 0, 8, config.engine.draft));
             else if (k == "level")
-                TRY(text("level", node, config.level, sizeof config.level));
+                TRY(text("level", node, config.level, sizeof config.level, config.lines.level));
             else
                 return unknown(key, "context, slots, threads, decode_threads, batch, draft_model, draft, level");
         }
@@ -100,9 +105,9 @@ struct Reader {
         for (const auto& [key, node] : t) {
             const std::string_view k = key.str();
             if (k == "path")
-                TRY(text("path", node, config.socket, sizeof config.socket));
+                TRY(text("path", node, config.socket, sizeof config.socket, config.lines.socket));
             else if (k == "group")
-                TRY(text("group", node, config.socket_group, sizeof config.socket_group));
+                TRY(text("group", node, config.socket_group, sizeof config.socket_group, config.lines.socket_group));
             else if (k == "mode") {
                 char mode[8] = "";
                 TRY(text("mode", node, mode, sizeof mode));
@@ -121,7 +126,7 @@ struct Reader {
         for (const auto& [key, node] : t) {
             const std::string_view k = key.str();
             if (k == "path")
-                TRY(text("path", node, tty.path, sizeof tty.path));
+                TRY(text("path", node, tty.path, sizeof tty.path, tty.line));
             else if (k == "baud") {
                 TRY(number("baud", node, 9600, 921600, tty.baud));
                 if (!hal::serial_baud_ok(tty.baud))
@@ -191,6 +196,7 @@ struct Reader {
 }  // namespace
 
 Result<void> read_config(const char* path, Config& config) {
+    config.file = path;
     const toml::parse_result parsed = toml::parse_file(path);
     if (!parsed) {
         const auto& e = parsed.error();

@@ -12,6 +12,8 @@ namespace slmd::daemon {
 struct Config {
     static constexpr int max_ttys = 4, max_clients = 64, max_queue = 64;
 
+    const char* file = nullptr;  // where it was read; null: only options
+
     char model[512] = "";
     char draft_model[512] = "";  // a smaller one of the same tokenizer, which guesses what the model will say; "": none
     char state[256] = "";        // a folder for what was measured once; "": nothing is kept
@@ -24,12 +26,17 @@ struct Config {
         char path[256] = "";
         int baud = 115200;
         bool rtscts = false;
+        unsigned line = 0;
     } ttys[max_ttys];
     int tty_count = 0;
     int clients = 16;  // serial lines included
     int queue = 16;    // requests that wait for a slot
     wire::Settings generate;
     char system[512] = "";  // what stands before every conversation; "": what the model's own template says
+    // Lines of the file, for what is found out later; 0: not from the file.
+    struct {
+        unsigned model, draft_model, state, level, socket, socket_group;
+    } lines{};
 
     Config() {
         engine.context = 0;

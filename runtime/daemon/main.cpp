@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "daemon/check.h"
+#include "daemon/log.h"
 #include "daemon/server.h"
 
 namespace slmd::daemon {
@@ -33,6 +35,10 @@ constexpr char help[] =
     "      --clients N       connections at a time (16)\n"
     "      --queue N         requests that wait (16)\n"
     "      --plan            say every byte of memory, and end\n"
+    "      --memory-max      say what MemoryMax= to give the unit, in bytes, and end: the plan, what reading an image\n"
+    "                        takes, 1/256 of the plan for page tables, and 16 MiB\n"
+    "      --check-config    look for what is wrong without starting, and end: a line of what slmd would do, or 78 and\n"
+    "                        FILE:LINE: what is wrong and what to do\n"
     "  -V, --version\n"
     "exit status: 0 stopped as asked, 1 failed, 64 wrong usage, 78 wrong configuration\n";
 
@@ -49,7 +55,9 @@ enum Option {
     opt_system,
     opt_clients,
     opt_queue,
-    opt_plan
+    opt_plan,
+    opt_memory_max,
+    opt_check_config
 };
 
 constexpr option options[] = {{"config", required_argument, nullptr, 'c'},
@@ -67,6 +75,8 @@ constexpr option options[] = {{"config", required_argument, nullptr, 'c'},
                               {"clients", required_argument, nullptr, opt_clients},
                               {"queue", required_argument, nullptr, opt_queue},
                               {"plan", no_argument, nullptr, opt_plan},
+                              {"memory-max", no_argument, nullptr, opt_memory_max},
+                              {"check-config", no_argument, nullptr, opt_check_config},
                               {"help", no_argument, nullptr, 'h'},
                               {"version", no_argument, nullptr, 'V'},
                               {nullptr, 0, nullptr, 0}};
@@ -80,21 +90,21 @@ Result<void> number(const char* name, const char* text, int low, int high, int& 
 }
 
 struct Command {
-    bool plan = false, help = false, version = false;
+    bool plan = false, memory_max = false, check = false, help = false, version = false;
+    bool only_plans() const { return plan || memory_max; }
 };
 
-// Twice over the arguments: the file first, wherever it stands, then what overrides it.
-Result<Command> parse(int argc, char** argv, Config& config) {
-    Command command;
-    for (const bool files : {true, false}) {
+// Three times over the arguments: what to do, then the file, wherever it stands, then what overrides it.
+Result<void> parse(int argc, char** argv, Config& config, Command& command) {
+    enum { commands, files, overrides };
+    for (const int pass : {commands, files, overrides}) {
         bool ttys = false;
         optind = 0;
         for (int o; (o = getopt_long(argc, argv, "c:m:s:t:hV", options, nullptr)) != -1;) {
             if (o == '?') return Error::make(Code::not_supported, "slmd --help shows the options");
-            if (files) {
-                if (o == 'c') TRY(read_config(optarg, config));
-                continue;
-            }
+            if (pass == commands) command.check |= o == opt_check_config;
+            if (pass == files && o == 'c') TRY(read_config(optarg, config));
+            if (pass != overrides) continue;
             switch (o) {
                 case 'm': TRY(set_text("--model", optarg, config.model, sizeof config.model)); break;
                 case opt_draft_model:
@@ -118,15 +128,23 @@ Result<Command> parse(int argc, char** argv, Config& config) {
                 case opt_clients: TRY(number("--clients", optarg, 1, Config::max_clients, config.clients)); break;
                 case opt_queue: TRY(number("--queue", optarg, 1, Config::max_queue, config.queue)); break;
                 case opt_plan: command.plan = true; break;
+                case opt_memory_max: command.memory_max = true; break;
                 case 'h': command.help = true; break;
                 case 'V': command.version = true; break;
                 default: break;
             }
+            unsigned* const line = o == 'm'               ? &config.lines.model
+                                   : o == opt_draft_model ? &config.lines.draft_model
+                                   : o == opt_state       ? &config.lines.state
+                                   : o == opt_level       ? &config.lines.level
+                                   : o == 's'             ? &config.lines.socket
+                                                          : nullptr;
+            if (line != nullptr) *line = 0;  // not from the file any more
         }
         if (optind < argc)
             return Error::make(Code::not_supported, "\"%s\" is not an option; slmd --help shows them", argv[optind]);
     }
-    return command;
+    return {};
 }
 
 // The board's serial number from the device tree, for AT+GSN.
@@ -146,7 +164,7 @@ void print_plan(const Plan& p, const char* model) {
            static_cast<double>(p.total()) / 1048576);
 }
 
-Result<void> serve(const Config& config, const Plan& p, Notify& notify, int handed_over) {
+Result<void> serve(const Config& config, const Plan& p, Images& images, Notify& notify, const HandedOver& handed) {
     Arena counting;
     Memory memory{};
     lay_out(counting, config, p.context, memory);
@@ -162,31 +180,43 @@ Result<void> serve(const Config& config, const Plan& p, Notify& notify, int hand
     wire::Identity identity;
     identity.version = SLMD_VERSION;
     identity.serial = serial_number();
-    Service service(config, p, memory, wake);
+    Service service(config, p, images, memory, wake);
     Server server(config, service, memory, notify, wake, identity);
-    TRY(server.open(handed_over));
+    TRY(server.open(handed));
     TRY(service.start());
     auto result = server.run();
     service.stop();
     return result;
 }
 
+void log_failure(const Error& e) {
+    log(Level::error, {{"SLMD_EVENT", "failed"}, {"SLMD_CODE", static_cast<int>(e.code)}}, "%s", e.text);
+}
+
 int main(int argc, char** argv) {
+    open_log();
     // One heap for all threads: arenas of their own would be reserved and touched, and are not in the plan.
     mallopt(M_ARENA_MAX, 1);
     static Config config;
     if (const char* state = getenv("STATE_DIRECTORY"))
         snprintf(config.state, sizeof config.state, "%.*s", static_cast<int>(strcspn(state, ":")), state);
-    const auto command = parse(argc, argv, config);
-    if (!command) {
-        fprintf(stderr, "<3>slmd: %s\n", command.error().text);
-        return command.error().code == Code::not_supported ? exit_usage : exit_config;
+    Command command;
+    const auto parsed = parse(argc, argv, config, command);
+    if (command.check) {  // no priority before it: editors and people read FILE:LINE:
+        char line[1024];
+        const auto ok = parsed ? check_config(config, line, sizeof line) : parsed;
+        if (ok) return puts(line), 0;
+        return fprintf(stderr, "%s\n", ok.error().text), ok.error().code == Code::not_supported ? exit_usage : exit_config;
     }
-    if (command.value().help) return fputs(help, stdout), 0;
-    if (command.value().version) return puts("slmd " SLMD_VERSION), 0;
-    const int handed_over = listen_fds();
-    if (auto ok = command.value().plan && config.model[0] != 0 ? Result<void>{} : check(config, handed_over); !ok) {
-        fprintf(stderr, "<3>slmd: %s\n", ok.error().text);
+    if (!parsed) {
+        log(Level::error, {{"SLMD_EVENT", "configuration"}}, "%s", parsed.error().text);
+        return parsed.error().code == Code::not_supported ? exit_usage : exit_config;
+    }
+    if (command.help) return fputs(help, stdout), 0;
+    if (command.version) return puts("slmd " SLMD_VERSION), 0;
+    HandedOver handed = handed_over();
+    if (auto ok = command.only_plans() && config.model[0] != 0 ? Result<void>{} : check(config, handed.socket_count); !ok) {
+        log(Level::error, {{"SLMD_EVENT", "configuration"}}, "%s", ok.error().text);
         return exit_config;
     }
     // Signals come through a descriptor; threads inherit the mask.
@@ -197,22 +227,26 @@ int main(int argc, char** argv) {
     pthread_sigmask(SIG_BLOCK, &set, nullptr);
     signal(SIGPIPE, SIG_IGN);
 
+    static Notify notify;
+    notify.open();
+    std::optional<Images> images;
     const auto planned = [&]() -> Result<Plan> {
-        const Images images = TRY(open_indexes(config));
-        const Plan p = TRY(plan(images, config));
-        if (!command.value().plan) TRY(check_memory(images, config, available_memory()));
+        images.emplace(TRY(adopt_images(config, handed, notify)));
+        const Plan p = TRY(plan(*images, config));
+        if (command.memory_max)
+            printf("%llu\n", static_cast<unsigned long long>(TRY(memory_max(*images, config))));
+        if (!command.only_plans()) TRY(check_memory(*images, config, available_memory()));
         return p;
     }();
     if (!planned) {
-        fprintf(stderr, "<3>slmd: %s\n", planned.error().text);
+        log_failure(planned.error());
         return 1;
     }
-    if (command.value().plan) return print_plan(planned.value(), config.model), 0;
-    static Notify notify;
-    notify.open();
-    if (auto served = serve(config, planned.value(), notify, handed_over); !served) {
+    if (command.memory_max) return 0;
+    if (command.plan) return print_plan(planned.value(), config.model), 0;
+    if (auto served = serve(config, planned.value(), *images, notify, handed); !served) {
         notify.send("STATUS=%s\nERRNO=1", served.error().text);
-        fprintf(stderr, "<3>slmd: %s\n", served.error().text);
+        log_failure(served.error());
         return 1;
     }
     return 0;

@@ -1,5 +1,7 @@
 #include "daemon/plan.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -74,10 +76,14 @@ constexpr const char* of_drafter(std::string_view item) {
                                     : "draft model";
 }
 
-// A raw image that is mapped in place needs no memory that the system could not take back.
-std::uint64_t needed(const Images& images, const Plan& plan) {
-    const image::Sizes& sizes = images.model.sizes();
-    return plan.total() - (sizes.compressed ? 0 : sizes.raw);
+// A raw image that is mapped in place needs no memory that the system could not take back; one that was kept over a
+// restart is in memory already.
+std::uint64_t free_of_charge(const image::Image& image) {
+    return !image.sizes().compressed || image.memfd() >= 0 ? image.sizes().raw : 0;
+}
+std::uint64_t needed(const Images& images, const Config& config, const Plan& plan) {
+    return plan.total() - free_of_charge(images.model) -
+           (images.draft && config.draft_model[0] != 0 ? free_of_charge(*images.draft) : 0);
 }
 
 }  // namespace
@@ -103,12 +109,22 @@ Result<Plan> plan(const Images& images, const Config& config) {
     return p;
 }
 
+int loading_threads(const Config& config) {
+    return config.engine.threads > 0 ? config.engine.threads
+                                     : static_cast<int>(std::clamp(sysconf(_SC_NPROCESSORS_ONLN), 1L, 16L));
+}
+
+Result<std::uint64_t> memory_max(const Images& images, const Config& config) {
+    const std::uint64_t total = TRY(plan(images, config)).total();
+    return total + image::loading_bytes(loading_threads(config)) + total / 256 + (16u << 20);
+}
+
 Result<void> check_memory(const Images& images, const Config& config, std::uint64_t available) {
-    const std::uint64_t need = needed(images, TRY(plan(images, config)));
+    const std::uint64_t need = needed(images, config, TRY(plan(images, config)));
     if (need <= available) return {};
     const auto fits = [&](const Config& c) {
         const auto p = plan(images, c);
-        return p && needed(images, p.value()) <= available;
+        return p && needed(images, c, p.value()) <= available;
     };
     Error e = Error::make(Code::model_memory, "the plan needs %llu MiB, %llu MiB are available.",
                           static_cast<unsigned long long>((need >> 20) + 1),

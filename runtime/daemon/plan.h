@@ -88,6 +88,13 @@ Result<Plan> plan(const Images& images, const Config& config);
 // Errors: model_memory when the plan is larger than what is available (bytes), naming the changes that would make it
 // fit: context, slots, threads, no draft model.
 Result<void> check_memory(const Images& images, const Config& config, std::uint64_t available);
+// What a limit on slmd's memory must leave room for, bytes: the plan, an image that is mapped in place included, so that
+// it is not read again and again; what reading an image takes before the engine is there (image::loading_bytes); and a
+// margin of 1/256 of the plan (page tables are 1/512 of what is mapped) and 16 MiB (sockets, slabs, the configuration
+// while it is read again). Errors: as engine::plan.
+Result<std::uint64_t> memory_max(const Images& images, const Config& config);
+// Threads that read an image: opening is short and every core helps, those of slower clusters too.
+int loading_threads(const Config& config);
 // The engines' configurations with what was left open filled in. The drafter holds what the engine holds.
 engine::Config engine_config(const image::Image& model, const Config& config);
 engine::Config drafter_config(const engine::Config& engine, engine::Engine* with);

@@ -15,6 +15,7 @@
 
 #include <algorithm>
 
+#include "daemon/log.h"
 #include "hal/serial.h"
 
 namespace slmd::daemon {
@@ -62,7 +63,7 @@ Result<void> Server::watch(int fd, std::uint64_t what, std::uint32_t events) {
     return {};
 }
 
-Result<void> Server::open(int handed_over) {
+Result<void> Server::open(const HandedOver& handed_over) {
     epoll_ = epoll_create1(EPOLL_CLOEXEC);
     if (epoll_ < 0) return io("epoll", "create");
     sigset_t set;
@@ -73,8 +74,8 @@ Result<void> Server::open(int handed_over) {
     if (signals_ < 0) return io("signalfd", "open");
     TRY(watch(signals_, tag(kind_signal, 0), EPOLLIN));
     TRY(watch(wake_, tag(kind_wake, 0), EPOLLIN));
-    for (int i = 0; i < handed_over; i++) {
-        const int fd = 3 + i;
+    for (int i = 0; i < handed_over.socket_count; i++) {
+        const int fd = handed_over.sockets[i];
         int listening = 0;
         socklen_t n = sizeof listening;
         if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) != 0 || !listening)
@@ -85,7 +86,7 @@ Result<void> Server::open(int handed_over) {
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);  // systemd hands it over blocking
         listeners_[listener_count_++] = {fd, false};
     }
-    if (config_.socket[0] != 0 && handed_over == 0) TRY(open_socket());
+    if (config_.socket[0] != 0 && handed_over.socket_count == 0) TRY(open_socket());
     for (int i = 0; i < listener_count_; i++) TRY(watch(listeners_[i].fd, tag(kind_listener, i), EPOLLIN));
     for (int i = 0; i < config_.tty_count; i++) TRY(open_tty(i));
     return {};
@@ -266,10 +267,11 @@ bool Server::move(Client& c) {
 void Server::loaded() {
     char text[200];
     service_.describe(text, sizeof text);
+    service_.keep(notify_);
     malloc_trim(0);
     // From here on nothing is allocated.
     notify_.send("READY=1\nSTATUS=%s", text);
-    dprintf(STDERR_FILENO, "<6>slmd %s ready: %s\n", identity_.version, text);
+    log(Level::info, {{"SLMD_EVENT", "ready"}}, "version %s ready: %s", identity_.version, text);
     ready_ = true;
     for (int i = 0; i < config_.tty_count; i++)
         if (memory_.clients[i].fd >= 0) memory_.clients[i].session.greet();

@@ -12,7 +12,7 @@ class Server {
     Server(const Server&) = delete;
     ~Server();
     // Opens every wire. Errors: device_io, storage_failure, each with what to do.
-    Result<void> open(int handed_over);
+    Result<void> open(const HandedOver& handed_over);
     // Until SIGTERM or SIGINT. Errors: the model's, and device_io when the loop itself fails.
     Result<void> run();
 

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "base/utf8.h"
+#include "daemon/log.h"
 #include "daemon/tune.h"
 
 namespace slmd::daemon {
@@ -42,9 +43,10 @@ std::int64_t now_ns() {
     return static_cast<std::int64_t>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
 }
 
-Service::Service(const Config& config, const Plan& plan, Memory& memory, int wake)
+Service::Service(const Config& config, const Plan& plan, Images& images, Memory& memory, int wake)
     : config_(config),
       plan_(plan),
+      images_(images),
       memory_(memory),
       wake_(wake),
       jobs_(memory.jobs, static_cast<std::size_t>(memory.job_count)) {
@@ -107,9 +109,7 @@ void* Service::thread_main(void* self) {
 
 Result<void> Service::load() {
     image::OpenOptions options;
-    // Opening is short and every core helps, those of slower clusters too.
-    options.threads = config_.engine.threads > 0 ? config_.engine.threads
-                                                 : static_cast<int>(std::clamp(sysconf(_SC_NPROCESSORS_ONLN), 1L, 16L));
+    options.threads = loading_threads(config_);
     options.context = this;
     options.progress = [](void* context, std::uint64_t done, std::uint64_t total) {
         auto& s = *static_cast<Service*>(context);
@@ -117,11 +117,12 @@ Result<void> Service::load() {
         s.steps_.fetch_add(1);
         if (percent != s.percent_.exchange(percent)) s.wake();
     };
-    image_.emplace(TRY(image::Image::open(config_.model, options)));
+    image_.emplace(TRY(open_image(&images_.model, config_.model, options)));
     const engine::Config engine = engine_config(*image_, config_);
     engine_ = TRY(engine::Engine::open(*image_, engine));
     if (config_.draft_model[0] != 0) {
-        draft_image_.emplace(TRY(image::Image::open(config_.draft_model, options)));
+        draft_image_.emplace(
+            TRY(open_image(images_.draft ? &*images_.draft : nullptr, config_.draft_model, options)));
         const auto a = image_->section(image::SectionId::tokenizer),
                    b = draft_image_->section(image::SectionId::tokenizer);
         if (!std::equal(a.begin(), a.end(), b.begin(), b.end()))
@@ -132,7 +133,9 @@ Result<void> Service::load() {
     if (config_.state[0] != 0 && config_.engine.threads == 0 && config_.engine.decode_threads == 0) {
         const auto tuned = tune(*engine_, *image_, config_.state);
         if (!tuned && tuned.error().code != Code::storage_failure) return tuned.error();
-        if (!tuned) fprintf(stderr, "<4>slmd: thread counts are measured at each start: %s\n", tuned.error().text);
+        if (!tuned)
+            log(Level::warning, {{"SLMD_EVENT", "state"}}, "thread counts are measured at each start: %s",
+                tuned.error().text);
     }
     tokenizer_.emplace(TRY(text::Tokenizer::open(image_->section(image::SectionId::tokenizer))));
     if (tokenizer_->vocab() > engine_->vocab())
@@ -141,6 +144,17 @@ Result<void> Service::load() {
     chat_.emplace(TRY(text::ChatTemplate::open(image_->section(image::SectionId::chat))));
     percent_.store(100);
     return {};
+}
+
+Result<image::Image> Service::open_image(image::Image* adopted, const char* path, const image::OpenOptions& options) {
+    if (adopted != nullptr && adopted->memfd() >= 0) return std::move(*adopted);
+    log(Level::info, {{"SLMD_EVENT", "image"}, {"SLMD_FROM", "file"}}, "%s: reading the file", path);
+    return image::Image::open(path, options);
+}
+
+void Service::keep(Notify& notify) const {
+    keep_image(notify, *image_);
+    if (draft_image_) keep_image(notify, *draft_image_);
 }
 
 const char* Service::describe(char* text, std::size_t size) const {

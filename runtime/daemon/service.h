@@ -6,7 +6,7 @@
 #include <atomic>
 #include <optional>
 
-#include "daemon/plan.h"
+#include "daemon/keep.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
@@ -19,7 +19,8 @@ class Service final : public wire::Host {
     enum class State : int { loading, ready, failed, stopping };
 
     // wake: an eventfd that is written whenever a request or the loading has something new.
-    Service(const Config& config, const Plan& plan, Memory& memory, int wake);
+    // images: those that were kept over a restart (adopt_images) are used as they are, the others are read.
+    Service(const Config& config, const Plan& plan, Images& images, Memory& memory, int wake);
     Service(const Service&) = delete;
     // Loads the model on the engine thread and then serves.
     Result<void> start();
@@ -33,6 +34,8 @@ class Service final : public wire::Host {
     // Something was computed since the last call, or there was nothing to compute: what the watchdog is fed by.
     bool progressed();
     const char* describe(char* text, std::size_t size) const;
+    // Hands the images' memory to systemd, which keeps it over a restart.
+    void keep(Notify& notify) const;
     void set_clients(int n) { clients_ = n; }
 
     // wire::Host, for the event loop's thread
@@ -47,6 +50,7 @@ class Service final : public wire::Host {
   private:
     static void* thread_main(void* self);
     Result<void> load();
+    Result<image::Image> open_image(image::Image* adopted, const char* path, const image::OpenOptions& options);
     void serve();
     // What the engine thread does next: open a job, or a pass over those that have a slot. Neither: stop.
     struct Round {
@@ -67,6 +71,7 @@ class Service final : public wire::Host {
 
     const Config& config_;
     const Plan& plan_;
+    Images& images_;
     Memory& memory_;
     const int wake_;
     std::span<Job> jobs_;

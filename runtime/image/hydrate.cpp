@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -89,19 +90,36 @@ void decode_frames(Job& job, bool reports) {
     std::free(raw);
 }
 
-// Page tables are filled by all threads as well; otherwise the first token pays for it.
 struct Populate {
-    std::span<std::byte> map;
+    std::span<const std::byte> map;
     std::atomic<std::uint64_t> next{0};
 };
-void populate(void* context) {
+void populate_pieces(void* context) {
     constexpr std::uint64_t piece = 4u << 20;
     Populate& p = *static_cast<Populate*>(context);
     for (std::uint64_t at; (at = p.next.fetch_add(piece)) < p.map.size();)
-        madvise(p.map.data() + at, std::min<std::uint64_t>(piece, p.map.size() - at), MADV_POPULATE_READ);
+        madvise(const_cast<std::byte*>(p.map.data()) + at, std::min<std::uint64_t>(piece, p.map.size() - at),
+                MADV_POPULATE_READ);
 }
 
 }  // namespace
+
+void populate(std::span<const std::byte> map, int threads) {
+    Populate pages{map};
+    run_together(
+        threads,
+        [](void* context) -> void* {
+            populate_pieces(context);
+            return nullptr;
+        },
+        &pages, populate_pieces);
+}
+
+std::uint64_t loading_bytes(int threads) {
+    constexpr std::uint64_t decoder_bytes = 256 * 1024;  // ZSTD_estimateDCtxSize() is 93 to 160 KiB
+    return readahead_bytes + static_cast<std::uint64_t>(std::clamp(threads, 1, max_threads)) *
+                                 (frame_bytes + ZSTD_COMPRESSBOUND(frame_bytes) + decoder_bytes + stack_bytes);
+}
 
 Result<Hydrated> hydrate(const char* path, const StoredFile& file, const RawHeader& header,
                          std::span<const TensorEntry> tensors, const OpenOptions& options) {
@@ -149,15 +167,9 @@ Result<Hydrated> hydrate(const char* path, const StoredFile& file, const RawHead
         return Error::make(Code::model_memory, "%s: cannot map %" PRIu64 " MiB: %s", path, (size >> 20) + 1,
                            strerror(reason));
     }
-    Populate pages{{static_cast<std::byte*>(map), size}};
-    run_together(
-        options.threads,
-        [](void* context) -> void* {
-            populate(context);
-            return nullptr;
-        },
-        &pages, populate);
-    return Hydrated{fd, {static_cast<const std::byte*>(map), size}};
+    const std::span<const std::byte> bytes{static_cast<const std::byte*>(map), size};
+    populate(bytes, options.threads);
+    return Hydrated{fd, bytes};
 }
 
 }  // namespace slmd::image

@@ -18,4 +18,7 @@ struct Hydrated {
 Result<Hydrated> hydrate(const char* path, const StoredFile& file, const RawHeader& header,
                          std::span<const TensorEntry> tensors, const OpenOptions& options);
 
+// Fills the page tables of a map, by all threads; otherwise the first token pays for it.
+void populate(std::span<const std::byte> map, int threads);
+
 }  // namespace slmd::image

@@ -24,6 +24,7 @@ namespace slmd::image {
 
 struct Image::State {
     Sizes sizes{};
+    Identity identity{};
     RawHeader header{};
     ModelParams params{};
     std::optional<MappedFile> raw_file;  // raw form: the map
@@ -35,6 +36,8 @@ struct Image::State {
     // Header, index and params of a stored image; nothing of raw_size is allocated.
     Result<void> read_index(const char* path, const StoredFile& stored);
     Result<void> map_raw(const char* path, bool verify);
+    // The same of a raw form in memory.
+    Result<void> read_raw(const char* path, std::span<const std::byte> whole, bool verify);
     ~State() {
         if (memfd >= 0) {
             munmap(const_cast<std::byte*>(bytes.data()), bytes.size());
@@ -79,6 +82,23 @@ Result<void> check_hash(const char* path, std::span<const TensorEntry> tensors, 
         return Error::make(Code::model_integrity,
                            "%s: index: SHA-256 mismatch; copy the file again or run slmpack verify", path);
     return {};
+}
+
+Result<Identity> identity_of(const char* path, int fd, const StoredHeader& header) {
+    struct stat st;
+    if (fstat(fd, &st) != 0) return Error::make(Code::storage_failure, "%s: %s", path, strerror(errno));
+    struct {
+        StoredHeader header;
+        std::uint64_t file[5];
+    } about{header,
+            {st.st_dev, st.st_ino, static_cast<std::uint64_t>(st.st_size), static_cast<std::uint64_t>(st.st_mtim.tv_sec),
+             static_cast<std::uint64_t>(st.st_mtim.tv_nsec)}};
+    static_assert(sizeof about == sizeof(StoredHeader) + sizeof about.file);  // no padding is hashed
+    const Sha256 digest = TRY(sha256(std::as_bytes(std::span(&about, 1))));
+    Identity identity;
+    for (std::size_t i = 0; i < sizeof identity.hex / 2; i++)
+        std::snprintf(identity.hex + 2 * i, 3, "%02x", static_cast<unsigned>(digest[i]));
+    return identity;
 }
 
 // The raw form has no frames: sections and tensors carry the checks of their bytes themselves.
@@ -131,7 +151,10 @@ Result<void> Image::State::read_index(const char* path, const StoredFile& file) 
 
 Result<void> Image::State::map_raw(const char* path, bool verify) {
     raw_file.emplace(TRY(MappedFile::open(path)));
-    const auto whole = raw_file->bytes();
+    return read_raw(path, raw_file->bytes(), verify);
+}
+
+Result<void> Image::State::read_raw(const char* path, std::span<const std::byte> whole, bool verify) {
     sizes = {whole.size(), whole.size(), 0, false};
     if (whole.size() < sizeof(RawHeader))
         return Error::make(Code::model_integrity, "%s: the file ends inside its header (%zu bytes); copy it again",
@@ -192,6 +215,7 @@ Result<Image> Image::open(const char* path, const OpenOptions& options) {
         return image;
     }
     const StoredFile stored = TRY(StoredFile::open(path, file.fd, file.size));
+    s.identity = TRY(identity_of(path, stored.fd(), stored.header()));
     TRY(s.read_index(path, stored));  // all spans are bounded before the memory is made
     const Hydrated memory = TRY(hydrate(path, stored, s.header, s.tensors, options));
     s.memfd = memory.fd;
@@ -209,6 +233,54 @@ Result<Image> Image::open(const char* path, const OpenOptions& options) {
     return image;
 }
 
+Result<Identity> identity(const char* path) {
+    const Opened file = TRY(open_file(path));
+    const auto result = [&]() -> Result<Identity> {
+        if (!file.compressed) return Identity{};
+        return identity_of(path, file.fd, TRY(StoredFile::read_header(path, file.fd, file.size)));
+    }();
+    close(file.fd);
+    return result;
+}
+
+Result<Image> Image::adopt(const char* path, int fd, int threads) {
+    const Opened file = TRY(open_file(path));
+    Image image;
+    const auto adopted = [&]() -> Result<void> {
+        if (image.state_ == nullptr) return Error::make(Code::model_memory, "%s: no memory", path);
+        State& s = *image.state_;
+        const auto refused = [&](const char* why) {
+            return Error::make(Code::model_integrity, "%s: the memory that was kept of it %s", path, why);
+        };
+        if (!file.compressed) return refused("is not needed: the file is raw");
+        const StoredHeader stored = TRY(StoredFile::read_header(path, file.fd, file.size));
+        constexpr int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
+        const int sealed = fcntl(fd, F_GET_SEALS);
+        if (sealed < 0 || (sealed & seals) != seals) return refused("is not sealed");
+        struct stat st;
+        if (fstat(fd, &st) != 0 || static_cast<std::uint64_t>(st.st_size) != stored.raw_size)
+            return refused("has another size");
+        void* const map = mmap(nullptr, stored.raw_size, PROT_READ, MAP_SHARED, fd, 0);
+        if (map == MAP_FAILED) return Error::make(Code::model_memory, "%s: cannot map: %s", path, strerror(errno));
+        s.bytes = {static_cast<const std::byte*>(map), stored.raw_size};
+        s.memfd = fd;
+        TRY(s.read_raw(path, s.bytes, true));
+        if (std::memcmp(s.header.index_sha256, stored.index_sha256, sizeof stored.index_sha256) != 0)
+            return refused("is that of another file");
+        s.sizes = {stored.stored_size, stored.raw_size, stored.frame_count, true};
+        s.identity = TRY(identity_of(path, file.fd, stored));
+        populate(s.bytes, threads);
+        return {};
+    }();
+    close(file.fd);
+    if (adopted) return image;
+    if (image.state_ != nullptr && image.state_->memfd >= 0) {  // it is the caller's still
+        munmap(const_cast<std::byte*>(image.state_->bytes.data()), image.state_->bytes.size());
+        image.state_->memfd = -1;
+    }
+    return adopted.error();
+}
+
 Result<Sizes> Image::sizes(const char* path) {
     const Opened file = TRY(open_file(path));
     if (!file.compressed) {
@@ -224,6 +296,7 @@ std::span<const TensorEntry> Image::tensors() const { return state_->tensors; }
 std::span<const std::byte> Image::raw() const { return state_->bytes; }
 const Sizes& Image::sizes() const { return state_->sizes; }
 int Image::memfd() const { return state_->memfd; }
+const Identity& Image::identity() const { return state_->identity; }
 
 bool Image::has(std::string_view name) const {
     for (const TensorEntry& t : state_->tensors)

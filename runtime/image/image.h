@@ -33,11 +33,29 @@ struct Sizes {
     bool compressed;
 };
 
+// Bytes that open() takes beside the image while it decodes one on that many threads: each thread's buffers and
+// decoder, and what of the file is read ahead. The rest of the file's pages the system may take back.
+std::uint64_t loading_bytes(int threads);
+
+// Tells what a compressed image file holds without reading a frame of it: SHA-256, its first half in hex, of the file's
+// header (which covers the index and the CRC of every frame) and its device, inode, size and time of last change. ""
+// for a raw file, which is mapped and needs no memory to be kept.
+struct Identity {
+    char hex[33] = "";
+};
+// Errors: storage_failure, model_format, model_integrity.
+Result<Identity> identity(const char* path);
+
 class Image {
   public:
     // Errors: storage_failure; model_format (not an image, newer version, impossible sizes); model_integrity (CRC or
     // hash, naming tensor and frame); model_memory. The file may be hostile.
     static Result<Image> open(const char* path, const OpenOptions& options);
+    // Takes the memory that an earlier open() of this very file made, perhaps in another process: memfd() of then. Reads
+    // the file's header only; the memory's index is checked against it, its other bytes cannot have changed since they
+    // were checked, for it is sealed. Takes fd when it succeeds. Errors: those of identity(); model_integrity when the
+    // memory is not sealed, or is not that of the file.
+    static Result<Image> adopt(const char* path, int fd, int threads);
     static Result<Sizes> sizes(const char* path);
     // Header and index only, for a plan before anything is loaded: tensor() gives empty spans, params() and the sizes
     // are valid.
@@ -55,6 +73,7 @@ class Image {
     std::span<const std::byte> raw() const;
     const Sizes& sizes() const;
     int memfd() const;  // -1 when a raw file is mapped in place
+    const Identity& identity() const;  // of the file as it was when it was opened
 
   private:
     Image();

@@ -20,6 +20,8 @@ struct SkippableHeader {
     std::uint32_t magic, size;
 };
 
+constexpr std::uint64_t header_end = sizeof(SkippableHeader) + sizeof(StoredHeader);
+
 // All of out, or the reason why not.
 FrameFault read_at(int fd, std::uint64_t offset, std::span<std::byte> out) {
     while (!out.empty()) {
@@ -63,12 +65,9 @@ Error frame_error(const char* path, const StoredFile& file, std::uint32_t frame,
                        path, frame, count, what, fault.text());
 }
 
-Result<StoredFile> StoredFile::open(const char* path, int fd, std::uint64_t file_size) {
-    StoredFile f;
-    f.fd_ = fd;
-    constexpr std::uint64_t header_end = sizeof(SkippableHeader) + sizeof(StoredHeader);
+Result<StoredHeader> StoredFile::read_header(const char* path, int fd, std::uint64_t file_size) {
     SkippableHeader skippable{};
-    StoredHeader& h = f.header_;
+    StoredHeader h;
     if (file_size < header_end)
         return Error::make(Code::model_integrity,
                            "%s: the file ends inside its header (%" PRIu64 " bytes); copy it again", path, file_size);
@@ -94,13 +93,22 @@ Result<StoredFile> StoredFile::open(const char* path, int fd, std::uint64_t file
     if (h.frame_count == 0 || h.frame_count > max_frames || table_size > file_size - header_end ||
         skippable.size != sizeof(StoredHeader) + table_size)
         return Error::make(Code::model_format, "%s: impossible number of frames: %" PRIu32, path, h.frame_count);
+    return h;
+}
+
+Result<StoredFile> StoredFile::open(const char* path, int fd, std::uint64_t file_size) {
+    StoredFile f;
+    f.fd_ = fd;
+    f.header_ = TRY(read_header(path, fd, file_size));
+    const StoredHeader& h = f.header_;
+    const std::uint64_t table_size = std::uint64_t{h.frame_count} * sizeof(FrameEntry);
 
     f.entries_ = static_cast<FrameEntry*>(std::malloc(table_size));
     f.raw_offsets_ = static_cast<std::uint64_t*>(std::malloc((h.frame_count + 1) * sizeof(std::uint64_t)));
     if (f.entries_ == nullptr || f.raw_offsets_ == nullptr)
         return Error::make(Code::model_memory, "%s: no memory for a table of %" PRIu32 " frames", path, h.frame_count);
     const auto table = std::as_writable_bytes(std::span(f.entries_, h.frame_count));
-    fault = read_at(fd, header_end, table);
+    const FrameFault fault = read_at(fd, header_end, table);
     if (fault) return Error::make(Code::storage_failure, "%s: cannot read the frame table: %s", path, fault.text());
     const Sha256 digest = TRY(sha256(table));
     if (std::memcmp(digest.data(), h.frames_sha256, digest.size()) != 0)

@@ -26,6 +26,8 @@ class StoredFile {
     // end where the seek table begins; their raw sizes add up to raw_size. Takes fd. Errors: storage_failure,
     // model_format, model_integrity.
     static Result<StoredFile> open(const char* path, int fd, std::uint64_t file_size);
+    // The header alone, checked as far as it can be without what follows it. Same errors.
+    static Result<StoredHeader> read_header(const char* path, int fd, std::uint64_t file_size);
     StoredFile(StoredFile&& o) noexcept;
     StoredFile& operator=(StoredFile&&) = delete;
     ~StoredFile();

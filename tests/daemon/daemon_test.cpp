@@ -511,6 +511,85 @@ TEST(Start, what_is_wrong_is_said_with_its_place) {
     EXPECT_GT(r.err.size(), 30u) << r.err;
 }
 
+// Everything that can be known without starting, each with the line that says it.
+TEST(Check, what_is_wrong_is_found_without_starting) {
+    const std::string dir = folder() + "/check", file = dir + "/slmd.toml";
+    std::filesystem::create_directory(dir);
+    std::ofstream(dir + "/damaged.slm") << "not an image";
+    std::ofstream(dir + "/plain") << "x";
+    const std::string model = "model = \"" + tiny_image() + "\"\n", wire = "[socket]\npath = \"" + dir + "/s\"\n";
+    const struct {
+        std::string text, expected;
+    } cases[] = {{"model = \"/nowhere/x.slm\"\n" + wire, ":1: model /nowhere/x.slm: No such file"},
+                 {"\nmodel = \"" + dir + "/damaged.slm\"\n" + wire, ":2: model " + dir + "/damaged.slm: not a model image"},
+                 {model + wire + "[engine]\ndraft_model = \"/nowhere/y.slm\"\n", ":5: draft model /nowhere/y.slm: No such"},
+                 {model + wire + "[engine]\nlevel = \"sse9\"\n", ":5: level \"sse9\" is not available"},
+                 {model + wire + "[engine]\nslots = 16\ncontext = 1048576\n", ": "},
+                 {model + "[socket]\npath = \"/nowhere/s\"\n", ":3: socket /nowhere/s: cannot write in /nowhere: No such"},
+                 {model + "[socket]\npath = \"" + dir + "/plain\"\n", ":3: socket " + dir + "/plain: there is a file"},
+                 {model + wire + "group = \"nobody-has-this\"\n", ":4: no group \"nobody-has-this\"; groupadd"},
+                 {model + "[[tty]]\nbaud = 9600\npath = \"/dev/nowhere\"\n", ":4: serial line /dev/nowhere: No such file"},
+                 {model + "[[tty]]\npath = \"" + dir + "/plain\"\n", ":3: serial line " + dir + "/plain: not a device"},
+                 {wire, ": no model: give"},
+                 {model + wire + "[[tty]]\npath = \"/dev/null\"\n[limits]\nclients = 1\n", ": clients = 1, and 1 serial"},
+                 {model + wire + "[limits]\nclientz = 1\n", ":5: unknown key \"clientz\""},
+                 {model + wire + "mode = \n", ":4: "}};
+    for (const auto& c : cases) {
+        std::ofstream(file) << c.text;
+        const Ran r = shell(slmd_path() + " --config " + file + " --check-config");
+        EXPECT_EQ(r.code, 78) << c.text << r.err;
+        EXPECT_EQ(r.err.rfind(file + c.expected, 0), 0u) << c.text << "-> " << r.err;
+        EXPECT_EQ(std::count(r.err.begin(), r.err.end(), '\n'), 1) << r.err;
+        EXPECT_EQ(r.out, "");
+    }
+    EXPECT_EQ(shell(slmd_path() + " --check-config --nonsense").code, 64);
+    // options have no line, whatever the file says
+    std::ofstream(file) << model + wire;
+    Ran r = shell(slmd_path() + " --check-config --config " + file + " --model /nowhere/z.slm");
+    EXPECT_EQ(r.code, 78);
+    EXPECT_EQ(r.err.rfind(file + ": model /nowhere/z.slm", 0), 0u) << r.err;
+    // what is right
+    r = shell(slmd_path() + " --check-config --config " + file + " --tty /dev/null@9600 --state /proc/nowhere");
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_EQ(r.out.rfind(tiny_image() + ": 2 slots of ", 0), 0u) << r.out;
+    for (const std::string& part : {dir + "/s", std::string("/dev/null@9600"), std::string("/proc/nowhere: No such")})
+        EXPECT_NE(r.out.find(part), std::string::npos) << part << " in " << r.out;
+    EXPECT_EQ(std::count(r.out.begin(), r.out.end(), '\n'), 1);
+    EXPECT_FALSE(std::filesystem::exists(dir + "/s"));
+    // sockets that systemd hands over are not there when the check is run
+    std::ofstream(file) << model;
+    EXPECT_EQ(shell(slmd_path() + " --check-config --config " + file).code, 0);
+}
+
+// What the unit's limit must leave room for: more than the plan, and more than slmd ever held while it loaded.
+TEST(Check, memory_max_follows_the_plan) {
+    const std::string base = " --model " + tiny_image() + " --threads 2";
+    const auto bytes = [&](const std::string& options) {
+        const Ran limit = shell(slmd_path() + base + options + " --memory-max"),
+                  plan = shell(slmd_path() + base + options + " --plan");
+        EXPECT_EQ(limit.code, 0) << limit.err;
+        EXPECT_EQ(limit.out, std::to_string(std::stoull(limit.out)) + "\n");
+        const std::size_t total = plan.out.rfind('\n', plan.out.find("  total"));
+        return std::pair{std::stoull(limit.out), std::stoull(plan.out.substr(total))};
+    };
+    const auto [limit, plan] = bytes("");
+    const auto [larger, larger_plan] = bytes(" --slots 4");
+    ASSERT_GT(larger_plan, plan);
+    EXPECT_EQ(larger - limit, larger_plan - plan + (larger_plan / 256 - plan / 256));
+    EXPECT_GT(limit, plan + (16u << 20));
+    EXPECT_NE(shell(slmd_path() + " --memory-max --model /nowhere/x.slm").code, 0);
+    Daemon d({.arguments = {"--threads", "2"}});
+    EXPECT_FALSE(d.answer(france).empty());
+    std::ifstream status("/proc/" + std::to_string(d.pid()) + "/status");
+    std::uint64_t peak = 0;
+    for (std::string l; std::getline(status, l);)
+        if (l.rfind("VmHWM:", 0) == 0) peak = std::stoull(l.substr(6)) << 10;
+    EXPECT_GT(peak, 0u);
+#if !defined(__SANITIZE_ADDRESS__)
+    EXPECT_LT(peak, limit);
+#endif
+}
+
 // A drafter changes no answer; one that reads other tokens is refused.
 TEST(Start, a_draft_model) {
     const json params = {{"max", 60}, {"bias", endless()}, {"temp", 0.7}, {"seed", 5}};

@@ -160,6 +160,8 @@ struct DaemonOptions {
     std::vector<std::string> before{};       // strace and the like
     bool tty = true;
     std::string image{};
+    std::vector<std::pair<std::string, int>> handed_over{};  // by systemd: name and descriptor
+    bool comes_up = true;                                    // false: it will not get ready
 };
 
 class Daemon {
@@ -192,12 +194,14 @@ class Daemon {
             const int fd = open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
             dup2(fd, 1), dup2(fd, 2);
             for (const auto& e : o.environment) putenv(strdup(e.c_str()));
+            hand_over(o.handed_over);
             std::vector<char*> argv;
             for (auto& s : a) argv.push_back(s.data());
             argv.push_back(nullptr);
             execvp(argv[0], argv.data());
             _exit(127);
         }
+        if (!o.comes_up) return;
         for (int i = 0; i < patience_ms / 20; i++) {
             if (slurp(log).find("ready:") != std::string::npos) break;
             if (!alive()) break;
@@ -242,6 +246,20 @@ class Daemon {
     }
 
   private:
+    static void hand_over(const std::vector<std::pair<std::string, int>>& given) {
+        if (given.empty()) return;
+        std::string names;
+        std::vector<int> high;
+        for (const auto& [name, fd] : given) {
+            names += (names.empty() ? "" : ":") + name;
+            high.push_back(fcntl(fd, F_DUPFD, 100));
+        }
+        for (std::size_t i = 0; i < high.size(); i++) dup2(high[i], 3 + static_cast<int>(i)), ::close(high[i]);
+        setenv("LISTEN_PID", std::to_string(getpid()).c_str(), 1);
+        setenv("LISTEN_FDS", std::to_string(given.size()).c_str(), 1);
+        setenv("LISTEN_FDNAMES", names.c_str(), 1);
+    }
+
     pid_t pid_ = -1;
     int code_ = -1, keep_ = -1;
 };

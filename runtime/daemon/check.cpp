@@ -1,0 +1,110 @@
+#include "daemon/check.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "compute/kernels.h"
+
+namespace slmd::daemon {
+namespace {
+
+[[gnu::format(printf, 3, 4)]] Error at(const Config& config, unsigned line, const char* format, ...) {
+    char text[sizeof Error::text];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (config.file == nullptr) return Error::make(Code::incorrect_parameters, "%s", text);
+    if (line == 0) return Error::make(Code::incorrect_parameters, "%s: %s", config.file, text);
+    return Error::make(Code::incorrect_parameters, "%s:%u: %s", config.file, line, text);
+}
+
+// The folder that holds path; "." when it names none.
+void folder_of(const char* path, char* out, std::size_t size) {
+    const char* const slash = strrchr(path, '/');
+    if (slash == nullptr)
+        snprintf(out, size, ".");
+    else
+        snprintf(out, size, "%.*s", slash == path ? 1 : static_cast<int>(slash - path), path);
+}
+
+Result<void> check_socket(const Config& config) {
+    char folder[sizeof config.socket];
+    folder_of(config.socket, folder, sizeof folder);
+    if (access(folder, W_OK | X_OK) != 0)
+        return at(config, config.lines.socket,
+                  "socket %s: cannot write in %s: %s; create the folder, or RuntimeDirectory=slmd in the unit",
+                  config.socket, folder, strerror(errno));
+    struct stat st;
+    if (lstat(config.socket, &st) == 0 && !S_ISSOCK(st.st_mode))
+        return at(config, config.lines.socket,
+                  "socket %s: there is a file of that name that is not a socket; remove it or choose another path",
+                  config.socket);
+    return {};
+}
+
+Result<void> check_tty(const Config& config, const Config::Tty& tty) {
+    struct stat st;
+    if (stat(tty.path, &st) != 0)
+        return at(config, tty.line,
+                  "serial line %s: %s; is the adapter plugged in, the UART enabled (dtoverlay, raspi-config)?",
+                  tty.path, strerror(errno));
+    if (!S_ISCHR(st.st_mode)) return at(config, tty.line, "serial line %s: not a device", tty.path);
+    if (access(tty.path, R_OK | W_OK) != 0)
+        return at(config, tty.line, "serial line %s: %s; add the user to the group dialout", tty.path, strerror(errno));
+    return {};
+}
+
+}  // namespace
+
+Result<void> check_config(const Config& config, char* out, std::size_t size) {
+    if (auto ok = check(config, 1); !ok) return at(config, 0, "%s", ok.error().text);
+    if (config.level[0] != 0 && compute::find_level(config.level) == nullptr)
+        return at(config, config.lines.level, "level \"%s\" is not available on this CPU; without it the best is taken",
+                  config.level);
+    auto model = image::Image::open_index(config.model);
+    if (!model) return at(config, config.lines.model, "model %s", model.error().text);
+    Images images{std::move(model.value()), {}};
+    if (config.draft_model[0] != 0) {
+        auto draft = image::Image::open_index(config.draft_model);
+        if (!draft) return at(config, config.lines.draft_model, "draft model %s", draft.error().text);
+        images.draft.emplace(std::move(draft.value()));
+    }
+    const auto planned = plan(images, config);
+    if (!planned) return at(config, 0, "%s", planned.error().text);
+    struct sysinfo memory {};
+    if (sysinfo(&memory) == 0) {  // all there is: what is available now may be held by the slmd that runs
+        const auto fits = check_memory(images, config, std::uint64_t{memory.totalram} * memory.mem_unit);
+        if (!fits) return at(config, 0, "%s", fits.error().text);
+    }
+    if (config.socket[0] != 0) TRY(check_socket(config));
+    if (config.socket_group[0] != 0 && getgrnam(config.socket_group) == nullptr)
+        return at(config, config.lines.socket_group, "no group \"%s\"; groupadd --system %s", config.socket_group,
+                  config.socket_group);
+    for (int i = 0; i < config.tty_count; i++) TRY(check_tty(config, config.ttys[i]));
+
+    std::size_t used = 0;
+    const auto add = [&] [[gnu::format(printf, 2, 3)]] (const char* format, ...) {
+        va_list args;
+        va_start(args, format);
+        const int n = vsnprintf(out + used, size - used, format, args);
+        va_end(args);
+        used = n < 0 ? used : used + static_cast<std::size_t>(n) < size ? used + static_cast<std::size_t>(n) : size - 1;
+    };
+    add("%s: %d slots of %d tokens, %.1f MiB; on", config.model, config.engine.slots, planned.value().context,
+        static_cast<double>(planned.value().total()) / 1048576);
+    if (config.socket[0] != 0) add(" %s", config.socket);
+    for (int i = 0; i < config.tty_count; i++) add(" %s@%d", config.ttys[i].path, config.ttys[i].baud);
+    if (config.socket[0] == 0 && config.tty_count == 0) add(" sockets that systemd hands over (none is configured)");
+    if (config.state[0] != 0 && access(config.state, W_OK | X_OK) != 0)
+        add("; state folder %s: %s, thread counts will be measured at each start", config.state, strerror(errno));
+    return {};
+}
+
+}  // namespace slmd::daemon
