@@ -1,7 +1,6 @@
-// A serial line: raw, 8N1, non-blocking, ours alone. Works on ptys too.
+// Serial lines: raw, 8N1, non-blocking, ours alone. Works on ptys too.
 #pragma once
 #include <cstdint>
-#include <utility>
 
 #include "base/result.h"
 
@@ -11,6 +10,7 @@ struct SerialConfig {
     const char* path = nullptr;  // "/dev/serial0"
     int baud = 115200;           // 9600 .. 921600
     bool rtscts = false;         // hardware flow control
+    bool xonxoff = false;        // flow control by DC3 and DC1 in both directions
 };
 
 // Counters of the driver since it was loaded; zeros where it has none (ptys).
@@ -22,25 +22,13 @@ bool serial_baud_ok(int baud);
 
 class Serial {
   public:
-    // Errors: incorrect_parameters (a rate that is not one of the standard ones), device_io with path, reason and what
-    // to do.
-    static Result<Serial> open(const SerialConfig& config);
-    Serial(Serial&& o) noexcept : fd_(std::exchange(o.fd_, -1)) {}
-    Serial& operator=(Serial&& o) noexcept {
-        std::swap(fd_, o.fd_);
-        return *this;
-    }
-    ~Serial();
-    int fd() const { return fd_; }
-    // The descriptor without its owner; close() it.
-    int release() { return std::exchange(fd_, -1); }
+    virtual ~Serial() = default;
+    // A descriptor. Errors: incorrect_parameters (a rate that is not one of the standard ones); device_io with path,
+    // reason and what to do.
+    virtual Result<int> open(const SerialConfig& config) = 0;
     // Gives the line back. Exclusive use would outlive us while anyone else has the line open.
-    static void close(int fd);
-    SerialErrors errors() const;
-
-  private:
-    explicit Serial(int fd) : fd_(fd) {}
-    int fd_;
+    virtual void close(int fd) = 0;
+    virtual SerialErrors errors(int fd) const = 0;
 };
 
 }  // namespace slmd::hal

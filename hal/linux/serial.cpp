@@ -1,5 +1,3 @@
-#include "hal/serial.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/serial.h>
@@ -7,6 +5,8 @@
 #include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
+
+#include "hal/linux/devices.h"
 
 namespace slmd::hal {
 namespace {
@@ -34,16 +34,12 @@ bool serial_baud_ok(int baud) {
     return false;
 }
 
-Serial::~Serial() {
-    if (fd_ >= 0) close(fd_);
-}
-
-void Serial::close(int fd) {
+void LinuxSerial::close(int fd) {
     ioctl(fd, TIOCNXCL);
     ::close(fd);
 }
 
-Result<Serial> Serial::open(const SerialConfig& config) {
+Result<int> LinuxSerial::open(const SerialConfig& config) {
     speed_t speed = B0;
     for (const auto& r : rates)
         if (r.baud == config.baud) speed = r.speed;
@@ -52,35 +48,46 @@ Result<Serial> Serial::open(const SerialConfig& config) {
             Code::incorrect_parameters,
             "serial line %s: %d baud; use 9600, 19200, 38400, 57600, 115200, 230400, 460800, 500000, 576000 or 921600",
             config.path, config.baud);
-    Serial port(::open(config.path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
-    if (port.fd_ < 0) return failed(config.path, "cannot open", errno);
-    if (!isatty(port.fd_)) return Error::make(Code::device_io, "serial line %s: not a terminal device", config.path);
-    if (ioctl(port.fd_, TIOCEXCL) != 0) return failed(config.path, "cannot take it for ourselves", errno);
-    termios t;
-    if (tcgetattr(port.fd_, &t) != 0) return failed(config.path, "cannot read its settings", errno);
-    cfmakeraw(&t);
-    t.c_cflag &= ~static_cast<tcflag_t>(CSTOPB | PARENB | CSIZE | CRTSCTS);
-    t.c_cflag |= CS8 | CLOCAL | CREAD | (config.rtscts ? CRTSCTS : 0u);
-    t.c_iflag = IGNBRK | IGNPAR;  // a byte with a framing error is noise; the driver counts it
-    t.c_cc[VMIN] = 0;
-    t.c_cc[VTIME] = 0;
-    cfsetispeed(&t, speed);
-    cfsetospeed(&t, speed);
-    if (tcsetattr(port.fd_, TCSANOW, &t) != 0) return failed(config.path, "cannot set rate and frame", errno);
-    termios now;  // tcsetattr succeeds when any of it could be set
-    if (tcgetattr(port.fd_, &now) != 0) return failed(config.path, "cannot read its settings", errno);
-    if (cfgetospeed(&now) != speed)
-        return Error::make(Code::device_io, "serial line %s: the device does not do %d baud", config.path, config.baud);
-    if (config.rtscts && !(now.c_cflag & CRTSCTS))
-        return Error::make(Code::device_io, "serial line %s: the device has no RTS/CTS; set rtscts = false",
-                           config.path);
-    tcflush(port.fd_, TCIOFLUSH);
-    return port;
+    const char* const path = config.path[0] == '/' ? config.path + 1 : config.path;
+    const int fd = openat(root_.fd(), path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) return failed(config.path, "cannot open", errno);
+    const auto set = [&]() -> Result<void> {
+        if (!isatty(fd)) return Error::make(Code::device_io, "serial line %s: not a terminal device", config.path);
+        if (ioctl(fd, TIOCEXCL) != 0) return failed(config.path, "cannot take it for ourselves", errno);
+        termios t;
+        if (tcgetattr(fd, &t) != 0) return failed(config.path, "cannot read its settings", errno);
+        cfmakeraw(&t);
+        t.c_cflag &= ~static_cast<tcflag_t>(CSTOPB | PARENB | CSIZE | CRTSCTS);
+        t.c_cflag |= CS8 | CLOCAL | CREAD | (config.rtscts ? CRTSCTS : 0u);
+        t.c_iflag = IGNBRK | IGNPAR;  // a byte with a framing error is noise; the driver counts it
+        if (config.xonxoff) t.c_iflag |= IXON | IXOFF;
+        t.c_cc[VSTART] = 0x11, t.c_cc[VSTOP] = 0x13;
+        t.c_cc[VMIN] = 0;
+        t.c_cc[VTIME] = 0;
+        cfsetispeed(&t, speed);
+        cfsetospeed(&t, speed);
+        if (tcsetattr(fd, TCSANOW, &t) != 0) return failed(config.path, "cannot set rate and frame", errno);
+        termios now;  // tcsetattr succeeds when any of it could be set
+        if (tcgetattr(fd, &now) != 0) return failed(config.path, "cannot read its settings", errno);
+        if (cfgetospeed(&now) != speed)
+            return Error::make(Code::device_io, "serial line %s: the device does not do %d baud", config.path,
+                               config.baud);
+        if (config.rtscts && !(now.c_cflag & CRTSCTS))
+            return Error::make(Code::device_io, "serial line %s: the device has no RTS/CTS; set rtscts = false",
+                               config.path);
+        tcflush(fd, TCIFLUSH);  // not what we said last, before we opened it again
+        return {};
+    }();
+    if (!set) {
+        close(fd);
+        return set.error();
+    }
+    return fd;
 }
 
-SerialErrors Serial::errors() const {
+SerialErrors LinuxSerial::errors(int fd) const {
     serial_icounter_struct c{};
-    if (ioctl(fd_, TIOCGICOUNT, &c) != 0) return {};  // ENOTTY on a pty
+    if (ioctl(fd, TIOCGICOUNT, &c) != 0) return {};  // ENOTTY on a pty
     return {static_cast<std::uint32_t>(c.frame), static_cast<std::uint32_t>(c.overrun),
             static_cast<std::uint32_t>(c.parity), static_cast<std::uint32_t>(c.brk)};
 }

@@ -9,17 +9,18 @@
 
 #include <algorithm>
 
-#include "hal/serial.h"
-
 namespace slmd::client {
 
 Connection::Connection(Connection&& o) noexcept
-    : fd_(std::exchange(o.fd_, -1)), tty_(o.tty_), name_(std::move(o.name_)), pending_(std::move(o.pending_)) {}
+    : fd_(std::exchange(o.fd_, -1)),
+      machine_(std::move(o.machine_)),
+      name_(std::move(o.name_)),
+      pending_(std::move(o.pending_)) {}
 
 Connection::~Connection() {
     if (fd_ < 0) return;
-    if (tty_)
-        hal::Serial::close(fd_);
+    if (machine_ != nullptr)
+        machine_->serial().close(fd_);
     else
         close(fd_);
 }
@@ -28,8 +29,10 @@ Result<Connection> Connection::open(const Address& address) {
     Connection c;
     if (!address.tty.empty()) {
         c.name_ = address.tty;
-        c.tty_ = true;
-        c.fd_ = TRY(hal::Serial::open({address.tty.c_str(), address.baud, false})).release();
+        auto root = hal::Root::open();
+        if (!root) return root.error();
+        c.machine_ = TRY(hal::open_linux(std::move(root).value(), {}));
+        c.fd_ = TRY(c.machine_->serial().open({address.tty.c_str(), address.baud}));
         // Whatever was typed or is running there ends; no echo from here on.
         TRY(c.send("\x1b\r"));
         TRY(c.send("ATE0\r"));
@@ -61,7 +64,7 @@ Result<Connection> Connection::open(const Address& address) {
 Result<void> Connection::send(std::string_view bytes) {
     while (!bytes.empty()) {
         const ssize_t n =
-            tty_ ? write(fd_, bytes.data(), bytes.size()) : ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+            tty() ? write(fd_, bytes.data(), bytes.size()) : ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
         if (n > 0) {
             bytes.remove_prefix(static_cast<std::size_t>(n));
             continue;

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "hal/hardware.h"
 
 namespace slmd::client {
 
@@ -19,7 +20,7 @@ class Connection {
     Connection(Connection&& o) noexcept;
     Connection& operator=(Connection&&) = delete;
     ~Connection();
-    bool tty() const { return tty_; }
+    bool tty() const { return machine_ != nullptr; }
     Result<void> send(std::string_view bytes);
     enum class Got { line, timeout, interrupted };
     // The next line, without its end. Errors: device_io when slmd has gone.
@@ -28,7 +29,7 @@ class Connection {
   private:
     Connection() = default;
     int fd_ = -1;
-    bool tty_ = false;
+    std::unique_ptr<hal::Hardware> machine_;  // when it is a serial line
     std::string name_, pending_;
 };
 

@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include <string>
+#include <vector>
 
+#include "client/board.h"
 #include "client/connection.h"
 #include "daemon/plan.h"
 #include "wire/commands.h"
@@ -27,6 +29,10 @@ constexpr char usage[] =
     "  status          what slmd does\n"
     "  plan [IMAGE]    every byte of memory: of the running slmd, or of an image before it is loaded\n"
     "  monitor         status every second\n"
+    "  hw              the board as slmd sees it (needs a trusted port)\n"
+    "  hw record FILE  what the board's sensors say, every second until Ctrl-C; slmd --hardware replay:FILE plays it\n"
+    "  board show      which board this is, and what of its file is there\n"
+    "  board check FILE...  are these board files good?\n"
     "  help [VERB]     the commands of the wire, or one of them\n"
     "options\n"
     "  -s, --socket PATH       default /run/slmd/slmd.sock, or what SLMD_SOCKET says\n"
@@ -36,7 +42,10 @@ constexpr char usage[] =
     "bias\n"
     "      --context N, --slots N, --threads N, --clients N, --queue N, --tty DEV, --draft-model F    for plan IMAGE, "
     "as slmd has them\n"
-    "      --json              status and plan as slmd sent them\n"
+    "      --json              status, plan and hw as slmd sent them\n"
+    "      --seconds N         end of a record\n"
+    "      --line NAME         a GPIO input to record too; up to 16 times\n"
+    "      --board NAME, --boards DIR    as slmd has them\n"
     "exit status: 0 answered, 1 refused or failed, 2 no connection, 64 wrong usage, 130 interrupted\n";
 
 constexpr int exit_failed = 1, exit_connection = 2, exit_usage = 64, exit_interrupted = 130;
@@ -48,6 +57,8 @@ struct Options {
     std::string settings;  // JSON members
     daemon::Config plan;
     bool json = false;
+    int seconds = 0;  // 0: until interrupted
+    std::vector<const char*> lines;
 };
 
 int complain(const Error& e, int code) {
@@ -323,6 +334,27 @@ int show_plan(Connection& connection, const Options& o) {
     return 0;
 }
 
+int show_hardware(Connection& connection, const Options& o) {
+    Caller caller(connection);
+    const auto r = caller.call("hw", "", false);
+    if (!r) return outcome(r.error());
+    if (o.json) return puts(caller.line().c_str()), 0;
+    const wire::JsonReader& reader = caller.reader();
+    for (int i = reader.first(*r.value()); i < r.value()->next; i = reader.node(i).next) {
+        const wire::JsonNode& n = reader.node(i);
+        printf("%-16.*s", static_cast<int>(n.key.size()), n.key.data());
+        const auto value = [](const wire::JsonNode& v) {
+            printf(" %.*s", static_cast<int>(v.text.size()), v.text.data());
+        };
+        if (n.type == wire::JsonType::array)
+            for (int k = reader.first(n); k < n.next; k = reader.node(k).next) value(reader.node(k));
+        else
+            value(n);
+        puts("");
+    }
+    return 0;
+}
+
 int plan_image(const char* path, const Options& o) {
     const auto p = [&]() -> Result<daemon::Plan> {
         daemon::Config config = o.plan;
@@ -358,12 +390,29 @@ int help(const char* verb) {
     return 0;
 }
 
-enum Option { opt_set = 256, opt_json, opt_draft_model, opt_context, opt_slots, opt_threads, opt_clients, opt_queue };
+enum Option {
+    opt_set = 256,
+    opt_json,
+    opt_draft_model,
+    opt_context,
+    opt_slots,
+    opt_threads,
+    opt_clients,
+    opt_queue,
+    opt_seconds,
+    opt_line,
+    opt_board,
+    opt_boards
+};
 constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"tty", required_argument, nullptr, 't'},
                               {"max", required_argument, nullptr, 'n'},
                               {"set", required_argument, nullptr, opt_set},
                               {"json", no_argument, nullptr, opt_json},
+                              {"seconds", required_argument, nullptr, opt_seconds},
+                              {"line", required_argument, nullptr, opt_line},
+                              {"board", required_argument, nullptr, opt_board},
+                              {"boards", required_argument, nullptr, opt_boards},
                               {"draft-model", required_argument, nullptr, opt_draft_model},
                               {"context", required_argument, nullptr, opt_context},
                               {"slots", required_argument, nullptr, opt_slots},
@@ -392,6 +441,8 @@ Result<void> add_setting(Options& o, const std::string& name, const std::string&
     return {};
 }
 
+int report(const Result<void>& done) { return done ? 0 : complain(done.error(), exit_failed); }
+
 Result<void> take_option(int c, Options& o) {
     const auto number = [](const char* name, int low, int high, int& out) -> Result<void> {
         char* end;
@@ -418,6 +469,10 @@ Result<void> take_option(int c, Options& o) {
             return add_setting(o, text.substr(0, eq), text.substr(eq + 1));
         }
         case opt_json: o.json = true; return {};
+        case opt_seconds: return number("--seconds", 1, 1 << 30, o.seconds);
+        case opt_line: o.lines.push_back(optarg); return {};
+        case opt_board: return daemon::set_text("--board", optarg, o.plan.board.name, sizeof o.plan.board.name);
+        case opt_boards: return daemon::set_text("--boards", optarg, o.plan.board.files, sizeof o.plan.board.files);
         case opt_draft_model:
             return daemon::set_text("--draft-model", optarg, o.plan.draft_model, sizeof o.plan.draft_model);
         case opt_context: return number("--context", 0, 1 << 20, o.plan.engine.context);
@@ -441,7 +496,22 @@ int main(int argc, char** argv) {
     const std::string command = optind < argc ? argv[optind] : "";
     const char* const argument = optind + 1 < argc ? argv[optind + 1] : nullptr;
     const bool known = command == "ask" || command == "chat" || command == "status" || command == "plan" ||
-                       command == "monitor" || command == "help";
+                       command == "monitor" || command == "help" || command == "hw" || command == "board";
+    const bool local = command == "board" || (command == "hw" && argument != nullptr);  // no slmd is asked
+    if (local) {
+        const std::string verb = argument == nullptr ? "" : argument;
+        const std::span<char* const> rest{argv + std::min(optind + 2, argc), argv + argc};
+        struct sigaction stop {};
+        stop.sa_handler = [](int) { interrupts = interrupts + 1; };
+        sigaction(SIGINT, &stop, nullptr);
+        if (command == "board" && verb == "show" && rest.empty())
+            return report(show_board(o.plan.board.files, o.plan.board.name));
+        if (command == "board" && verb == "check" && !rest.empty()) return check_boards(rest);
+        if (command == "hw" && verb == "record" && rest.size() == 1)
+            return report(record(rest[0], o.lines, o.seconds, o.plan.board.files, o.plan.board.name, interrupts));
+        fputs("slmctl: board show, board check FILE..., hw, hw record FILE; slmctl --help shows them\n", stderr);
+        return exit_usage;
+    }
     if (!known || optind + 2 < argc || (command == "ask" && argument == nullptr)) {
         if (command.empty())
             fputs(usage, stderr);
@@ -464,6 +534,7 @@ int main(int argc, char** argv) {
     if (command == "ask") return ask(*connection, o, argument);
     if (command == "chat") return chat(*connection, o);
     if (command == "plan") return show_plan(*connection, o);
+    if (command == "hw") return show_hardware(*connection, o);
     return show_status(*connection, o, command == "monitor");
 }
 

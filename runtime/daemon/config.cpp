@@ -44,6 +44,46 @@ struct Reader {
         if (auto r = set_number(name, n->get(), low, high, out); !r) return at(node, r.error().text);
         return {};
     }
+    Result<void> flag(const char* name, const toml::node& node, bool& out) const {
+        const auto* b = node.as_boolean();
+        if (b == nullptr) return at(node, (std::string(name) + " is true or false").c_str());
+        out = b->get();
+        return {};
+    }
+    Result<void> list(const char* name, const toml::node& node,
+                      Result<void> (Reader::*read)(const toml::table&) const) const {
+        const auto* nodes = node.as_array();
+        if (nodes == nullptr)
+            return at(node, (std::string(name) + " is a list: write [[" + name + "]] on a line of its own").c_str());
+        for (const toml::node& n : *nodes) TRY(table(name, n, read));
+        return {};
+    }
+    // "GPIO17", or { line = "GPIO17", active = "low", pull = "up" }.
+    Result<void> pin(const char* name, const toml::node& node, PinConfig& out) const {
+        if (node.is_string()) return text(name, node, out.line, sizeof out.line);
+        const auto* t = node.as_table();
+        if (t == nullptr)
+            return at(node, (std::string(name) + " is the name of a line, or { line = ..., active = ..., pull = ... }")
+                                .c_str());
+        for (const auto& [key, value] : *t) {
+            const std::string_view k = key.str();
+            const auto v = value.value<std::string_view>();
+            if (k == "line")
+                TRY(text("line", value, out.line, sizeof out.line));
+            else if (k == "active" && v && (*v == "low" || *v == "high"))
+                out.active_low = *v == "low";
+            else if (k == "active")
+                return at(value, "active is \"high\" or \"low\"");
+            else if (k == "pull" && v && (*v == "up" || *v == "down" || *v == "off"))
+                out.pull = *v == "up" ? hal::Pull::up : *v == "down" ? hal::Pull::down : hal::Pull::off;
+            else if (k == "pull")
+                return at(value, "pull is \"up\", \"down\" or \"off\"");
+            else
+                return unknown(key, "line, active, pull");
+        }
+        if (out.line[0] == 0) return at(node, (std::string(name) + " has no line").c_str());
+        return {};
+    }
     Result<void> table(const char* name, const toml::node& node,
                        Result<void> (Reader::*read)(const toml::table&) const) const {
         const auto* t = node.as_table();
@@ -67,12 +107,21 @@ struct Reader {
                 TRY(table("limits", node, &Reader::limits));
             else if (k == "generate")
                 TRY(table("generate", node, &Reader::generate));
-            else if (k == "tty") {
-                const auto* list = node.as_array();
-                if (list == nullptr) return at(node, "tty is a list: write [[tty]] on a line of its own");
-                for (const toml::node& n : *list) TRY(table("tty", n, &Reader::tty));
-            } else
-                return unknown(key, "model, state, [engine], [socket], [[tty]], [limits], [generate]");
+            else if (k == "tty")
+                TRY(list("tty", node, &Reader::tty));
+            else if (k == "board")
+                TRY(table("board", node, &Reader::board));
+            else if (k == "governor")
+                TRY(table("governor", node, &Reader::governor));
+            else if (k == "pins")
+                TRY(table("pins", node, &Reader::pins));
+            else if (k == "trigger")
+                TRY(list("trigger", node, &Reader::trigger));
+            else if (k == "output")
+                TRY(list("output", node, &Reader::output));
+            else
+                return unknown(key, "model, state, [engine], [socket], [[tty]], [limits], [generate], [board], "
+                                    "[governor], [pins], [[trigger]], [[output]]");
         }
         return {};
     }
@@ -115,8 +164,10 @@ struct Reader {
                 const unsigned long m = std::strtoul(mode, &end, 8);
                 if (*end != 0 || end == mode || m > 0777) return at(node, "mode is an octal text such as \"0660\"");
                 config.socket_mode = static_cast<unsigned>(m);
-            } else
-                return unknown(key, "path, mode, group");
+            } else if (k == "trusted")
+                TRY(flag("trusted", node, config.socket_trusted));
+            else
+                return unknown(key, "path, mode, group, trusted");
         }
         return {};
     }
@@ -133,14 +184,131 @@ struct Reader {
                     return at(node,
                               "baud is a standard rate: 9600, 19200, 38400, 57600, 115200, 230400, 460800, 500000, "
                               "576000, 921600");
-            } else if (k == "rtscts") {
-                const auto* b = node.as_boolean();
-                if (b == nullptr) return at(node, "rtscts is true or false");
-                tty.rtscts = b->get();
-            } else
-                return unknown(key, "path, baud, rtscts");
+            } else if (k == "rtscts")
+                TRY(flag("rtscts", node, tty.rtscts));
+            else if (k == "xonxoff")
+                TRY(flag("xonxoff", node, tty.xonxoff));
+            else if (k == "trusted")
+                TRY(flag("trusted", node, tty.trusted));
+            else
+                return unknown(key, "path, baud, rtscts, xonxoff, trusted");
         }
         if (tty.path[0] == 0) return at(t, "this [[tty]] has no path");
+        return {};
+    }
+    Result<void> board(const toml::table& t) const {
+        for (const auto& [key, node] : t) {
+            const std::string_view k = key.str();
+            if (k == "name")
+                TRY(text("name", node, config.board.name, sizeof config.board.name));
+            else if (k == "files")
+                TRY(text("files", node, config.board.files, sizeof config.board.files));
+            else if (k == "hardware")
+                TRY(text("hardware", node, config.board.hardware, sizeof config.board.hardware));
+            else if (k == "watchdog")
+                TRY(number("watchdog", node, 0, 3600, config.board.watchdog));
+            else
+                return unknown(key, "name, files, hardware, watchdog");
+        }
+        return {};
+    }
+    Result<void> governor(const toml::table& t) const {
+        for (const auto& [key, node] : t) {
+            const std::string_view k = key.str();
+            if (k == "enabled")
+                TRY(flag("enabled", node, config.governor.enabled));
+            else if (k == "limit")
+                TRY(number("limit", node, 40, 110, config.governor.limit));
+            else if (k == "stop")
+                TRY(number("stop", node, 40, 120, config.governor.stop));
+            else
+                return unknown(key, "enabled, limit, stop");
+        }
+        return {};
+    }
+    Result<void> pins(const toml::table& t) const {
+        for (const auto& [key, node] : t) {
+            const std::string_view k = key.str();
+            if (k == "status")
+                TRY(pin("status", node, config.pins.status));
+            else if (k == "busy")
+                TRY(pin("busy", node, config.pins.busy));
+            else if (k == "privacy") {
+                // closed to ground is what the switch says when it says yes; an open or broken wire says no
+                config.pins.privacy.active_low = true;
+                config.pins.privacy.pull = hal::Pull::up;
+                TRY(pin("privacy", node, config.pins.privacy));
+            } else
+                return unknown(key, "status, busy, privacy");
+        }
+        return {};
+    }
+    // Names are for the wire, for files and for people.
+    Result<void> name(const toml::node& node, char (&out)[24]) const {
+        TRY(text("name", node, out, sizeof out));
+        for (const char* c = out; *c != 0; c++)
+            if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || *c == '-' ||
+                  *c == '_'))
+                return at(node, "a name has letters, digits, - and _");
+        return {};
+    }
+    Result<void> trigger(const toml::table& t) const {
+        if (config.trigger_count == Config::max_triggers) return at(t, "at most 8 triggers");
+        TriggerConfig& g = config.triggers[config.trigger_count++];
+        for (const auto& [key, node] : t) {
+            const std::string_view k = key.str();
+            if (k == "name")
+                TRY(name(node, g.name));
+            else if (k == "line")
+                TRY(pin("line", node, g.pin));
+            else if (k == "edge") {
+                const auto v = node.value<std::string_view>();
+                if (!v || (*v != "rising" && *v != "falling" && *v != "both"))
+                    return at(node, "edge is \"rising\" (to active), \"falling\" or \"both\"");
+                g.when = *v == "rising"    ? TriggerConfig::rising
+                         : *v == "falling" ? TriggerConfig::falling
+                                           : TriggerConfig::both;
+            } else if (k == "debounce_ms")
+                TRY(number("debounce_ms", node, 0, 10000, g.debounce_ms));
+            else if (k == "prompt")
+                TRY(text("prompt", node, g.prompt, sizeof g.prompt));
+            else if (k == "max")
+                TRY(number("max", node, 1, 256, g.max));
+            else if (k == "to") {
+                TRY(text("to", node, g.to, sizeof g.to));
+                const std::string_view to = g.to;
+                if (to != "events" && to != "file" && to != "tty0" && to != "tty1" && to != "tty2" && to != "tty3")
+                    return at(node, "to is \"events\", \"file\", or a serial line: \"tty0\" is the first [[tty]]");
+            } else
+                return unknown(key, "name, line, edge, debounce_ms, prompt, max, to");
+        }
+        if (g.name[0] == 0 || g.pin.line[0] == 0 || g.prompt[0] == 0)
+            return at(t, "a [[trigger]] has a name, a line and a prompt");
+        for (int i = 0; i + 1 < config.trigger_count; i++)
+            if (std::strcmp(config.triggers[i].name, g.name) == 0) return at(t, "two triggers of that name");
+        return {};
+    }
+    Result<void> output(const toml::table& t) const {
+        if (config.output_count == Config::max_outputs) return at(t, "at most 8 outputs");
+        OutputConfig& o = config.outputs[config.output_count++];
+        for (const auto& [key, node] : t) {
+            const std::string_view k = key.str();
+            if (k == "name")
+                TRY(name(node, o.name));
+            else if (k == "line")
+                TRY(pin("line", node, o.pin));
+            else if (k == "max_pulse_ms")
+                TRY(number("max_pulse_ms", node, 0, 3600000, o.max_pulse_ms));
+            else if (k == "per_minute")
+                TRY(number("per_minute", node, 1, 60, o.per_minute));
+            else if (k == "interlock")
+                TRY(pin("interlock", node, o.interlock));
+            else
+                return unknown(key, "name, line, max_pulse_ms, per_minute, interlock");
+        }
+        if (o.name[0] == 0 || o.pin.line[0] == 0) return at(t, "an [[output]] has a name and a line");
+        for (int i = 0; i + 1 < config.output_count; i++)
+            if (std::strcmp(config.outputs[i].name, o.name) == 0) return at(t, "two outputs of that name");
         return {};
     }
     Result<void> limits(const toml::table& t) const {

@@ -5,12 +5,62 @@
 
 #include "base/result.h"
 #include "engine/engine.h"
+#include "hal/gpio.h"
 #include "wire/settings.h"
 
 namespace slmd::daemon {
 
+struct PinConfig {
+    char line[40] = "";  // as hal::LineConfig has it; "": none
+    bool active_low = false;
+    hal::Pull pull = hal::Pull::as_is;
+    bool operator==(const PinConfig&) const = default;
+};
+
+struct TriggerConfig {
+    enum When : unsigned char { rising, falling, both };  // to active, to inactive
+    char name[24] = "";
+    PinConfig pin;
+    When when = rising;
+    int debounce_ms = 20;
+    char prompt[512] = "";
+    int max = 64;                // tokens of the answer
+    char to[32] = "events";      // "events", "tty0" .. "tty3", "file": STATE/triggers/NAME
+    bool operator==(const TriggerConfig&) const = default;
+};
+
+struct OutputConfig {
+    char name[24] = "";
+    PinConfig pin;
+    int max_pulse_ms = 1000;  // 0: it may stay on
+    int per_minute = 60;
+    PinConfig interlock;  // on only while this input is active
+    bool operator==(const OutputConfig&) const = default;
+};
+
+struct BoardConfig {
+    char name[32] = "";  // "": by the device tree
+    char files[256] = SLMD_BOARDS;
+    char hardware[256] = "linux";  // or "sim:SCRIPT", "replay:TRACE"
+    int watchdog = 0;              // seconds; 0: the hardware watchdog is left alone
+    bool operator==(const BoardConfig&) const = default;
+};
+
+struct GovernorConfig {
+    bool enabled = true;
+    int limit = 0;  // degrees C that are not to be exceeded; 0: 3 below where the board slows down
+    int stop = 0;   // from which no request is taken; 0: 5 above
+    bool operator==(const GovernorConfig&) const = default;
+};
+
+struct PinsConfig {
+    PinConfig status;  // an LED, or a line
+    PinConfig busy, privacy;
+    bool operator==(const PinsConfig&) const = default;
+};
+
 struct Config {
-    static constexpr int max_ttys = 4, max_clients = 64, max_queue = 64;
+    static constexpr int max_ttys = 4, max_clients = 64, max_queue = 64, max_triggers = 8, max_outputs = 8;
 
     const char* file = nullptr;  // where it was read; null: only options
 
@@ -25,13 +75,22 @@ struct Config {
     struct Tty {
         char path[256] = "";
         int baud = 115200;
-        bool rtscts = false;
+        bool rtscts = false, xonxoff = false;
+        bool trusted = false;  // may see and drive the board's hardware
         unsigned line = 0;
     } ttys[max_ttys];
     int tty_count = 0;
+    bool socket_trusted = false;
     int clients = 16;  // serial lines included
     int queue = 16;    // requests that wait for a slot
     wire::Settings generate;
+    BoardConfig board;
+    GovernorConfig governor;
+    PinsConfig pins;
+    TriggerConfig triggers[max_triggers];
+    int trigger_count = 0;
+    OutputConfig outputs[max_outputs];
+    int output_count = 0;
     char system[512] = "";  // what stands before every conversation; "": what the model's own template says
     // Lines of the file, for what is found out later; 0: not from the file.
     struct {

@@ -32,6 +32,9 @@ constexpr char help[] =
     "      --threads N       that compute (default: one a core of the fastest cluster; with --state, measured)\n"
     "      --level NAME      scalar, neon, dotprod, i8mm, avx2, avx512 (default: the best)\n"
     "      --system TEXT     what stands before every conversation (default: what the model's template says)\n"
+    "      --board NAME      which board this is (default: what the device tree says)\n"
+    "      --boards DIR      folder of board files (" SLMD_BOARDS ")\n"
+    "      --hardware WHAT   linux, sim:SCRIPT or replay:TRACE (linux)\n"
     "      --clients N       connections at a time (16)\n"
     "      --queue N         requests that wait (16)\n"
     "      --plan            say every byte of memory, and end\n"
@@ -55,6 +58,9 @@ enum Option {
     opt_system,
     opt_clients,
     opt_queue,
+    opt_board,
+    opt_boards,
+    opt_hardware,
     opt_plan,
     opt_memory_max,
     opt_check_config
@@ -74,6 +80,9 @@ constexpr option options[] = {{"config", required_argument, nullptr, 'c'},
                               {"system", required_argument, nullptr, opt_system},
                               {"clients", required_argument, nullptr, opt_clients},
                               {"queue", required_argument, nullptr, opt_queue},
+                              {"board", required_argument, nullptr, opt_board},
+                              {"boards", required_argument, nullptr, opt_boards},
+                              {"hardware", required_argument, nullptr, opt_hardware},
                               {"plan", no_argument, nullptr, opt_plan},
                               {"memory-max", no_argument, nullptr, opt_memory_max},
                               {"check-config", no_argument, nullptr, opt_check_config},
@@ -127,6 +136,11 @@ Result<void> parse(int argc, char** argv, Config& config, Command& command) {
                 case opt_system: TRY(set_text("--system", optarg, config.system, sizeof config.system)); break;
                 case opt_clients: TRY(number("--clients", optarg, 1, Config::max_clients, config.clients)); break;
                 case opt_queue: TRY(number("--queue", optarg, 1, Config::max_queue, config.queue)); break;
+                case opt_board: TRY(set_text("--board", optarg, config.board.name, sizeof config.board.name)); break;
+                case opt_boards: TRY(set_text("--boards", optarg, config.board.files, sizeof config.board.files)); break;
+                case opt_hardware:
+                    TRY(set_text("--hardware", optarg, config.board.hardware, sizeof config.board.hardware));
+                    break;
                 case opt_plan: command.plan = true; break;
                 case opt_memory_max: command.memory_max = true; break;
                 case 'h': command.help = true; break;
@@ -147,14 +161,21 @@ Result<void> parse(int argc, char** argv, Config& config, Command& command) {
     return {};
 }
 
-// The board's serial number from the device tree, for AT+GSN.
-const char* serial_number() {
-    static char text[64] = "0";
-    if (FILE* f = fopen("/sys/firmware/devicetree/base/serial-number", "re")) {
-        if (fgets(text, sizeof text, f) == nullptr) strcpy(text, "0");
-        fclose(f);
-    }
-    return text;
+// The board, from what the configuration names. A machine that no file describes is still a machine.
+Result<std::unique_ptr<hal::Hardware>> open_hardware(const Config& config) {
+    const char* const from = config.board.hardware;
+    if (strncmp(from, "sim:", 4) == 0) return hal::open_sim(from + 4);
+    if (strncmp(from, "replay:", 7) == 0) return hal::open_replay(from + 7);
+    if (strcmp(from, "linux") != 0)
+        return Error::make(Code::incorrect_parameters,
+                           "hardware \"%s\": use \"linux\", \"sim:SCRIPT\" or \"replay:TRACE\"", from);
+    auto root = hal::Root::open();
+    if (!root) return root.error();
+    auto board = hal::find_board(root.value(), config.board.files, config.board.name);
+    if (!board && config.board.name[0] != 0) return board.error();
+    if (!board)
+        log(Level::notice, {{"SLMD_EVENT", "board"}}, "%s; going on without a board file", board.error().text);
+    return hal::open_linux(std::move(root).value(), board ? board.value() : hal::BoardFile{});
 }
 
 void print_plan(const Plan& p, const char* model) {
@@ -164,7 +185,8 @@ void print_plan(const Plan& p, const char* model) {
            static_cast<double>(p.total()) / 1048576);
 }
 
-Result<void> serve(const Config& config, const Plan& p, Images& images, Notify& notify, const HandedOver& handed) {
+Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& images, Notify& notify,
+                   const HandedOver& handed) {
     Arena counting;
     Memory memory{};
     lay_out(counting, config, p.context, memory);
@@ -179,9 +201,14 @@ Result<void> serve(const Config& config, const Plan& p, Images& images, Notify& 
 
     wire::Identity identity;
     identity.version = SLMD_VERSION;
-    identity.serial = serial_number();
+    const auto hardware = TRY(open_hardware(config));
+    const hal::Identity board = hardware->board().identity();
+    if (board.serial[0] != 0) identity.serial = board.serial;
     Service service(config, p, images, memory, wake);
-    Server server(config, service, memory, notify, wake, identity);
+    Machine machine(config, *hardware, service);
+    service.attach(machine);
+    machine.open();
+    Server server(config, reread, service, *hardware, machine, memory, notify, wake, identity);
     TRY(server.open(handed));
     TRY(service.start());
     auto result = server.run();
@@ -193,13 +220,30 @@ void log_failure(const Error& e) {
     log(Level::error, {{"SLMD_EVENT", "failed"}, {"SLMD_CODE", static_cast<int>(e.code)}}, "%s", e.text);
 }
 
+// What holds when neither file nor options say anything else.
+void set_defaults(Config& config) {
+    config = Config();
+    if (const char* state = getenv("STATE_DIRECTORY"))
+        snprintf(config.state, sizeof config.state, "%.*s", static_cast<int>(strcspn(state, ":")), state);
+}
+
+struct Arguments {
+    int count;
+    char** values;
+};
+Result<void> reread(void* context, Config& fresh) {
+    const auto& a = *static_cast<const Arguments*>(context);
+    Command command;
+    set_defaults(fresh);
+    return parse(a.count, a.values, fresh, command);
+}
+
 int main(int argc, char** argv) {
     open_log();
     // One heap for all threads: arenas of their own would be reserved and touched, and are not in the plan.
     mallopt(M_ARENA_MAX, 1);
-    static Config config;
-    if (const char* state = getenv("STATE_DIRECTORY"))
-        snprintf(config.state, sizeof config.state, "%.*s", static_cast<int>(strcspn(state, ":")), state);
+    static Config config, fresh;
+    set_defaults(config);
     Command command;
     const auto parsed = parse(argc, argv, config, command);
     if (command.check) {  // no priority before it: editors and people read FILE:LINE:
@@ -224,6 +268,7 @@ int main(int argc, char** argv) {
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, nullptr);
     signal(SIGPIPE, SIG_IGN);
 
@@ -244,7 +289,8 @@ int main(int argc, char** argv) {
     }
     if (command.memory_max) return 0;
     if (command.plan) return print_plan(planned.value(), config.model), 0;
-    if (auto served = serve(config, planned.value(), *images, notify, handed); !served) {
+    Arguments arguments{argc, argv};
+    if (auto served = serve(config, {reread, &arguments, &fresh}, planned.value(), *images, notify, handed); !served) {
         notify.send("STATUS=%s\nERRNO=1", served.error().text);
         log_failure(served.error());
         return 1;

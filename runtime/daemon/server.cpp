@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -16,13 +17,11 @@
 #include <algorithm>
 
 #include "daemon/log.h"
-#include "hal/serial.h"
-
 namespace slmd::daemon {
 namespace {
 
 // What an epoll event means: its kind in the upper half, an index in the lower.
-enum : std::uint64_t { kind_client = 0, kind_listener = 1, kind_wake = 2, kind_signal = 3 };
+enum : std::uint64_t { kind_client = 0, kind_listener = 1, kind_wake = 2, kind_signal = 3, kind_lines = 4 };
 std::uint64_t tag(std::uint64_t kind, int index) { return kind << 32 | static_cast<std::uint32_t>(index); }
 
 Error io(const char* what, const char* name, const char* advice = "") {
@@ -38,14 +37,25 @@ sockaddr_un address_of(const char* path) {
 
 }  // namespace
 
-Server::Server(const Config& config, Service& service, Memory& memory, Notify& notify, int wake,
-               const wire::Identity& identity)
-    : config_(config), service_(service), memory_(memory), notify_(notify), wake_(wake), identity_(identity) {
-    for (int i = 0; i < config.clients; i++) memory.clients[i].fd = -1;
+Server::Server(Config& config, const Reread& reread, Service& service, hal::Hardware& hardware, Machine& machine,
+               Memory& memory, Notify& notify, int wake, const wire::Identity& identity)
+    : config_(config),
+      reread_(reread),
+      places_(config.clients),
+      tty_places_(config.tty_count),
+      planned_queue_(config.queue),
+      service_(service),
+      hardware_(hardware),
+      machine_(machine),
+      memory_(memory),
+      notify_(notify),
+      wake_(wake),
+      identity_(identity) {
+    for (int i = 0; i < places_; i++) memory.clients[i].fd = -1;
 }
 
 Server::~Server() {
-    for (int i = 0; i < config_.clients; i++)
+    for (int i = 0; i < places_; i++)
         if (memory_.clients[i].fd >= 0) end(memory_.clients[i]);
     for (int i = 0; i < listener_count_; i++) {
         close(listeners_[i].fd);
@@ -70,10 +80,12 @@ Result<void> Server::open(const HandedOver& handed_over) {
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     signals_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signals_ < 0) return io("signalfd", "open");
     TRY(watch(signals_, tag(kind_signal, 0), EPOLLIN));
     TRY(watch(wake_, tag(kind_wake, 0), EPOLLIN));
+    TRY(watch(machine_.fd(), tag(kind_lines, 0), EPOLLIN));
     for (int i = 0; i < handed_over.socket_count; i++) {
         const int fd = handed_over.sockets[i];
         int listening = 0;
@@ -140,10 +152,18 @@ Result<void> Server::open_socket() {
 
 Result<void> Server::open_tty(int index) {
     const Config::Tty& t = config_.ttys[index];
-    auto port = hal::Serial::open({t.path, t.baud, t.rtscts});
-    if (!port) return port.error();
-    attach(memory_.clients[index], port.value().release(), index);
-    if (ready_) client(static_cast<std::uint64_t>(index)).session.greet();
+    const int fd = TRY(hardware_.serial().open({t.path, t.baud, t.rtscts, t.xonxoff}));
+    // The places that were planned for serial lines first: no socket may have them, their lines are shorter.
+    int place = 0;
+    while (place < places_ && memory_.clients[place].fd >= 0) place++;
+    if (place == places_) {
+        hardware_.serial().close(fd);
+        return Error::make(Code::busy, "serial line %s: all clients' places are taken", t.path);
+    }
+    tty_client_[index] = place;
+    Client& c = client(static_cast<std::uint64_t>(place));
+    attach(c, fd, index);
+    if (ready_) c.session.greet();
     return {};
 }
 
@@ -158,6 +178,7 @@ void Server::attach(Client& c, int fd, int tty) {
     o.line = c.line;
     o.defaults = &config_.generate;
     o.identity = identity_;
+    o.trusted = tty >= 0 ? config_.ttys[tty].trusted : config_.socket_trusted;
     c.session.open(o, service_);
     watch_client(c, true);
     count_clients();
@@ -172,7 +193,7 @@ void Server::watch_client(Client& c, bool add) {
 
 void Server::count_clients() {
     int n = 0;
-    for (int i = 0; i < config_.clients; i++) n += memory_.clients[i].fd >= 0;
+    for (int i = 0; i < places_; i++) n += memory_.clients[i].fd >= 0;
     service_.set_clients(n);
 }
 
@@ -198,7 +219,7 @@ void Server::accept_from(int fd) {
 // Closing leaves epoll by itself.
 void Server::end(Client& c) {
     if (c.tty >= 0)
-        hal::Serial::close(c.fd);
+        hardware_.serial().close(c.fd);
     else
         close(c.fd);
     c.fd = -1;
@@ -208,6 +229,12 @@ void Server::drop(Client& c) {
     c.session.close();
     end(c);
     if (c.tty >= 0) retry_at_ = now_ + 1000;
+    if (c.tty >= 0 && c.tty != leaving_tty) {
+        const char* const path = config_.ttys[c.tty].path;
+        tty_client_[c.tty] = -1;
+        log(Level::warning, {{"SLMD_EVENT", "tty"}, {"SLMD_TTY", path}}, "serial line %s is gone; waiting for it", path);
+    }
+    if (c.tty == leaving_tty) retry_at_ = 0;  // perhaps to be opened otherwise
     count_clients();
 }
 
@@ -217,7 +244,8 @@ void Server::serve(Client& c) {
     }
     if (c.fd < 0) return;
     const bool done = c.ended && c.in_at == c.in_size && !c.session.active() && c.session.output().empty();
-    if (done) return drop(c);
+    int unsent = 0;  // bytes would be garbled by another rate
+    if (done && (c.tty != leaving_tty || ioctl(c.fd, TIOCOUTQ, &unsent) != 0 || unsent == 0)) return drop(c);
     const bool reading = !c.ended && (c.in_at > 0 || c.in_size < sizeof c.in), writing = !c.session.output().empty();
     if (reading != c.reading || writing != c.writing) {
         c.reading = reading, c.writing = writing;
@@ -273,18 +301,52 @@ void Server::loaded() {
     notify_.send("READY=1\nSTATUS=%s", text);
     log(Level::info, {{"SLMD_EVENT", "ready"}}, "version %s ready: %s", identity_.version, text);
     ready_ = true;
+    machine_.set_full(service_.full_threads(), config_.engine.batch);
     for (int i = 0; i < config_.tty_count; i++)
-        if (memory_.clients[i].fd >= 0) memory_.clients[i].session.greet();
+        if (tty_client_[i] >= 0) client(static_cast<std::uint64_t>(tty_client_[i])).session.greet();
+}
+
+int Server::missing_ttys() const {
+    int n = 0;
+    for (int i = 0; i < config_.tty_count; i++) n += tty_client_[i] < 0;
+    return n;
+}
+
+// An unplugged adapter may come back; a line of a new configuration may not be there yet.
+void Server::open_missing_ttys(bool complain) {
+    if (now_ < retry_at_) return;
+    for (int i = 0; i < config_.tty_count; i++) {
+        if (tty_client_[i] >= 0) continue;
+        const char* const path = config_.ttys[i].path;
+        auto opened = still_leaving(path) ? Result<void>(Error::make(Code::busy, "%s", "")) : open_tty(i);
+        if (!opened) retry_at_ = now_ + 1000;
+        if (opened)
+            log(Level::notice, {{"SLMD_EVENT", "tty"}, {"SLMD_TTY", path}}, "serial line %s is open", path);
+        else if (complain && opened.error().text[0] != 0)
+            log(Level::warning, {{"SLMD_EVENT", "tty"}, {"SLMD_TTY", path}}, "%s; trying again each second",
+                opened.error().text);
+    }
+}
+
+// A line whose settings changed is opened with the new ones when the answer that it is at has ended.
+bool Server::still_leaving(const char* path) const {
+    struct stat wanted, open;
+    if (stat(path, &wanted) != 0) return false;
+    for (int i = 0; i < places_; i++) {
+        const Client& c = memory_.clients[i];
+        if (c.fd >= 0 && c.tty == leaving_tty && fstat(c.fd, &open) == 0 && open.st_rdev == wanted.st_rdev) return true;
+    }
+    return false;
 }
 
 // Everyone gets a final word, and up to a second to hear it.
 void Server::finish_clients() {
-    for (int i = 0; i < config_.clients; i++)
+    for (int i = 0; i < places_; i++)
         if (memory_.clients[i].fd >= 0) memory_.clients[i].session.stop();
     const std::int64_t until = now_ns() + 1'000'000'000;
     for (bool left = true; left && now_ns() < until;) {
         left = false;
-        for (int i = 0; i < config_.clients; i++) {
+        for (int i = 0; i < places_; i++) {
             Client& c = memory_.clients[i];
             if (c.fd < 0) continue;
             c.ended = true;
@@ -295,9 +357,31 @@ void Server::finish_clients() {
     }
 }
 
+bool Server::tell_events() {
+    wire::Event event;
+    bool any = false;
+    for (int to; machine_.next_event(event, to); any = true) {
+        for (int i = 0; i < places_; i++) {
+            Client& c = memory_.clients[i];
+            if (c.fd >= 0 && (to < 0 || to == c.tty)) c.session.notify(event, to >= 0);
+        }
+    }
+    return any;
+}
+
+// What the board wants done now; returns how long it can wait, in ms, -1: until something happens.
+int Server::board() {
+    const int wait = machine_.tick({.loading = !ready_, .busy = ready_ && service_.busy()});
+    service_.set_effort(machine_.effort());
+    return tell_events() ? 0 : wait;
+}
+
 Result<void> Server::run() {
     epoll_event events[32];
-    const std::uint64_t beat = notify_.watchdog_ms() / 3;
+    // the two watchdogs, systemd's and the board's, are fed together
+    std::uint64_t beat = notify_.watchdog_ms() / 3;
+    if (const auto own = static_cast<std::uint64_t>(machine_.watchdog_ms()); own > 0)
+        beat = beat == 0 ? own : std::min(beat, own);
     for (;;) {
         now_ = static_cast<std::uint64_t>(now_ns() / 1'000'000);
         if (service_.state() == Service::State::failed) return service_.failure();
@@ -312,22 +396,27 @@ Result<void> Server::run() {
         }
         if (beat > 0 && now_ >= watchdog_at_ && service_.progressed()) {
             notify_.send("WATCHDOG=1");
+            machine_.feed();
             watchdog_at_ = now_ + beat;
         }
-        bool timed = false;
-        for (int i = 0; i < config_.clients; i++) {
-            Client& c = memory_.clients[i];
-            if (c.fd < 0) {
-                if (i < config_.tty_count && now_ >= retry_at_) {  // an unplugged adapter may come back
-                    if (!open_tty(i)) retry_at_ = now_ + 1000;
-                }
-                timed |= i < config_.tty_count;
-                continue;
-            }
-            serve(c);
-            timed |= c.fd >= 0 && c.session.wants_time();
+        if (reload_ && ready_) {
+            reload_ = false;
+            reload();
         }
-        int wait = timed ? 100 : -1;
+        if (missing_ttys() > 0) open_missing_ttys(false);
+        bool timed = false;
+        for (int i = 0; i < places_; i++) {
+            Client& c = memory_.clients[i];
+            if (c.fd < 0) continue;
+            serve(c);
+            timed |= c.fd >= 0 && (c.session.wants_time() || c.tty == leaving_tty);
+        }
+        int wait = board();
+        if (timed) wait = wait < 0 ? 100 : std::min(wait, 100);
+        if (missing_ttys() > 0) {
+            const auto retry = static_cast<int>(std::max<std::uint64_t>(retry_at_, now_ + 1) - now_);
+            wait = wait < 0 ? retry : std::min(wait, retry);
+        }
         if (beat > 0) wait = wait < 0 ? static_cast<int>(beat) : std::min(wait, static_cast<int>(beat));
         const int n = epoll_wait(epoll_, events, 32, wait);
         if (n < 0 && errno != EINTR) return io("epoll", "wait");
@@ -336,9 +425,16 @@ Result<void> Server::run() {
             if (kind == kind_wake) {
                 std::uint64_t count;
                 (void)!read(wake_, &count, sizeof count);
+            } else if (kind == kind_lines) {
+                machine_.edges();
             } else if (kind == kind_listener) {
                 accept_from(listeners_[index].fd);
             } else if (kind == kind_signal) {
+                signalfd_siginfo which;
+                if (read(signals_, &which, sizeof which) == sizeof which && which.ssi_signo == SIGHUP) {
+                    reload_ = true;  // when the model is there
+                    continue;
+                }
                 notify_.send("STOPPING=1\nSTATUS=Stopping");
                 finish_clients();
                 return {};

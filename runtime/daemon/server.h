@@ -2,13 +2,21 @@
 #pragma once
 #include "daemon/notify.h"
 #include "daemon/service.h"
+#include "hal/hardware.h"
 
 namespace slmd::daemon {
 
+// How the configuration is read again: into fresh, which is as at the start of the program before.
+struct Reread {
+    Result<void> (*read)(void* context, Config& fresh);
+    void* context;
+    Config* fresh;
+};
+
 class Server {
   public:
-    Server(const Config& config, Service& service, Memory& memory, Notify& notify, int wake,
-           const wire::Identity& identity);
+    Server(Config& config, const Reread& reread, Service& service, hal::Hardware& hardware, Machine& machine,
+           Memory& memory, Notify& notify, int wake, const wire::Identity& identity);
     Server(const Server&) = delete;
     ~Server();
     // Opens every wire. Errors: device_io, storage_failure, each with what to do.
@@ -22,6 +30,7 @@ class Server {
         bool ours = false;  // the file goes with us
     };
     static constexpr int max_listeners = 17;
+    static constexpr int leaving_tty = Config::max_ttys;  // a serial line that is not configured any more
 
     Result<void> open_socket();
     Result<void> open_tty(int index);
@@ -34,18 +43,31 @@ class Server {
     void end(Client& c);
     void drop(Client& c);
     void loaded();
+    void reload();
+    void change_ttys(const Config& fresh);
+    Result<void> set_permissions(const Config& fresh) const;
+    void open_missing_ttys(bool complain);
+    bool still_leaving(const char* path) const;
+    int missing_ttys() const;
     void finish_clients();
     void count_clients();
+    bool tell_events();
+    int board();
     Client& client(std::uint64_t i) { return memory_.clients[i]; }
 
-    const Config& config_;
+    Config& config_;
+    const Reread reread_;
+    const int places_, tty_places_, planned_queue_;  // what the memory was laid out for
     Service& service_;
+    hal::Hardware& hardware_;
+    Machine& machine_;
     Memory& memory_;
     Notify& notify_;
     const int wake_;
     wire::Identity identity_;
     int epoll_ = -1, signals_ = -1;
-    bool ready_ = false;
+    bool ready_ = false, reload_ = false;
+    int tty_client_[Config::max_ttys] = {-1, -1, -1, -1};  // which client has a serial line
     int told_percent_ = -1;
     std::uint64_t now_ = 0, watchdog_at_ = 0, retry_at_ = 0;
     Listener listeners_[max_listeners];

@@ -137,6 +137,8 @@ Result<void> Service::load() {
             log(Level::warning, {{"SLMD_EVENT", "state"}}, "thread counts are measured at each start: %s",
                 tuned.error().text);
     }
+    prefill_threads_ = engine_->prefill_threads();
+    decode_threads_ = engine_->decode_threads();
     tokenizer_.emplace(TRY(text::Tokenizer::open(image_->section(image::SectionId::tokenizer))));
     if (tokenizer_->vocab() > engine_->vocab())
         return Error::make(Code::model_format, "%s: the tokenizer has %d tokens, the model %d", config_.model,
@@ -179,13 +181,26 @@ void Service::serve() {
         const Round round = next();
         if (round.open != nullptr)
             open(*round.open);
-        else if (round.count > 0)
+        else if (round.count > 0) {
+            const std::int64_t before = now_ns();
             step(round);
-        else
+            rest(now_ns() - before);
+        } else
             return;
         steps_.fetch_add(1);
         wake();
     }
+}
+
+// A hot board works for a part of the time only.
+void Service::rest(std::int64_t worked_ns) {
+    const Lock guard(lock_);
+    if (effort_.duty >= 100 || stop_) return;
+    const std::int64_t until = now_ns() + std::min<std::int64_t>(worked_ns * (100 - effort_.duty) / effort_.duty, 2'000'000'000);
+    const timespec t{until / 1'000'000'000, until % 1'000'000'000};
+    sleeping_ = true;
+    while (!stop_ && now_ns() < until) pthread_cond_timedwait(&work_, &lock_, &t);
+    sleeping_ = false;
 }
 
 bool Service::runnable(const Job& job) const {
@@ -198,6 +213,12 @@ Service::Round Service::next() {
     for (;;) {
         Round round;
         if (stop_) return round;
+        if (effort_new_) {
+            for (engine::Engine* const e : {engine_, drafter_})
+                if (e != nullptr)
+                    e->work_with(std::min(prefill_threads_, effort_.threads), std::min(decode_threads_, effort_.threads));
+            effort_new_ = false;
+        }
         const std::int64_t now = now_ns();
         std::int64_t wait_until = 0;
         for (Job& job : jobs_) {
@@ -244,6 +265,11 @@ Service::Round Service::next() {
             Job& job = jobs_[static_cast<std::size_t>(slot_job_[slot])];
             slot_used_[slot] = ++order_;
             job.stepping = true;
+            if (job.rows == 0 && job.rows_all == UINT64_MAX) {
+                const auto energy = machine_ != nullptr ? machine_->energy() : Result<std::uint64_t>(Error{});
+                job.energy = energy ? static_cast<std::int64_t>(energy.value()) : -1;
+                job.rows_all = rows_;
+            }
             round.jobs[round.count++] = &job;
         }
         turn_++;
@@ -287,7 +313,12 @@ bool Service::give_slot(Job& job) {
 void Service::open(Job& job) {
     text::Message messages[wire::Session::max_turns + 1];
     std::size_t count = 0;
-    if (config_.system[0] != 0 && !job.settings.raw) messages[count++] = {text::Role::system, config_.system};
+    char system[sizeof config_.system];
+    {
+        const Lock guard(lock_);  // a reload changes it
+        memcpy(system, config_.system, sizeof system);
+    }
+    if (system[0] != 0 && !job.settings.raw) messages[count++] = {text::Role::system, system};
     for (int i = 0; i < job.turn_count; i++)
         messages[count++] = {job.turns[i].assistant ? text::Role::assistant : text::Role::user,
                              {job.text + job.turns[i].begin, job.turns[i].end - job.turns[i].begin}};
@@ -321,6 +352,11 @@ void Service::step(const Round& round) {
     Job* asking[engine::max_slots];
     std::size_t n = 0;
     const std::int64_t now = now_ns();
+    int batch;
+    {
+        const Lock guard(lock_);
+        batch = std::min(config_.engine.batch, effort_.batch);
+    }
     for (int i = 0; i < round.count; i++) {
         Job& job = *round.jobs[i];
         RingSink sink(job, lock_);
@@ -331,7 +367,7 @@ void Service::step(const Round& round) {
         }
         if (full && !job.cancel.load())  // only when the client wants it all at once
             job.generation.end(task::Finish::length, sink);
-        const auto more = job.generation.ask(job.slot, config_.engine.batch, job.cancel, now, drafter_, steps[n], sink);
+        const auto more = job.generation.ask(job.slot, batch, job.cancel, now, drafter_, steps[n], sink);
         if (more && more.value())
             asking[n++] = &job;
         else
@@ -348,6 +384,8 @@ void Service::step(const Round& round) {
 void Service::settle(Job& job, const Result<bool>& complete) {
     const task::Generation& g = job.generation;
     const Lock guard(lock_);
+    const auto rows = static_cast<std::uint64_t>(std::max(1, g.cached() - job.done));
+    job.rows += rows, rows_ += rows;
     job.done = g.cached();
     job.tokens_out = g.answer_tokens();
     if (job.first_ns == 0 && job.tokens_out > 0) job.first_ns = now_ns();
@@ -368,6 +406,7 @@ void Service::finish(Job& job, const Error* error) {
     o.probability = job.opened ? job.generation.probability() : 0;
     o.first_ms = job.first_ns == 0 ? 0 : (job.first_ns - job.submitted_ns) / 1'000'000;
     o.total_ms = (now - job.submitted_ns) / 1'000'000;
+    o.joules = joules(job);
     if (job.first_ns != 0 && now > job.first_ns && job.tokens_out > 1)
         rate_ = static_cast<double>(job.tokens_out - 1) * 1e9 / static_cast<double>(now - job.first_ns);
     if (job.slot >= 0) slot_job_[job.slot] = -1;
@@ -375,7 +414,47 @@ void Service::finish(Job& job, const Error* error) {
     job.state = Job::finished;
 }
 
+// What the board took while it was worked on, times its share of the rows computed in that time.
+double Service::joules(const Job& job) const {
+    if (machine_ == nullptr || job.rows == 0 || job.energy < 0 || rows_ == job.rows_all) return -1;
+    const auto energy = machine_->energy();
+    if (!energy) return -1;
+    return static_cast<double>(static_cast<std::int64_t>(energy.value()) - job.energy) * 1e-6 *
+           static_cast<double>(job.rows) / static_cast<double>(rows_ - job.rows_all);
+}
+
 // ---- the event loop's side
+
+void Service::set_effort(const Effort& effort) {
+    const Lock guard(lock_);
+    if (effort_ == effort) return;
+    effort_ = effort;
+    effort_new_ = true;
+}
+
+bool Service::busy() {
+    const Lock guard(lock_);
+    return std::any_of(jobs_.begin(), jobs_.end(), [](const Job& j) { return j.state == Job::live && !j.released; });
+}
+
+std::span<const wire::HardwareItem> Service::hardware() {
+    return machine_ != nullptr ? machine_->hardware() : std::span<const wire::HardwareItem>();
+}
+
+std::span<const wire::PinState> Service::pins() {
+    return machine_ != nullptr ? machine_->pins() : std::span<const wire::PinState>();
+}
+
+Result<void> Service::drive(std::string_view output, bool on, int ms) {
+    if (machine_ == nullptr) return Error::make(Code::not_found, "there is no hardware");
+    return machine_->drive(output, on, ms);
+}
+
+void Service::reload(Config& config, const Config& fresh, int queue) {
+    const Lock guard(lock_);
+    memcpy(config.system, fresh.system, sizeof config.system);
+    config.queue = std::min(fresh.queue, queue);
+}
 
 Result<int> Service::submit(const wire::Request& request) {
     const State state = this->state();
@@ -389,6 +468,10 @@ Result<int> Service::submit(const wire::Request& request) {
     if (bytes > prompt_bytes || request.turns.size() > wire::Session::max_turns)
         return Error::make(Code::text_too_long, "the request is %zu bytes; at most %zu", bytes, prompt_bytes);
     const Lock guard(lock_);
+    if (effort_.refuse == Effort::heat)
+        return Error::make(Code::thermal, "the board is too hot to take more; ask again when it has cooled down");
+    if (effort_.refuse == Effort::memory)
+        return Error::make(Code::memory_full, "the system is short of memory; ask again later");
     int live = 0;
     Job* found = nullptr;
     for (Job& job : jobs_) {
@@ -408,6 +491,7 @@ Result<int> Service::submit(const wire::Request& request) {
     job.deadline_ns =
         request.settings->deadline_ms == 0 ? 0 : job.submitted_ns + request.settings->deadline_ms * 1'000'000;
     job.done = job.total = job.tokens_out = 0;
+    job.rows = 0, job.rows_all = UINT64_MAX;
     job.outcome = {};
     job.settings = *request.settings;
     job.turn_count = 0;
@@ -500,6 +584,7 @@ wire::Status Service::status() {
     struct sysinfo memory {};
     if (sysinfo(&memory) == 0) s.limit_mib = static_cast<std::uint64_t>(memory.totalram) * memory.mem_unit >> 20;
     s.rate = rate_;
+    if (machine_ != nullptr) s.temp_c = machine_->temperature();
     return s;
 }
 

@@ -1,12 +1,15 @@
 // The model and the requests to it. One engine thread lets them share its passes, answers first, prompts in turn; the
-// event loop's thread hands them in and takes their text away. After ready() nothing is allocated.
+// event loop's thread hands them in and takes their text away. After ready() nothing is allocated, but
+// by a reload of the configuration (Server::reload), which gives it back.
 #pragma once
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <optional>
 
 #include "daemon/keep.h"
+#include "daemon/machine.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
@@ -36,7 +39,17 @@ class Service final : public wire::Host {
     const char* describe(char* text, std::size_t size) const;
     // Hands the images' memory to systemd, which keeps it over a restart.
     void keep(Notify& notify) const;
+    // Takes over into config what requests from now on are to find: the system text, the queue's length up to `queue`.
+    void reload(Config& config, const Config& fresh, int queue);
     void set_clients(int n) { clients_ = n; }
+    // Whose hardware the wire asks about. Before start().
+    void attach(Machine& machine) { machine_ = &machine; }
+    // From the next pass on.
+    void set_effort(const Effort& effort);
+    // A request runs or waits.
+    bool busy();
+    // Of the engine, when ready.
+    int full_threads() const { return std::max(prefill_threads_, decode_threads_); }
 
     // wire::Host, for the event loop's thread
     Result<int> submit(const wire::Request& request) override;
@@ -46,6 +59,9 @@ class Service final : public wire::Host {
     wire::Status status() override;
     wire::ModelInfo model() override;
     std::span<const wire::PlanItem> plan() override { return plan_.view(); }
+    std::span<const wire::HardwareItem> hardware() override;
+    std::span<const wire::PinState> pins() override;
+    Result<void> drive(std::string_view output, bool on, int ms) override;
 
   private:
     static void* thread_main(void* self);
@@ -64,6 +80,8 @@ class Service final : public wire::Host {
     void step(const Round& round);
     // After a step of a job: what the client may know, and the end when it is one.
     void settle(Job& job, const Result<bool>& complete);
+    void rest(std::int64_t worked_ns);
+    double joules(const Job& job) const;
     void finish(Job& job, const Error* error);
     bool runnable(const Job& job) const;
     int place(const Job& job) const;
@@ -83,6 +101,11 @@ class Service final : public wire::Host {
     bool stop_ = false, sleeping_ = false;
     std::uint64_t order_ = 0, turn_ = 0;
     double rate_ = 0;
+    Machine* machine_ = nullptr;
+    Effort effort_{.threads = 16, .batch = 1 << 20};
+    bool effort_new_ = false;
+    int prefill_threads_ = 1, decode_threads_ = 1;  // at full effort
+    std::uint64_t rows_ = 0;                        // computed so far, for all
     int slot_job_[engine::max_slots];  // which job has a slot; -1 none
     std::uint64_t slot_used_[engine::max_slots];
 

@@ -193,6 +193,8 @@ void Engine::work_with(int prefill, int decode) {
     state_->prefill_threads = std::clamp(prefill, 1, state_->config.threads);
     state_->decode_threads = std::clamp(decode, 1, state_->config.threads);
 }
+int Engine::prefill_threads() const { return state_->prefill_threads; }
+int Engine::decode_threads() const { return state_->decode_threads; }
 const char* Engine::level() const { return state_->kernels->name; }
 std::uint64_t Engine::arena_bytes() const { return state_->memory_bytes; }
 

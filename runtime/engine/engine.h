@@ -62,6 +62,8 @@ class Engine {
     int threads() const;  // that there are
     // How many of them work on passes over many tokens, and on those over few. Each 1 .. threads().
     void work_with(int prefill, int decode);
+    int prefill_threads() const;
+    int decode_threads() const;
     int batch() const;
     const char* level() const;
     std::uint64_t arena_bytes() const;

@@ -340,6 +340,19 @@ void Session::at_run(const Command& command, Forms form, std::span<const Arg> ar
             stat_line(out_);
             info(out_);
             return ok();
+        case Verb::events:
+            if (form == read) return answer(event_mask_);
+            event_mask_ = value(0);
+            events_json_ = false;
+            return ok();
+        case Verb::hardware:
+            if (auto may = trusted(); !may) return fail(may.error());
+            return start_list(List::hardware);
+        case Verb::gpio:
+            if (auto may = trusted(); !may) return fail(may.error());
+            if (form == read) return start_list(List::pins);
+            if (auto driven = drive(*host_, args); !driven) return fail(driven.error());
+            return ok();
         case Verb::discover:
         case Verb::cancel: return;  // no AT name leads here
     }

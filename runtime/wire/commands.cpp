@@ -24,6 +24,11 @@ constexpr Param generate_params[] = {
 constexpr Param chat_params[] = {
     {"prompt", text, false, 1, 65536, "a turn of this session's conversation (JSON only)"}};
 constexpr Param context_params[] = {{"forget", integer, false, 0, 0, "0 forgets the conversation"}};
+constexpr Param events_params[] = {
+    {"mask", integer, true, 0, 7, "sum of 1 heat, power and memory, 2 lines and triggers, 4 the model; 0 is none"}};
+constexpr Param gpio_params[] = {{"name", text, false, 1, 23, "a configured output"},
+                                 {"value", integer, false, 0, 1, "1 on, 0 off"},
+                                 {"ms", integer, false, 1, 3600000, "off again after so many milliseconds"}};
 constexpr Param cancel_params[] = {{"id", any, true, 0, 64, "id of the request to end"}};
 
 constexpr Command table[] = {
@@ -61,6 +66,10 @@ constexpr Command table[] = {
      false,
      "state, queue, deg C, MiB used, MiB limit, tok/s, dropped lines",
      "AT#STAT?"},
+    {Verb::events, "#EVT", "evt", read | write, events_params, false, "events that are told unasked", "AT#EVT=3"},
+    {Verb::hardware, "#HW", "hw", run | read, {}, false, "the board and how it does (trusted ports)", "AT#HW?"},
+    {Verb::gpio, "#GPIO", "gpio", read | write, gpio_params, false, "lines; drive an output (trusted ports)",
+     "AT#GPIO=\"relay\",1,250"},
     {Verb::discover,
      nullptr,
      "rpc.discover",

@@ -31,6 +31,9 @@ enum class Verb : unsigned char {
     context,
     plan,
     status,
+    events,
+    hardware,
+    gpio,
     discover,
     cancel,
 };

@@ -197,12 +197,22 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
     const bool has = !given.empty() && args[0].type != Arg::absent;
     if (command.verb == Verb::set) settings_ = settings;
     if (command.verb == Verb::context && has) forget();
+    if (command.verb == Verb::events) {
+        event_mask_ = static_cast<int>(args[0].value);
+        events_json_ = true;
+    }
+    if (command.verb == Verb::hardware || command.verb == Verb::gpio)
+        if (auto may = trusted(); !may) return refuse(may.error());
+    if (command.verb == Verb::gpio && has)
+        if (auto driven = drive(*host_, given); !driven) return refuse(driven.error());
     if (quiet) return;
     list_id_size_ = static_cast<std::uint8_t>(id.size());
     std::memcpy(list_id_, id.view().data(), id.size());
     out_.clear();
     switch (command.verb) {
         case Verb::plan: return start_list(List::rpc_plan);
+        case Verb::hardware: return start_list(List::rpc_hardware);
+        case Verb::gpio: return start_list(List::rpc_pins);
         case Verb::discover: return start_list(List::rpc_discover);
         case Verb::help:
             list_command_ = nullptr;
@@ -260,6 +270,7 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
                 .put('}');
             break;
         case Verb::status: rpc_stat(result); break;
+        case Verb::events: result.put("{\"mask\":").number(event_mask_).put('}'); break;
         default: return;
     }
     rpc_open(id.view());
@@ -326,6 +337,7 @@ void Session::rpc_outcome(Line& line, const Outcome& o) {
         .number(o.total_ms)
         .put(",\"probability\":")
         .real(static_cast<double>(o.probability), 4);
+    if (o.joules >= 0) line.put(",\"joules\":").real(o.joules, 3);
 }
 
 void Session::pump_rpc(Active& a) {

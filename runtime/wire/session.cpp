@@ -29,6 +29,8 @@ void Session::open(const SessionOptions& options, Host& host) {
     before_ = 0;
     sent_ = acked_ = 0;
     list_ = List::none;
+    event_head_ = event_count_ = 0;
+    event_at_ = 0;
     for (Active& a : actives_) a = {};
     forget();
     reset(false);
@@ -43,6 +45,8 @@ void Session::reset(bool factory) {
         }
     echo_ = options_.tty, verbose_ = true, quiet_ = false, crc_ = false;
     errors_ = 1, window_ = 0, width_ = options_.tty ? 80 : max_width;
+    event_mask_ = 0;
+    events_json_ = false;
     settings_ = factory || options_.defaults == nullptr ? Settings{} : *options_.defaults;
 }
 
@@ -68,6 +72,62 @@ void Session::stop() {
         else
             fail(error);
         release(a);
+    }
+}
+
+void Session::notify(const Event& event, bool forced) {
+    if (!forced && (event_mask_ & event.kind) == 0) return;
+    if (event_count_ == max_events) {  // the newest count
+        event_head_ = (event_head_ + 1) % max_events, event_count_--;
+        event_at_ = 0;
+        dropped_++;
+    }
+    events_[(event_head_ + event_count_++) % max_events] = event;
+}
+
+// Not between the first byte of a command and its final result, and not in data mode.
+void Session::tell_events() {
+    while (event_count_ > 0 && room() >= input_reserve + list_room) {
+        const Event& e = events_[event_head_];
+        out_.clear();
+        const std::string_view text = e.text;
+        if (events_json_) {
+            out_.put("{\"jsonrpc\":\"2.0\",\"method\":\"evt\",\"params\":{\"name\":").json_string(e.name);
+            if (e.subject[0] != 0) out_.put(",\"subject\":").json_string(e.subject);
+            if (e.text[0] != 0)
+                out_.put(",\"text\":").json_string(text);
+            else
+                out_.put(",\"value\":").real(e.value, 3);
+            if (e.number >= 0) out_.put(",\"threads\":").number(e.number);
+            json_crc_ = 0;
+            rpc_piece(out_.put('}'));
+            rpc_end();
+        } else if (mode_ != Mode::command || size_ > 0 || swallow_ || foreground().handle >= 0) {
+            return;
+        } else if (e.text[0] != 0) {
+            const std::size_t n =
+                fit_at(text.substr(event_at_), static_cast<std::size_t>(width_ - 42));
+            const bool more = event_at_ + n < text.size();
+            info(out_.put('#')
+                     .put(e.name)
+                     .put(": ")
+                     .at_string(e.subject)
+                     .put(',')
+                     .number(more)
+                     .put(',')
+                     .at_string(text.substr(event_at_, n)));
+            event_at_ += n;
+            if (more) continue;
+        } else {
+            out_.put("#EVT: ").at_string(e.name).put(',');
+            if (e.subject[0] != 0) out_.at_string(e.subject).put(',');
+            out_.real(e.value, 3);
+            if (e.number >= 0) out_.put(',').number(e.number);
+            info(out_);
+        }
+        first_info_ = true;
+        event_at_ = 0;
+        event_head_ = (event_head_ + 1) % max_events, event_count_--;
     }
 }
 
@@ -473,6 +533,7 @@ void Session::pump(std::uint64_t now) {
     if (pending_ && foreground().handle < 0 && room() >= input_reserve && list_ == List::none)
         mode_ == Mode::chat ? chat_turn() : execute();
     while (list_ != List::none && room() >= list_room) list_step();
+    if (list_ == List::none && !pending_) tell_events();
 }
 
 Result<int> Session::submit_prompt(std::string_view prompt, const Settings& settings, bool stream) {
@@ -521,6 +582,22 @@ void Session::forget() {
     turn_count_ = 0;
     conversation_full_ = false;
     conversation_tokens_ = 0;
+}
+
+// ---- hardware
+
+Result<void> Session::trusted() const {
+    if (options_.trusted) return {};
+    return Error::make(Code::not_permitted,
+                       "this port is not trusted with the hardware; trusted = true in its [[tty]] or [socket] does that");
+}
+
+Result<int> Session::drive(Host& host, std::span<const Arg> args) {
+    if (args.size() < 2 || args[0].type != Arg::text || args[1].type != Arg::number)
+        return Error::make(Code::incorrect_parameters, "name and value: which output, and 1 or 0");
+    const bool timed = args.size() > 2 && args[2].type == Arg::number;
+    TRY(host.drive(args[0].string, args[1].value != 0, timed ? static_cast<int>(args[2].value) : 0));
+    return 0;
 }
 
 // ---- lists: replies longer than the ring, one piece at a time
@@ -587,6 +664,51 @@ void Session::list_step() {
                      .number(static_cast<long long>(last ? total : plan[at].bytes)));
             if (last) end_list(), ok();
             return;
+        }
+        case List::hardware: {
+            const auto items = host_->hardware();
+            if (at >= items.size()) return end_list(), ok();
+            const HardwareItem& i = items[at];
+            out_.put("#HW: ").at_string(i.name);
+            if (i.text != nullptr) out_.put(',').at_string(i.text);
+            for (int v = 0; v < i.count; v++) out_.put(',').real(i.values[v], 3);
+            return info(out_);
+        }
+        case List::pins: {
+            const auto pins = host_->pins();
+            if (at >= pins.size()) return end_list(), ok();
+            out_.put("#GPIO: ").at_string(pins[at].name).put(',').at_string(pins[at].use);
+            return info(pins[at].active < 0 ? out_.put(',') : out_.put(',').number(pins[at].active));
+        }
+        case List::rpc_hardware: {
+            const auto items = host_->hardware();
+            if (at == 0) rpc_open({list_id_, list_id_size_});
+            if (at >= items.size()) {
+                rpc_piece(out_.put(items.empty() ? "{}" : "}"));
+                return rpc_end(), end_list();
+            }
+            const HardwareItem& i = items[at];
+            out_.put(at == 0 ? '{' : ',').json_string(i.name).put(':');
+            if (i.text != nullptr) {
+                out_.json_string(i.text);
+            } else {
+                if (i.count != 1) out_.put('[');
+                for (int v = 0; v < i.count; v++) (v > 0 ? out_.put(',') : out_).real(i.values[v], 3);
+                if (i.count != 1) out_.put(']');
+            }
+            return rpc_piece(out_);
+        }
+        case List::rpc_pins: {
+            const auto pins = host_->pins();
+            if (at == 0) rpc_open({list_id_, list_id_size_}), rpc_piece(out_.put("{\"lines\":["));
+            if (at >= pins.size()) {
+                rpc_piece(out_.put("]}"));
+                return rpc_end(), end_list();
+            }
+            if (at > 0) out_.put(',');
+            out_.put("{\"name\":").json_string(pins[at].name).put(",\"use\":").json_string(pins[at].use);
+            out_.put(",\"active\":").put(pins[at].active < 0 ? "null" : pins[at].active > 0 ? "true" : "false");
+            return rpc_piece(out_.put('}'));
         }
         case List::rpc_plan: {
             const auto plan = host_->plan();

@@ -32,6 +32,7 @@ struct Outcome {
     int prompt_tokens = 0, tokens = 0;
     std::int64_t first_ms = 0, total_ms = 0;  // to the first token, to the end; waiting included
     float probability = 0;                    // mean over the answer's tokens
+    double joules = -1;                       // its share of what the board took; below 0: no sensor
 };
 
 // How a request stands.
@@ -73,6 +74,28 @@ struct Identity {
     const char* serial = "0";
 };
 
+// What the board says of itself: one line of AT#HW. A text, or count values.
+struct HardwareItem {
+    const char *name, *text;
+    double values[3];
+    int count;
+};
+
+struct PinState {
+    const char *name, *use;  // use: "out", "in", "trigger"
+    int active;              // -1: the line cannot be had
+};
+
+// What is told unasked, to those who want it.
+struct Event {
+    enum Kind : unsigned char { board = 1, pins = 2, model = 4 } kind = board;
+    const char* name = "";      // "THERM", "PIN", "TRIG", ...; static
+    char subject[24] = "";      // which pin or trigger; "" for none
+    double value = 0;           // as the name has it
+    int number = -1;            // threads after a decision; below 0: none
+    char text[512] = "";        // an answer
+};
+
 class Host {
   public:
     virtual Result<int> submit(
@@ -83,6 +106,10 @@ class Host {
     virtual Status status() = 0;
     virtual ModelInfo model() = 0;
     virtual std::span<const PlanItem> plan() = 0;
+    virtual std::span<const HardwareItem> hardware() = 0;
+    virtual std::span<const PinState> pins() = 0;
+    // Errors: not_found, not_allowed (interlock), busy (rate), incorrect_parameters (length), device_io.
+    virtual Result<void> drive(std::string_view output, bool on, int ms) = 0;
 
   protected:
     ~Host() = default;
@@ -93,6 +120,7 @@ struct SessionOptions {
     std::span<char> line;                // where a command line and a prompt are collected, at least 512 bytes
     const Settings* defaults = nullptr;  // null: the factory's
     Identity identity{};
+    bool trusted = false;  // may see and drive the board's hardware
 };
 
 class Session {
@@ -115,6 +143,8 @@ class Session {
     // The next bytes to send, and how many of them were sent.
     std::string_view output() const;
     void consume(std::size_t bytes);
+    // Told as soon as nothing else is being said; asked for (AT#EVT) or forced.
+    void notify(const Event& event, bool forced = false);
     // Every running request ends with error 269.
     void stop();
 
@@ -140,7 +170,11 @@ class Session {
         setting_values,
         setting_ranges,
         plan,
+        hardware,
+        pins,
         rpc_plan,
+        rpc_hardware,
+        rpc_pins,
         rpc_help,
         rpc_discover,
         rpc_answer
@@ -186,6 +220,9 @@ class Session {
     void start_line(Line& line, const Command& command) const;
     void help_line(Line& line, const Command& command) const;
     void stat_line(Line& line);
+    Result<void> trusted() const;
+    static Result<int> drive(Host& host, std::span<const Arg> args);
+    void tell_events();
 
     // window
     int unacked() const { return static_cast<int>(sent_ - acked_); }
@@ -255,6 +292,12 @@ class Session {
     char list_id_[96];
     std::uint8_t list_id_size_ = 0;
     std::uint16_t json_crc_ = 0;
+
+    static constexpr int max_events = 4;
+    Event events_[max_events];
+    int event_head_ = 0, event_count_ = 0, event_mask_ = 0;
+    std::size_t event_at_ = 0;  // of the first one's text
+    bool events_json_ = false;
 
     Active actives_[max_actives];
     JsonReader json_;

@@ -162,6 +162,7 @@ struct DaemonOptions {
     std::string image{};
     std::vector<std::pair<std::string, int>> handed_over{};  // by systemd: name and descriptor
     bool comes_up = true;                                    // false: it will not get ready
+    bool only_arguments = false;                             // no model and no socket but what they name
 };
 
 class Daemon {
@@ -174,7 +175,9 @@ class Daemon {
         socket = folder() + "/" + std::to_string(++number) + ".sock";
         log = folder() + "/" + std::to_string(number) + ".log";
         std::vector<std::string> a = o.before;
-        a.insert(a.end(), {slmd_path(), "--model", o.image.empty() ? tiny_image() : o.image, "--socket", socket});
+        a.push_back(slmd_path());
+        if (!o.only_arguments)
+            a.insert(a.end(), {"--model", o.image.empty() ? tiny_image() : o.image, "--socket", socket});
         if (o.tty) {
             tty = Wire(posix_openpt(O_RDWR | O_NOCTTY));
             grantpt(tty.fd());

@@ -62,7 +62,11 @@ void on_signal(int) {
 extern "C" {
 void* malloc(size_t n) { return count(0), __libc_malloc(n); }
 void* calloc(size_t n, size_t m) { return count(0), __libc_calloc(n, m); }
-void* realloc(void* p, size_t n) { return count(0), __libc_realloc(p, n); }
+void* realloc(void* p, size_t n) {
+    count(0);
+    if (p != nullptr) count(1);
+    return __libc_realloc(p, n);
+}
 void* memalign(size_t a, size_t n) { return count(0), __libc_memalign(a, n); }
 void* aligned_alloc(size_t a, size_t n) { return count(0), __libc_memalign(a, n); }
 int posix_memalign(void** p, size_t a, size_t n) { return count(0), (*p = __libc_memalign(a, n)) == nullptr ? 12 : 0; }

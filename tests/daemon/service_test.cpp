@@ -214,3 +214,269 @@ TEST(Kept, sockets_and_images_are_told_apart) {
     }
     close(fd);
 }
+
+namespace {
+
+// A pseudo-terminal that stays when nobody has its slave open.
+struct Pty {
+    Wire master{posix_openpt(O_RDWR | O_NOCTTY)};
+    std::string name;
+    int slave;
+    Pty() {
+        grantpt(master.fd()), unlockpt(master.fd());
+        char n[64];
+        ptsname_r(master.fd(), n, sizeof n);
+        name = n;
+        slave = open(n, O_RDWR | O_NOCTTY | O_CLOEXEC);
+        termios t;
+        tcgetattr(slave, &t);
+        cfmakeraw(&t);
+        tcsetattr(slave, TCSANOW, &t);
+    }
+    ~Pty() { close(slave); }
+};
+
+constexpr const char* greeting = "\r\n#READY: 1,\"slmd\",\"0.1.0\"\r\n";
+
+// slmd with a configuration that can be changed under it.
+struct Reloading {
+    Systemd systemd;
+    std::string file = folder() + "/reload.toml", more;
+    std::string head, socket_table = "[socket]\npath = \"" + folder() + "/reload.sock\"\n";
+    std::unique_ptr<Daemon> d;
+
+    explicit Reloading(const std::string& rest, const std::vector<std::string>& environment = {}) {
+        write(rest);
+        auto e = systemd.environment();
+        e.insert(e.end(), environment.begin(), environment.end());
+        d = std::make_unique<Daemon>(
+            DaemonOptions{.arguments = {"--config", file}, .environment = e, .tty = false, .only_arguments = true});
+        d->socket = folder() + "/reload.sock";
+        EXPECT_TRUE(systemd.hears("READY=1"));
+    }
+    void write(const std::string& rest) const {
+        std::ofstream(file) << "model = \"" << tiny_image() << "\"\n" << socket_table << rest;  // 3 lines, then rest
+    }
+    // Whether systemd saw it begin and end.
+    bool reload(const std::string& rest) {
+        write(rest);
+        kill(d->pid(), SIGHUP);
+        if (!systemd.hears("RELOADING=1\nMONOTONIC_USEC=")) return false;
+        timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        const std::string& m = systemd.last();
+        const long long usec = std::stoll(m.substr(m.find("USEC=") + 5));
+        EXPECT_GT(usec, 0);
+        EXPECT_LE(usec, now.tv_sec * 1000000LL + now.tv_nsec / 1000);
+        return systemd.hears("READY=1");
+    }
+    std::string log() const { return slurp(d->log); }
+};
+
+std::size_t count(const std::string& text, const std::string& part) {
+    std::size_t n = 0;
+    for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) n++;
+    return n;
+}
+
+}  // namespace
+
+TEST(Reload, takes_what_it_can_and_names_the_rest) {
+    Reloading r("mode = \"0600\"\n[generate]\nmax = 3\n[limits]\nclients = 4\nqueue = 4\n");
+    const auto setting = [&](const char* name) {
+        Wire w = r.d->connect();
+        return w.call("set")["result"][name];
+    };
+    Wire old = r.d->connect();
+    EXPECT_EQ(old.call("set")["result"]["max"], 3);
+    struct stat st;
+    ASSERT_EQ(stat(r.d->socket.c_str(), &st), 0);
+    EXPECT_EQ(st.st_mode & 0777, 0600u);
+    ASSERT_TRUE(
+        r.reload("mode = \"0640\"\n[generate]\nmax = 5\nsystem = \"Be brief.\"\n[limits]\nclients = 2\nqueue = 1\n"));
+    EXPECT_NE(r.log().find("<5>slmd: reloaded\n"), std::string::npos) << r.log();
+    EXPECT_EQ(setting("max"), 5);
+    EXPECT_EQ(old.call("set")["result"]["max"], 3) << "a connection keeps what it has";
+    ASSERT_EQ(stat(r.d->socket.c_str(), &st), 0);
+    EXPECT_EQ(st.st_mode & 0777, 0640u);
+    {  // two clients at most now: old and this one
+        Wire second = r.d->connect();
+        second.call("stat");
+        Wire third = r.d->connect();
+        EXPECT_EQ(third.until("\r\n"), "+CME ERROR: 262\r\n");
+    }
+    // what only a restart can do is named, the rest is done, and named again the next time
+    const std::string later =
+        "mode = \"0640\"\n[generate]\nmax = 6\n[limits]\nclients = 9\nqueue = 1\n[engine]\nslots = 3\ncontext = 64\n";
+    for (std::size_t n = 1; n <= 2; n++) {
+        ASSERT_TRUE(r.reload(later));
+        EXPECT_EQ(count(r.log(),
+                        "only a restart changes: [engine] context, [engine] slots, more [limits] clients than at "
+                        "the start\n"),
+                  n)
+            << r.log();
+    }
+    EXPECT_EQ(setting("max"), 6);
+    std::ofstream(r.file) << "model = \"/nowhere/x.slm\"\n[socket]\npath = \"/nowhere/s\"\n";
+    kill(r.d->pid(), SIGHUP);
+    ASSERT_TRUE(r.systemd.hears("READY=1"));
+    EXPECT_NE(r.log().find("only a restart changes: model, [socket] path"), std::string::npos) << r.log();
+    EXPECT_NE(r.d->answer(france).find("Paris"), std::string::npos);
+}
+
+TEST(Reload, a_broken_file_changes_nothing) {
+    const std::string good = "[generate]\nmax = 7\n";
+    Reloading r(good);
+    const std::pair<const char*, const char*> cases[] = {
+        {"[generate]\nmax = 9\ntempo = 1\n", ":6: unknown key \"tempo\""},
+        {"[generate]\nmax = \n", ":5: "},
+        {"mode = \"0600\"\ngroup = \"nobody-has-this\"\n[generate]\nmax = 9\n", ":5: no group \"nobody-has-this\""},
+        {"[limits]\nclients = 1\n[[tty]]\npath = \"/dev/x\"\n[generate]\nmax = 9\n",
+         "clients = 1, and 1 serial lines"}};
+    for (const auto& [text, expected] : cases) {
+        ASSERT_TRUE(r.reload(text));
+        const std::string log = r.log(), last = log.substr(log.rfind('\n', log.size() - 2) + 1);
+        EXPECT_EQ(last.rfind("<3>slmd: reload refused, nothing changes: ", 0), 0u) << log;
+        EXPECT_NE(last.find(expected[0] == ':' ? r.file + expected : expected), std::string::npos) << last;
+        Wire w = r.d->connect();
+        EXPECT_EQ(w.call("set")["result"]["max"], 7);
+        struct stat st;
+        ASSERT_EQ(stat(r.d->socket.c_str(), &st), 0);
+        EXPECT_EQ(st.st_mode & 0777, 0660u);
+    }
+    std::filesystem::remove(r.file);
+    kill(r.d->pid(), SIGHUP);
+    ASSERT_TRUE(r.systemd.hears("READY=1"));
+    EXPECT_EQ(count(r.log(), "reload refused"), std::size(cases) + 1);
+    EXPECT_NE(r.d->answer(france, {{"max", 60}}).find("Paris"), std::string::npos);
+}
+
+TEST(Reload, streams_run_through_it) {
+    Pty pty;
+    const std::string tty = "[[tty]]\npath = \"" + pty.name + "\"\n";
+    Reloading r(tty);
+    pty.master.until(greeting);
+    const json params = {{"prompt", "Say something."}, {"max", 200}, {"bias", endless()}};
+    const std::string texts[] = {tty + "[generate]\nmax = 9\ntemp = 1.5\nsystem = \"Talk like a pirate.\"\n",
+                                 tty + "[generate]\nnonsense = 9\n", tty + "[limits]\nclients = 9\nqueue = 2\n",
+                                 tty + "[engine]\nslots = 7\n"};
+    pty.master.send("ATE0\rAT#SET=\"bias\",\"" + endless() + "\"\r");
+    pty.master.until("\r\nOK\r\n"), pty.master.until("\r\nOK\r\n");
+    std::size_t in_the_middle = 0;
+    for (int round = 0; round < 20; round++) {
+        const std::string alone = r.d->answer("Say something.", params);  // by the configuration of now
+        ASSERT_GT(alone.size(), 100u);
+        Wire w = r.d->connect();
+        json streamed = params;
+        streamed["stream"] = true;
+        w.send(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", "gen"}, {"params", streamed}}.dump() + "\n");
+        pty.master.send("AT#GEN=\"Say something.\",200\r");
+        const json first = w.line();
+        std::string text = first["params"].value("text", "");
+        ASSERT_TRUE(r.reload(texts[round % 4]));
+        json now;
+        {
+            Wire v = r.d->connect();
+            now = v.call("stat")["result"];
+        }
+        in_the_middle += now["state"] == "busy";
+        w.reply(1, &text);
+        EXPECT_EQ(text, alone) << "round " << round;
+        const std::string reply = pty.master.until("\r\nOK\r\n");  // by that of the first connection
+        EXPECT_NE(reply.find("#GEN: \"length\","), std::string::npos) << reply;
+    }
+    EXPECT_GT(in_the_middle, 0u) << "no answer was under way when the configuration had been read";
+    EXPECT_EQ(count(r.log(), "reload refused"), 5u);
+    EXPECT_EQ(count(r.log(), ": reloaded"), 15u);
+}
+
+TEST(Reload, serial_lines_come_go_and_change) {
+    Pty a, b;
+    const auto table = [](const Pty& p, int baud) {
+        return "[[tty]]\npath = \"" + p.name + "\"\nbaud = " + std::to_string(baud) + "\n";
+    };
+    const auto speed = [](const Pty& p) {
+        termios t;
+        tcgetattr(p.slave, &t);
+        return cfgetospeed(&t);
+    };
+    const auto silent = [](Pty& p) {
+        p.master.send("AT\r");
+        return p.master.some(300).empty();
+    };
+    Reloading r(table(a, 115200));
+    a.master.until(greeting);
+    ASSERT_TRUE(r.reload(table(b, 9600) + table(a, 115200)));
+    b.master.until(greeting);
+    EXPECT_EQ(speed(b), speed_t{B9600});
+    a.master.send("ATE0\rAT#SET=\"bias\",\"" + endless() + "\"\r");
+    a.master.until("\r\nOK\r\n"), a.master.until("\r\nOK\r\n");
+    b.master.send("AT\r");
+    b.master.until("\r\nOK\r\n");
+    // a changes and b goes, while a answers: it answers to its end, then it has the new rate and greets again
+    a.master.send("AT#GEN=\"Say something.\",200\r");
+    a.master.until("#TOK: ");
+    ASSERT_TRUE(r.reload(table(a, 57600)));
+    EXPECT_NE(a.master.until("\r\nOK\r\n").find("#GEN: \"length\","), std::string::npos);
+    a.master.until(greeting);
+    EXPECT_EQ(speed(a), speed_t{B57600});
+    EXPECT_TRUE(silent(b));
+    // one that is not there is waited for
+    const std::string link = folder() + "/adapter";
+    ASSERT_TRUE(r.reload(table(a, 57600) + "[[tty]]\npath = \"" + link + "\"\n"));
+    EXPECT_NE(r.log().find("serial line " + link + ": cannot open"), std::string::npos) << r.log();
+    EXPECT_NE(r.log().find("trying again each second"), std::string::npos) << r.log();
+    std::filesystem::create_symlink(b.name, link);
+    while (b.master.some(50).find("AT") != std::string::npos) {
+    }
+    b.master.until(greeting);
+    EXPECT_NE(r.log().find("serial line " + link + " is open"), std::string::npos) << r.log();
+    a.master.send("AT\r");
+    a.master.until("\r\nOK\r\n");
+}
+
+// The one exception to "nothing is allocated after READY" is none in sum.
+TEST(Reload, gives_back_all_that_it_allocates) {
+#if defined(__SANITIZE_ADDRESS__)
+    GTEST_SKIP() << "the sanitizers have their own allocator: run this test in the release build";
+#endif
+    const std::string report = folder() + "/reload-counts";
+    Reloading r("[generate]\nmax = 7\n", {"LD_PRELOAD=" SLMD_MALLOC_COUNT, "MALLOC_COUNT=" + report});
+    std::string stops = "stop = [\"a\", \"b\"]\n";
+    const auto anonymous = [&] {
+        std::ifstream f("/proc/" + std::to_string(r.d->pid()) + "/smaps_rollup");
+        for (std::string l; std::getline(f, l);)
+            if (l.rfind("Anonymous:", 0) == 0) return std::stol(l.substr(10));
+        return -1L;
+    };
+    const auto heap = [&] {
+        std::ifstream f("/proc/" + std::to_string(r.d->pid()) + "/maps");
+        for (std::string l; std::getline(f, l);)
+            if (l.find("[heap]") != std::string::npos) return l.substr(0, l.find(' '));
+        return std::string();
+    };
+    const std::string texts[] = {"[generate]\nmax = 8\n" + stops, "[generate]\nmax = 8\nwrong = 1\n",
+                                 "group = \"root\"\n", "group = \"nobody-has-this\"\n", "[generate\n"};
+    for (int i = 0; i < 4; i++)  // what a first time touches, it keeps
+        for (const std::string& text : texts) ASSERT_TRUE(r.reload(text));
+    const long before = anonymous();
+    ASSERT_GT(before, 0);
+    const auto many = [&] {
+        for (int i = 0; i < 200; i++) ASSERT_TRUE(r.reload(texts[static_cast<std::size_t>(i) % std::size(texts)]));
+    };
+    many();
+    EXPECT_LE(anonymous(), before + 8) << "KiB";
+    const std::string heap_between = heap();
+    many();
+    EXPECT_EQ(heap(), heap_between);
+    EXPECT_LE(anonymous(), before + 8) << "KiB";
+    kill(r.d->pid(), SIGUSR2);  // the counter needs memory itself
+    many();
+    kill(r.d->pid(), SIGUSR2);
+    std::smatch m;
+    std::string counts;
+    for (int i = 0; i < 500 && counts.find("counts") == std::string::npos; i++) usleep(10'000), counts = slurp(report);
+    ASSERT_TRUE(std::regex_search(counts, m, std::regex("counts (\\d+) (\\d+) \\d+ \\d+"))) << counts;
+    EXPECT_GT(std::stol(m[1]), 200) << "nothing was counted: this test cannot fail";
+    EXPECT_EQ(m[1], m[2]) << "allocated and freed";
+}

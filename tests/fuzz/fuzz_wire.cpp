@@ -49,6 +49,14 @@ struct EchoHost final : Host {
     Status status() override { return {}; }
     ModelInfo model() override { return {"m", 1, 64, true}; }
     std::span<const PlanItem> plan() override { return {}; }
+    std::span<const HardwareItem> hardware() override { return {&item, 1}; }
+    std::span<const PinState> pins() override { return {&pin, 1}; }
+    Result<void> drive(std::string_view output, bool, int ms) override {
+        if (output != "relay" || ms < 0 || ms > 3600000) return Error::make(Code::not_found, "no such output");
+        return {};
+    }
+    HardwareItem item{"temperature", nullptr, {61.5, 77}, 2};
+    PinState pin{"relay", "out", 1};
 };
 
 }  // namespace

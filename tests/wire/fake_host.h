@@ -78,6 +78,17 @@ struct FakeHost final : Host {
     }
     ModelInfo model() override { return {"smol", 92u << 20, 2048, true}; }
     std::span<const PlanItem> plan() override { return items; }
+    std::span<const HardwareItem> hardware() override { return hardware_items; }
+    std::span<const PinState> pins() override { return pin_states; }
+    Result<void> drive(std::string_view output, bool on, int ms) override {
+        if (output != "relay") return Error::make(Code::not_found, "no output of that name");
+        driven.push_back({on, ms});
+        return {};
+    }
+    std::vector<HardwareItem> hardware_items{{"board", "pi-5", {}, 0}, {"temperature", nullptr, {61.5, 77}, 2},
+                                             {"admit", nullptr, {1}, 1}};
+    std::vector<PinState> pin_states{{"relay", "out", 1}, {"door", "trigger", -1}};
+    std::vector<std::pair<bool, int>> driven;
 };
 
 // A session on a fake host, with everything that it said.
@@ -87,11 +98,12 @@ struct Bench {
     std::vector<char> line;
     std::uint64_t now = 1000;
 
-    explicit Bench(bool tty = true, std::size_t line_bytes = 4096) : line(line_bytes) {
+    explicit Bench(bool tty = true, std::size_t line_bytes = 4096, bool trusted = true) : line(line_bytes) {
         SessionOptions o;
         o.tty = tty;
         o.line = line;
         o.identity.version = "0.1.0";
+        o.trusted = trusted;
         session.open(o, host);
     }
     std::string drain() {

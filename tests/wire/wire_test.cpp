@@ -133,6 +133,90 @@ TEST(Conformance, every_example_runs) {
     }
 }
 
+TEST(Hardware, is_shown_and_driven_on_trusted_ports_only) {
+    Bench b(true), u(true, 4096, false);
+    b.say("ATE0\r"), u.say("ATE0\r");
+    EXPECT_EQ(b.say("AT#HW?\r"),
+              "\r\n#HW: \"board\",\"pi-5\"\r\n#HW: \"temperature\",61.5,77\r\n#HW: \"admit\",1\r\n\r\nOK\r\n");
+    EXPECT_EQ(b.say("AT#GPIO?\r"), "\r\n#GPIO: \"relay\",\"out\",1\r\n#GPIO: \"door\",\"trigger\",\r\n\r\nOK\r\n");
+    EXPECT_EQ(b.say("AT#GPIO=\"relay\",1,250\r"), "\r\nOK\r\n");
+    EXPECT_EQ(b.say("AT#GPIO=\"relay\",0\r"), "\r\nOK\r\n");
+    EXPECT_EQ(b.say("AT#GPIO=\"relay\"\r"), "\r\n+CME ERROR: 50\r\n");
+    EXPECT_EQ(b.say("AT#GPIO=\"lamp\",1\r"), "\r\n+CME ERROR: 22\r\n");
+    EXPECT_EQ(b.host.driven, (std::vector<std::pair<bool, int>>{{true, 250}, {false, 0}}));
+    for (const char* const line : {"AT#HW?\r", "AT#GPIO?\r", "AT#GPIO=\"relay\",1,250\r"})
+        EXPECT_EQ(u.say(line), "\r\n+CME ERROR: 268\r\n") << line;
+    EXPECT_TRUE(u.host.driven.empty());
+
+    Bench j(false);
+    const auto call = [&](const char* method, const json& params) {
+        return json::parse(j.say(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", method}, {"params", params}}.dump() + "\n"));
+    };
+    EXPECT_EQ(call("hw", json::object())["result"],
+              (json{{"board", "pi-5"}, {"temperature", {61.5, 77}}, {"admit", 1}}));
+    EXPECT_EQ(call("gpio", json::object())["result"],
+              (json{{"lines",
+                     {{{"name", "relay"}, {"use", "out"}, {"active", true}},
+                      {{"name", "door"}, {"use", "trigger"}, {"active", nullptr}}}}}));
+    EXPECT_TRUE(call("gpio", {{"name", "relay"}, {"value", 1}, {"ms", 20}}).contains("result"));
+    EXPECT_EQ(call("gpio", {{"name", "relay"}})["error"]["code"], -32602);
+    EXPECT_EQ(j.host.driven, (std::vector<std::pair<bool, int>>{{true, 20}}));
+    j.host.hardware_items.clear();
+    EXPECT_EQ(call("hw", json::object())["result"], json::object());
+}
+
+TEST(Events, come_when_asked_for_and_never_inside_a_command) {
+    Bench b(true);
+    b.say("ATE0\r");
+    Event hot;
+    hot.name = "THERM", hot.value = 81.25, hot.number = 2;
+    b.session.notify(hot);
+    EXPECT_EQ(b.say(""), "");  // off by default
+    b.say("AT#EVT=1\r");
+    EXPECT_EQ(b.say("AT#EVT?\r"), "\r\n#EVT: 1\r\n\r\nOK\r\n");
+    b.session.notify(hot);
+    EXPECT_EQ(b.say(""), "\r\n#EVT: \"THERM\",81.25,2\r\n");
+    Event pin;
+    pin.kind = Event::pins, pin.name = "PIN", pin.value = 1;
+    strcpy(pin.subject, "door");
+    b.session.notify(pin);
+    EXPECT_EQ(b.say(""), "");  // not among those asked for
+    b.session.notify(pin, true);
+    EXPECT_EQ(b.say(""), "\r\n#EVT: \"PIN\",\"door\",1\r\n");
+    // half a line is being typed
+    EXPECT_EQ(b.say("AT"), "");
+    b.session.notify(hot);
+    EXPECT_EQ(b.say(""), "");
+    EXPECT_EQ(b.say("\r"), "\r\nOK\r\n\r\n#EVT: \"THERM\",81.25,2\r\n");
+    // an answer, cut to the line's width
+    b.say("AT#W=64\r");
+    Event answer = pin;
+    answer.name = "TRIG";
+    strcpy(answer.text, "The door is open since 12 minutes and nobody closed it.");
+    b.session.notify(answer, true);
+    const std::string told = b.say("");
+    EXPECT_EQ(told,
+              "\r\n#TRIG: \"door\",1,\"The door is open since\"\r\n#TRIG: \"door\",1,\" 12 minutes and nobody\"\r\n#TRIG: \"door\",0,\" closed it.\"\r\n");
+    // more than the queue holds: the newest stay, and the loss is counted
+    b.say("AT");
+    for (int i = 0; i < 6; i++) hot.value = i, b.session.notify(hot);
+    EXPECT_EQ(b.say("\r"),
+              "\r\nOK\r\n\r\n#EVT: \"THERM\",2,2\r\n\r\n#EVT: \"THERM\",3,2\r\n\r\n#EVT: \"THERM\",4,2\r\n"
+              "\r\n#EVT: \"THERM\",5,2\r\n");
+    EXPECT_EQ(b.session.dropped(), 2u);
+    b.say("ATZ\r");
+    b.session.notify(hot);
+    EXPECT_EQ(b.say(""), "");
+
+    Bench j(false);
+    j.say("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"evt\",\"params\":{\"mask\":7}}\n");
+    j.session.notify(hot);
+    EXPECT_EQ(json::parse(j.say("")),
+              (json{{"jsonrpc", "2.0"}, {"method", "evt"}, {"params", {{"name", "THERM"}, {"value", 5}, {"threads", 2}}}}));
+    j.session.notify(answer);
+    EXPECT_EQ(json::parse(j.say(""))["params"], (json{{"name", "TRIG"}, {"subject", "door"}, {"text", answer.text}}));
+}
+
 TEST(Conformance, every_setting_has_a_range_and_a_default) {
     for (const Setting& s : settings_table()) {
         Settings v;
