@@ -1,0 +1,97 @@
+# Runs as root inside the container of boot.sh; systemctl exit 42 means that all went well.
+exec >/root/log 2>&1
+touch /root/started
+mkdir -p /var/log/journal
+systemctl restart systemd-journald
+fail() { echo "FAILED: $*"; systemctl status --no-pager -l slmd.service slmd.socket; systemctl exit 1; exit 1; }
+property() { systemctl show -p "$1" --value "${2:-slmd.service}"; }
+is() { # WHAT IS EXPECTED
+    [ "$2" = "$3" ] || fail "$1: is \"$2\", expected \"$3\""
+    echo "$1: $2"
+}
+until_() { # WHAT COMMAND...: waits for a state that comes
+    local what=$1 i
+    shift
+    for i in $(seq 300); do "$@" && return; sleep 0.1; done
+    fail "$what does not come"
+}
+export DEBIAN_FRONTEND=noninteractive
+
+dpkg -i /root/old.deb >/dev/null 2>&1 || fail "the package cannot be installed"
+is "without a model" "$(property ActiveState), $(property Result), $(property ActiveState slmd.socket)" "inactive, success, inactive"
+is "enabled" "$(systemctl is-enabled slmd.service slmd.socket | paste -sd' ')" "enabled enabled"
+
+install -m 644 /root/default.slm /var/lib/slmd/models/default.slm
+systemctl start slmd || fail "the service does not start"
+is "with a model" "$(property ActiveState), $(property ActiveState slmd.socket)" "active, active"
+is "socket" "$(stat -c '%A %U %G' /run/slmd/slmd.sock)" "srw-rw---- root slmd-clients"
+question="What is the capital of France?"
+answer="The capital of France is Paris."
+is "answer" "$(slmctl ask "$question")" "$answer"
+
+pid=$(property MainPID)
+field() { sed -n "s/^$1:[[:space:]]*//p" "/proc/$pid/status"; }
+[ "$(field Uid | cut -f1)" -ge 61184 ] || fail "the user is not dynamic: $(field Uid)"
+is "capabilities" "$(field CapEff) $(field CapBnd)" "0000000000000000 0000000000000000"
+is "new privileges, system calls" "$(field NoNewPrivs) $(field Seccomp)" "1 2"
+groups=$(for g in $(field Groups); do getent group "$g" | cut -d: -f1; done | sort | paste -sd' ')
+is "groups" "$groups" "dialout gpio slmd"
+is "network" "$(awk 'NR > 2 { print $1 }' "/proc/$pid/net/dev" | paste -sd' ')" "lo:"
+is "core files" "$(awk '/^Max core/ { print $5 }' "/proc/$pid/limits")" "0"
+is "/sys" "$(awk '$5 == "/sys" { print substr($6, 1, 2) }' "/proc/$pid/mountinfo" | tail -1)" "ro"
+is "oom_score_adj" "$(cat "/proc/$pid/oom_score_adj")" 500
+
+# The folder of an LED's device becomes writable, and nothing beside it. No LED is here: a drop-in names a device that is.
+device=$(ls -d /sys/devices/platform/*/ 2>/dev/null | head -1)
+if [ "$device" ]; then
+    mkdir -p /run/systemd/system/slmd.service.d
+    printf '[Service]\nReadWritePaths=-%s\n' "${device%/}" >/run/systemd/system/slmd.service.d/led.conf
+    systemctl daemon-reload
+    systemctl restart slmd
+    pid=$(property MainPID)
+    is "$device for slmd" "$(awk -v d="${device%/}" '$5 == d { print substr($6, 1, 2) }' "/proc/$pid/mountinfo")" "rw"
+    is "/sys still" "$(awk '$5 == "/sys" { print substr($6, 1, 2) }' "/proc/$pid/mountinfo" | tail -1)" "ro"
+    rm -r /run/systemd/system/slmd.service.d
+    systemctl daemon-reload
+    systemctl restart slmd
+fi
+
+pid=$(property MainPID)
+kill -9 "$pid"
+back() { [ "$(property MainPID)" != "$pid" ] && [ "$(property ActiveState)" = active ]; }
+until_ "slmd after kill -9" back
+is "after kill -9" "$(slmctl ask "$question")" "$answer"
+is "restarts" "$(property NRestarts)" 1
+
+# Upgrade: what runs is restarted, with its state and socket; what is stopped stays stopped.
+echo kept >/var/lib/slmd/kept
+socket=$(stat -c %i /run/slmd/slmd.sock)
+pid=$(property MainPID)
+dpkg --force-confold -i /root/new.deb >/dev/null 2>&1 || fail "the upgrade failed"
+until_ "slmd after the upgrade" back
+is "after the upgrade" "$(slmctl ask "$question") $(cat /var/lib/slmd/kept)" "$answer kept"
+is "socket kept" "$(stat -c %i /run/slmd/slmd.sock)" "$socket"
+systemctl stop slmd.service slmd.socket
+dpkg -i /root/old.deb >/dev/null 2>&1 || fail "the downgrade failed"
+is "stopped, then installed again" "$(property ActiveState)" inactive
+
+# A broken image: some quick attempts, then the timer; stopping slmd ends that.
+echo broken >/var/lib/slmd/models/default.slm
+systemctl start slmd 2>/dev/null && fail "a broken image is taken"
+waiting() { [ "$(property ActiveState slmd-retry.timer)" = active ]; }
+until_ "slmd-retry.timer" waiting
+attempts=$(property NRestarts)
+[ "$attempts" -ge 3 ] && [ "$attempts" -le 10 ] || fail "$attempts attempts before the pause"
+sleep 1
+is "no more attempts" "$(property NRestarts), $(property ActiveState)" "$attempts, failed"
+install -m 644 /root/default.slm /var/lib/slmd/models/default.slm
+systemctl start slmd-retry.timer  # its minute is not waited for: what it starts, is
+systemctl start "$(property Unit slmd-retry.timer)" || fail "slmd does not start again after its failures"
+is "whole again" "$(slmctl ask "$question")" "$answer"
+systemctl stop slmd
+is "the timer, when slmd is stopped" "$(property ActiveState slmd-retry.timer)" inactive
+
+systemctl start slmd
+dpkg -P slmd >/dev/null 2>&1 || fail "the package cannot be purged"
+is "purged while it runs" "$(pgrep -x slmd; ls -d /run/slmd /var/lib/slmd /var/lib/private/slmd /etc/slmd /run/systemd/system.control/slmd.service.d 2>/dev/null)" ""
+systemctl exit 42
