@@ -52,7 +52,7 @@ class Board(unittest.TestCase):
     def ready(cls, since=None):
         """Waits until slmd is active; since: its process is to be another than that one. Returns the process's number."""
         other = f'&& [ "$(systemctl show -P MainPID slmd)" != {since} ]' if since else ""
-        return cls.guest.until(f"[ \"$(systemctl show -P ActiveState,SubState slmd | xargs)\" = 'active running' ] {other} && systemctl show -P MainPID slmd")
+        return cls.guest.until(f"[ \"$(systemctl show -P SubState slmd)\" = running ] {other} && systemctl show -P MainPID slmd")
 
     def property(self, name):
         return self.guest.sh(f"systemctl show -P {name} slmd")
