@@ -63,7 +63,7 @@ interlock = "GPIO24"
         for name, user in (("GPIO17", "slmd"), ("GPIO22", "slmd"), ("GPIO23", "slmd"), ("GPIO24", "slmd"), ("GPIO27", "slmd"), (LED, "ACT")):
             self.assertRegex(said, rf'"{name}" +"{user}')
 
-    def test_2_board(self):
+    def test_2_board_on_the_wire(self):
         self.assertEqual(self.hardware("board"), '"pi-5"')
 
     def test_3_trigger(self):

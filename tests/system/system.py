@@ -28,6 +28,7 @@ class Board(unittest.TestCase):
     """Tests of one board that has been booted once for all of them. They run in the order of their names, and each leaves slmd running."""
 
     board = "pi-4"
+    name = None  # of the board file that slmd is to find, where it is not the board's own
     configuration = slmd.configuration()
     guest_options = {}
     guest = None
@@ -53,6 +54,14 @@ class Board(unittest.TestCase):
         """Waits until slmd is active; since: its process is to be another than that one. Returns the process's number."""
         other = f'&& [ "$(systemctl show -P MainPID slmd)" != {since} ]' if since else ""
         return cls.guest.until(f"[ \"$(systemctl show -P SubState slmd)\" = running ] {other} && systemctl show -P MainPID slmd")
+
+    def test_0_board_detected(self):
+        """slmd finds the board that the device tree says."""
+        said = self.guest.sh("slmctl board show")
+        self.assertRegex(said, rf"^board +{self.name or self.board} \(", said)
+        self.assertIn(self.guest.sh("tr -d '\\0' </sys/firmware/devicetree/base/model"), said)
+        log = self.guest.sh("journalctl -b -u slmd -o cat --no-pager")
+        self.assertIn("ready: tiny", log)
 
     def property(self, name):
         return self.guest.sh(f"systemctl show -P {name} slmd")

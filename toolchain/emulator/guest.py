@@ -217,7 +217,7 @@ class Guest:
                     shutil.copyfileobj(f, out, 1 << 20)
 
         socket_device = lambda name: ["-chardev", f"socket,id={name},path={self.place(name)},server=on,wait=off"]  # noqa: E731
-        command = [QEMU, "-nodefaults", "-display", "none", "-no-reboot", "-kernel", base.kernel, "-initrd", self.place("initrd"),
+        command = [QEMU, "-accel", "tcg,tb-size=256", "-nodefaults", "-display", "none", "-no-reboot", "-kernel", base.kernel, "-initrd", self.place("initrd"),
                    "-chardev", ("stdio,signal=off,mux=on" if interactive else "null") + f",id=console,logfile={self.place('console')}", "-serial", "chardev:console",
                    *(["-mon", "chardev=console"] if interactive else []),
                    *socket_device("agent"), "-qmp", f"unix:{self.place('qmp')},server=on,wait=off"]
