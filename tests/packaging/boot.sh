@@ -1,20 +1,19 @@
 #!/bin/bash
 # Boots systemd in a container on a clean Debian with the package: the service is off without a model, starts with one, answers on its socket, survives
 # kill -9, an upgrade and a broken image, and has the rights that the unit says.
-# Usage: boot.sh SUITE IMAGE
+# Usage: boot.sh SLMPACK
 . "$(dirname "$0")/common.sh"
-suite=$1 image=$2
+slmpack=$1
 need_root
 need systemd-nspawn systemd-container
 start_work
-arch=$(dpkg --print-architecture)
-deb=$(deb_of slmd "$arch")
+deb=$(deb_of slmd "$native")
 r=$work/root
-clean_root "$r" "$suite" "$arch" "$deb" "systemd-sysv,udev,dbus"
+clean_root "$r" "$native" "$deb" "systemd-sysv,udev,dbus"
 : >"$r/etc/machine-id"
 older "$deb" "$r/root/old.deb"
 cp "$deb" "$r/root/new.deb"
-cp "$image" "$r/root/default.slm"
+"$slmpack" import "$source/models/tiny" -o "$r/root/default.slm" >/dev/null
 cp "$(dirname "$0")/inside.sh" "$r/root/"
 cat >"$r/etc/systemd/system/inside.service" <<'END'
 [Unit]

@@ -34,8 +34,8 @@ field() { sed -n "s/^$1:[[:space:]]*//p" "/proc/$pid/status"; }
 [ "$(field Uid | cut -f1)" -ge 61184 ] || fail "the user is not dynamic: $(field Uid)"
 is "capabilities" "$(field CapEff) $(field CapBnd)" "0000000000000000 0000000000000000"
 is "new privileges, system calls" "$(field NoNewPrivs) $(field Seccomp)" "1 2"
-groups=$(for g in $(field Groups); do getent group "$g" | cut -d: -f1; done | sort | paste -sd' ')
-is "groups" "$groups" "dialout gpio slmd"
+groups=$(for g in $(field Groups); do getent group "$g" | cut -d: -f1; done | sort | paste -sd" ")
+is "groups" "$groups" "dialout gpio"
 is "network" "$(awk 'NR > 2 { print $1 }' "/proc/$pid/net/dev" | paste -sd' ')" "lo:"
 is "core files" "$(awk '/^Max core/ { print $5 }' "/proc/$pid/limits")" "0"
 is "/sys" "$(awk '$5 == "/sys" { print substr($6, 1, 2) }' "/proc/$pid/mountinfo" | tail -1)" "ro"
@@ -71,27 +71,38 @@ dpkg --force-confold -i /root/new.deb >/dev/null 2>&1 || fail "the upgrade faile
 until_ "slmd after the upgrade" back
 is "after the upgrade" "$(slmctl ask "$question") $(cat /var/lib/slmd/kept)" "$answer kept"
 is "socket kept" "$(stat -c %i /run/slmd/slmd.sock)" "$socket"
-systemctl stop slmd.service slmd.socket
+systemctl stop slmd.service slmd.socket 2>/dev/null
 dpkg -i /root/old.deb >/dev/null 2>&1 || fail "the downgrade failed"
 is "stopped, then installed again" "$(property ActiveState)" inactive
 
-# A broken image: some quick attempts, then the timer; stopping slmd ends that.
+# A broken image: some quick attempts, then the timer, which brings slmd back when the image is whole. Both are made shorter here.
+mkdir -p /run/systemd/system/slmd.service.d /run/systemd/system/slmd-retry.timer.d
+printf '[Unit]\nStartLimitIntervalSec=6s\nStartLimitBurst=3\n' >/run/systemd/system/slmd.service.d/short.conf
+printf '[Timer]\nOnActiveSec=\nOnActiveSec=8s\nAccuracySec=1s\n' >/run/systemd/system/slmd-retry.timer.d/short.conf
+systemctl daemon-reload
+systemctl reset-failed slmd.service
 echo broken >/var/lib/slmd/models/default.slm
 systemctl start slmd 2>/dev/null && fail "a broken image is taken"
 waiting() { [ "$(property ActiveState slmd-retry.timer)" = active ]; }
 until_ "slmd-retry.timer" waiting
 attempts=$(property NRestarts)
-[ "$attempts" -ge 3 ] && [ "$attempts" -le 10 ] || fail "$attempts attempts before the pause"
+[ "$attempts" -le 3 ] || fail "$attempts attempts before the pause"
 sleep 1
 is "no more attempts" "$(property NRestarts), $(property ActiveState)" "$attempts, failed"
 install -m 644 /root/default.slm /var/lib/slmd/models/default.slm
-systemctl start slmd-retry.timer  # its minute is not waited for: what it starts, is
-systemctl start "$(property Unit slmd-retry.timer)" || fail "slmd does not start again after its failures"
+until_ "slmd by its timer" systemctl is-active -q slmd
 is "whole again" "$(slmctl ask "$question")" "$answer"
-systemctl stop slmd
+echo broken >/var/lib/slmd/models/default.slm
+systemctl restart slmd 2>/dev/null && fail "a broken image is taken"
+until_ "slmd-retry.timer" waiting
+install -m 644 /root/default.slm /var/lib/slmd/models/default.slm
+rm -r /run/systemd/system/slmd.service.d /run/systemd/system/slmd-retry.timer.d
+systemctl daemon-reload
+systemctl stop slmd 2>/dev/null
 is "the timer, when slmd is stopped" "$(property ActiveState slmd-retry.timer)" inactive
 
-systemctl start slmd
+systemctl reset-failed slmd.service
+systemctl start slmd || fail "slmd does not start again"
 dpkg -P slmd >/dev/null 2>&1 || fail "the package cannot be purged"
-is "purged while it runs" "$(pgrep -x slmd; ls -d /run/slmd /var/lib/slmd /var/lib/private/slmd /etc/slmd /run/systemd/system.control/slmd.service.d 2>/dev/null)" ""
+is "purged while it runs" "$(grep -lx slmd /proc/[0-9]*/comm 2>/dev/null; ls -d /run/slmd /var/lib/slmd /var/lib/private/slmd /etc/slmd /run/systemd/system.control/slmd.service.d 2>/dev/null)" ""
 systemctl exit 42

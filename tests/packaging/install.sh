@@ -1,15 +1,20 @@
 #!/bin/bash
 # Installs, upgrades, removes and purges the package on a clean Debian, and looks at what there is after each step.
-# Usage: install.sh SUITE ARCH
+# Usage: install.sh native|arm64
 . "$(dirname "$0")/common.sh"
-suite=$1 arch=$2
+arch=$1
+case $arch in
+    native) arch=$native ;;
+    "$native") skip "this machine is $native: it is the native one" ;;
+    *) [ -e "$packages"/slmd_*_"$arch".deb ] || skip "there is no package for $arch: toolchain/install-dependencies --arm64, toolchain/package $arch" ;;
+esac
 need_root
 start_work
 deb=$(deb_of slmd "$arch")
 r=$work/root
-clean_root "$r" "$suite" "$arch" "$deb"
+clean_root "$r" "$arch" "$deb"
 
-if [ "$arch" = "$(dpkg --print-architecture)" ]; then
+if [ "$arch" = "$native" ]; then
     dpkg_() { in_root "$r" dpkg --force-confdef --force-confold "$@"; }
     inside() { in_root "$r" "$@"; }
     older "$deb" "$r/old.deb"

@@ -1,0 +1,24 @@
+#!/bin/bash
+# The unit's exposure, as systemd judges it, is at most 0.8 of 10, and every line of the units is understood.
+. "$(dirname "$0")/common.sh"
+need systemd-analyze systemd
+start_work
+units=$source/toolchain/packaging/debian
+mkdir -p "$work/units"
+cp "$units"/*.service "$units"/*.socket "$units"/*.timer "$work/units"
+systemd-analyze security --help 2>/dev/null | grep -q -- --offline || skip "this systemd-analyze cannot judge a unit that is not running"
+exposure=$(systemd-analyze security --offline=true --no-pager "$work/units/slmd.service" | sed -n 's/.*Overall exposure level for slmd.service: \([0-9.]*\).*/\1/p')
+echo "exposure of slmd.service: $exposure"
+systemd-analyze security --offline=true --no-pager --threshold=8 "$work/units/slmd.service" >"$work/table" 2>&1 || { grep '✗' "$work/table"; fail "more than 0.8"; }
+# Can it fail? The same unit with a network.
+sed 's/^PrivateNetwork=yes/PrivateNetwork=no/; s/^IPAddressDeny=.*//; s/^RestrictAddressFamilies=.*//' "$units/slmd.service" >"$work/units/open.service"
+! systemd-analyze security --offline=true --no-pager --threshold=8 "$work/units/open.service" >/dev/null 2>&1 || fail "a unit with a network passes, too"
+
+# systemd-analyze verify needs what the units start: stand-ins for the programs, the rest as it is.
+sed -i 's#/usr/sbin/slmd #/bin/true #; s#/usr/lib/slmd/slmd-memory-max#/bin/true#' "$work/units/slmd.service"
+said() {
+    (cd "$work/units" && SYSTEMD_UNIT_PATH=$PWD:/lib/systemd/system systemd-analyze verify --man=no slmd.service slmd.socket slmd-retry.timer 2>&1 | grep -F slmd) || true
+}
+[ -z "$(said)" ] || { said; fail "systemd does not understand a line of the units"; }
+echo 'NoSuchKey=1' >>"$work/units/slmd-retry.timer"
+[ "$(said)" ] || fail "systemd-analyze verify takes a key that does not exist"
