@@ -127,6 +127,17 @@ class Serial(system.Board):
         uart.pending = on_its_way
         uart.write(XON)
 
+    def test_unplugged(self):
+        """The port goes away under slmd and comes back: it is said, nothing else suffers, and it is used again."""
+        before = self.ready()
+        self.guest.sh("echo 0000:00:02.0 >/sys/bus/pci/drivers/serial/unbind")
+        self.assertEqual(self.ask(), system.PARIS)
+        self.guest.until("journalctl -b -u slmd -o cat --no-pager | grep /dev/ttyS0")
+        self.guest.sh("echo 0000:00:02.0 >/sys/bus/pci/drivers/serial/bind && test -e /dev/ttyS0")
+        plain(self.guest.uart)
+        self.test_answer()
+        self.assertEqual((self.ready(), self.property("NRestarts")), (before, "0"))
+
     def test_rtscts(self):
         """With RTS/CTS, a slmd that stands still makes the driver take RTS back before anything is lost. (This UART's CTS is always there.)"""
         with self.flow_control("rtscts = true"):

@@ -4,6 +4,7 @@ import re
 import sys
 
 import system
+from system import slmd
 
 
 class Service(system.Board):
@@ -72,6 +73,52 @@ class Service(system.Board):
         when = lambda words: [int(e["__MONOTONIC_TIMESTAMP"]) for e in entries if words in e["MESSAGE"]][-1]  # noqa: E731
         return (when("Started slmd.service") - when("code=killed")) / 1000
 
+    def test_61_hung(self):
+        """A slmd that stands still is found out by the watchdog and started anew."""
+        before = self.ready()
+        self.guest.sh(f"kill -STOP {before}")
+        self.ready(since=before)
+        self.assertIn("Watchdog timeout", self.guest.sh("journalctl -b _PID=1 -u slmd -o cat --no-pager"))
+        self.assertEqual(self.ask(), system.PARIS)
+
+    def test_62_clock_jumps(self):
+        """The time of day leaps a year ahead, and back: nothing that waits is ended by it, nothing is held up."""
+        before, restarts = self.ready(), self.property("NRestarts")
+        for step in ("+1 year", "-1 year"):
+            said = self.guest.sh(f"slmctl ask 'Count from 0 to 26.' >/run/answer & date -s '{step}' >/dev/null; wait $!; cat /run/answer")
+            self.assertIn("26", said)
+            self.assertEqual(self.ask(), system.PARIS)
+        self.assertEqual((self.ready(), self.property("NRestarts")), (before, restarts))
+
+    def test_63_image_damaged_while_it_runs(self):
+        """The file is overwritten in place: the running slmd goes on with what it has, a new one says what is wrong, and the right file cures it."""
+        before = self.ready()
+        self.guest.sh(f"cp {slmd.MODEL} /run/good.slm && head -c 1000 /dev/urandom | dd of={slmd.MODEL} conv=notrunc seek=20 bs=1000 status=none && truncate -s 50000 {slmd.MODEL}")
+        self.assertEqual(self.ask(), system.PARIS)
+        self.assertEqual(self.ready(), before)
+        self.guest.call("systemctl restart slmd")
+        self.guest.until("journalctl -b -u slmd -o cat --no-pager | grep -E 'default.slm: .*(damaged|truncated|short|end|size|checksum|frame)'")
+        self.guest.sh(f"cat /run/good.slm >{slmd.MODEL}; systemctl reset-failed slmd slmd.socket; systemctl restart slmd.socket slmd")
+        self.ready(since=before)
+        self.assertEqual(self.ask(), system.PARIS)
+
+    def test_64_state_folder_full_and_read_only(self):
+        """Nothing can be kept: slmd is ready and answers all the same."""
+        state = "/var/lib/private/slmd"
+        for how in ("true", f"mount -o remount,ro {state}"):
+            self.guest.sh(f"""
+                systemctl stop slmd slmd.socket
+                cp -a {state} /run/state
+                mount -t tmpfs -o size=1m tmpfs {state}
+                cp -a /run/state/models {state}/ && chown --reference=/run/state {state} && chmod --reference=/run/state {state}
+                cat /dev/zero >{state}/full 2>/dev/null
+                {how}
+                systemctl start slmd.socket slmd""")
+            self.ready()
+            self.assertEqual(self.ask(), system.PARIS)
+            self.guest.sh(f"systemctl stop slmd slmd.socket; umount {state}; rm -rf /run/state; systemctl start slmd.socket slmd")
+            self.ready()
+
     def test_7_reinstalled(self):
         """The package installed over itself while slmd runs: it is restarted, and its configuration stays."""
         before, config = self.ready(), self.guest.sh("sha256sum /etc/slmd/slmd.toml")
@@ -85,7 +132,8 @@ class Service(system.Board):
         self.guest.sh("dpkg --remove slmd", timeout=300)
         self.assertEqual(self.guest.call("systemctl is-active slmd")[1].strip(), "inactive")
         self.guest.sh("dpkg --purge slmd", timeout=300)
-        left = self.guest.sh("ls -d /usr/sbin/slmd /usr/bin/slmctl /usr/share/slmd /etc/slmd /var/lib/slmd /var/lib/private/slmd /run/slmd /etc/systemd/system/*/slmd.* 2>/dev/null || true")
+        left = self.guest.sh("ls -d /usr/sbin/slmd /usr/bin/slmctl /usr/share/slmd /etc/slmd /var/lib/slmd /var/lib/private/slmd /run/slmd "
+                             "/etc/systemd/system/*/slmd.* 2>/dev/null || true")
         self.assertEqual(left, "")
 
 

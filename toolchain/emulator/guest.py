@@ -6,7 +6,6 @@ lines from outside. Every wait ends. The guest dies with this process, however t
 import base64
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import re
@@ -223,19 +222,17 @@ class Guest:
                    *socket_device("agent"), "-qmp", f"unix:{self.place('qmp')},server=on,wait=off"]
         if self.machine == "raspi3b":
             # The Pi 3's mini UART (serial1) is the agent's; this machine has no other serial port, and no lines that can be driven.
-            agent, names = "ttyS1", None
             command += ["-M", "raspi3b", "-dtb", base.raspi3b_dtb, "-serial", "chardev:agent"]
         else:
-            agent = "ttyS1"
             dtb = boards.device_tree(board, board.cpu, QEMU, self.folder)
-            names = board.lines
             command += ["-M", "virt", "-cpu", board.cpu, "-smp", str(len(board.capacity)), "-m", str(board.memory_mib), "-dtb", dtb,
                         *socket_device("uart"), "-device", "pci-serial,chardev=uart,addr=2", "-device", "pci-serial,chardev=agent,addr=3",
                         "-device", "i6300esb", "-action", "watchdog=poweroff",
                         "-qtest", f"unix:{self.place('qtest')},server=on,wait=off", "-qtest-log", "none",
                         "-trace", "enable=pl061_set_output", "-msg", "timestamp=on", "-D", self.place("trace")]
         # Without address randomization the kernel does without page-table isolation, which under emulation takes a third of all time.
-        words = ["console=ttyAMA0", "quiet", "panic=-1", "nokaslr", "kpti=0", "mitigations=off", "audit=0", "systemd.show_status=0", "systemd.journald.forward_to_console=0", f"systemd.wants=emulate-agent@{agent}.service"]
+        words = ["console=ttyAMA0", "quiet", "panic=-1", "nokaslr", "kpti=0", "mitigations=off", "audit=0", "systemd.show_status=0",
+                 "systemd.wants=emulate-agent@ttyS1.service"]
         if interactive:
             words.append("systemd.wants=emulate-shell@ttyAMA0.service")
         command += ["-append", " ".join(words + arguments), *qemu]
@@ -250,7 +247,7 @@ class Guest:
             self.agent = Lines(self.place("agent"))
             if self.machine == "virt":
                 self.uart = Lines(self.place("uart"))
-                self.gpio = Gpio(self.qmp, Lines(self.place("qtest")), names, self.place("trace"))
+                self.gpio = Gpio(self.qmp, Lines(self.place("qtest")), board.lines, self.place("trace"))
         except GuestError as e:
             raise GuestError(f"{e}\n{self.logs()}") from e
 

@@ -113,8 +113,6 @@ class Tree:
         parent = os.path.dirname(path)
         if parent and parent not in self.entries:
             self.put(parent, kind=stat.S_IFDIR, mode=0o755)
-        if kind == stat.S_IFDIR and path in self.entries and stat.S_ISDIR(self.entries[path][0]):
-            data = b""
         self.entries[path] = (kind | mode, uid, gid, data.encode() if isinstance(data, str) else data)
 
     def link(self, path, target):
@@ -137,8 +135,7 @@ class Tree:
                 continue
             attributes = {"mode": member.mode, "uid": member.uid, "gid": member.gid}
             if member.isdir():
-                if place not in ("usr/bin", "usr/sbin", "usr/lib") or place not in self.entries:
-                    self.put(place, kind=stat.S_IFDIR, **attributes)
+                self.put(place, kind=stat.S_IFDIR, **attributes)
             elif member.issym():
                 self.link(place, member.linkname)
             elif member.islnk():
@@ -217,8 +214,6 @@ def build_tree(debs):
         tree.folder("usr/" + name)
     for path, mode in (("proc", 0o555), ("sys", 0o555), ("dev", 0o755), ("run", 0o755), ("tmp", 0o1777), ("root", 0o700), ("var/tmp", 0o1777), ("var/lib/dpkg/updates", 0o755)):
         tree.folder(path, mode)
-    tree.put("dev/console", mode=0o600, kind=stat.S_IFREG)
-    del tree.entries["dev/console"]
     # dpkg's own records, so that it checks the dependencies of what is installed in the guest.
     status = []
     for deb in debs:

@@ -1,7 +1,6 @@
 """What a guest needs to run slmd: its package, a model, a configuration."""
 import glob
 import os
-import subprocess
 import tempfile
 
 from . import root
