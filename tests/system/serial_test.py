@@ -6,35 +6,17 @@ import time
 
 import system
 import wire
+from wire import XOFF, XON
 
 MEBIBYTE = 1 << 20
-XON, XOFF = b"\x11", b"\x13"
 PIO = 0x3EFF0000  # where virt's PCI has its I/O ports
-
-
-def plain(uart):
-    """A client's way back to a known state: echo off, no checks, what was left on the line passed by."""
-    uart.write(XON + b"\x1b\r")
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        uart.write(b"AT#CRC=0\r")
-        said = b""
-        while more := uart.read_some(1):
-            said += more
-        if b"OK" in said:
-            break
-    uart.write(b"ATZ\rATE0\r")
-    uart.read_until(b"\r\nOK\r\n")
-    uart.read_until(b"\r\nOK\r\n")
-    while uart.read_some(0.3):
-        pass
 
 
 class Serial(system.Board):
     board = "pi-zero-2w"
 
     def setUp(self):
-        plain(self.guest.uart)
+        wire.plain(self.guest.uart)
 
     def stat(self):
         """Fields of AT#STAT?, of which the last counts the lines that were dropped."""
@@ -134,7 +116,7 @@ class Serial(system.Board):
         self.assertEqual(self.ask(), system.PARIS)
         self.guest.until("journalctl -b -u slmd -o cat --no-pager | grep /dev/ttyS0")
         self.guest.sh("echo 0000:00:02.0 >/sys/bus/pci/drivers/serial/bind && test -e /dev/ttyS0")
-        plain(self.guest.uart)
+        wire.plain(self.guest.uart)
         self.test_answer()
         self.assertEqual((self.ready(), self.property("NRestarts")), (before, "0"))
 
@@ -196,7 +178,7 @@ class Serial(system.Board):
         self.guest.sh(f"sed -i 's/^baud = 115200$/baud = 115200\\n{key}/' /etc/slmd/slmd.toml && systemctl restart slmd")
         try:
             self.ready(since=before)
-            plain(self.guest.uart)
+            wire.plain(self.guest.uart)
             yield
         finally:
             self.guest.sh(f"kill -CONT {self.property('MainPID')}; sed -i '/^{key}$/d' /etc/slmd/slmd.toml && systemctl restart slmd")

@@ -3,6 +3,8 @@ import random
 import re
 import time
 
+XON, XOFF = b"\x11", b"\x13"
+
 
 def crc16(data):
     """CRC-16/XMODEM."""
@@ -30,6 +32,24 @@ def unescape(text):
         c = m[1]
         return bytes([int(c[1:], 16)]) if c[:1] == b"x" else {b"n": b"\n", b"r": b"\r", b"t": b"\t"}.get(c, c)
     return re.sub(rb"\\(x[0-9A-Fa-f]{2}|.)", one, text, flags=re.S)
+
+
+def plain(uart):
+    """A client's way back to a known state: echo off, no checks, what was left on the line passed by."""
+    uart.write(XON + b"\x1b\r")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        uart.write(b"AT#CRC=0\r")
+        said = b""
+        while more := uart.read_some(1):
+            said += more
+        if b"OK" in said:
+            break
+    uart.write(b"ATZ\rATE0\r")
+    uart.read_until(b"\r\nOK\r\n")
+    uart.read_until(b"\r\nOK\r\n")
+    while uart.read_some(0.3):
+        pass
 
 
 class Noise:
