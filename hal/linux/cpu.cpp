@@ -45,22 +45,38 @@ Result<int> LinuxCpu::clusters(std::span<CoreCluster> out) {
     return static_cast<int>(clusters);
 }
 
-Result<Frequency> LinuxCpu::frequency() {
-    Frequency fastest;
+LinuxCpu::LinuxCpu(const Root& root) : root_(root) { find_fastest(); }
+
+void LinuxCpu::find_fastest() {
+    std::int64_t highest = 0;
+    fastest_[0] = 0;
     root_.list("sys/devices/system/cpu/cpufreq", [&](const char* name) {
-        if (std::string_view(name).substr(0, 6) != "policy" || std::string_view(name).size() > 12) return true;
+        if (std::string_view(name).substr(0, 6) != "policy") return true;
         char path[96];
-        snprintf(path, sizeof path, "sys/devices/system/cpu/cpufreq/%s/cpuinfo_max_freq", name);
+        snprintf(path, sizeof path, "sys/devices/system/cpu/cpufreq/%.16s/cpuinfo_max_freq", name);
         const auto maximum = root_.number(path);
-        snprintf(path, sizeof path, "sys/devices/system/cpu/cpufreq/%s/scaling_max_freq", name);
-        const auto cap = root_.number(path);
-        if (maximum && cap && maximum.value() > fastest.maximum && maximum.value() < 100'000'000)
-            fastest = {static_cast<int>(std::clamp<std::int64_t>(cap.value(), 0, maximum.value())),
-                       static_cast<int>(maximum.value())};
+        if (maximum && maximum.value() > highest) {
+            highest = maximum.value();
+            snprintf(fastest_, sizeof fastest_, "sys/devices/system/cpu/cpufreq/%.16s", name);
+        }
         return true;
     });
-    if (fastest.maximum == 0) return Error::make(Code::not_found, "this machine does not tell its frequency (cpufreq)");
-    return fastest;
+}
+
+Result<Frequency> LinuxCpu::frequency() {
+    char path[96];
+    const auto read = [&](const char* name) -> Result<int> {
+        snprintf(path, sizeof path, "%s/%s", fastest_, name);
+        const std::int64_t khz = TRY(root_.number(path));
+        if (khz < 0 || khz > 100'000'000)
+            return Error::make(Code::device_io, "/%s: %lld kHz is no frequency", path, static_cast<long long>(khz));
+        return static_cast<int>(khz);
+    };
+    if (fastest_[0] == 0) return Error::make(Code::not_found, "this machine does not tell its frequency (cpufreq)");
+    const auto maximum = read("cpuinfo_max_freq"), cap = read("scaling_max_freq");
+    if (maximum && cap) return Frequency{std::min(cap.value(), maximum.value()), maximum.value()};
+    find_fastest();  // its cores may have been taken offline
+    return maximum ? cap.error() : maximum.error();
 }
 
 const char* core_name(unsigned midr) {

@@ -19,12 +19,14 @@ class LinuxBoard final : public Board {
 
 class LinuxCpu final : public Cpu {
   public:
-    explicit LinuxCpu(const Root& root) : root_(root) {}
+    explicit LinuxCpu(const Root& root);
     Result<int> clusters(std::span<CoreCluster> out) override;
     Result<Frequency> frequency() override;
 
   private:
+    void find_fastest();
     const Root& root_;
+    char fastest_[48] = "";  // the policy of the fastest cluster
 };
 
 class LinuxThermal final : public Thermal {

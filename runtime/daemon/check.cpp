@@ -25,15 +25,6 @@ namespace {
     return Error::make(Code::incorrect_parameters, "%s:%u: %s", config.file, line, text);
 }
 
-// The folder that holds path; "." when it names none.
-void folder_of(const char* path, char* out, std::size_t size) {
-    const char* const slash = strrchr(path, '/');
-    if (slash == nullptr)
-        snprintf(out, size, ".");
-    else
-        snprintf(out, size, "%.*s", slash == path ? 1 : static_cast<int>(slash - path), path);
-}
-
 Result<void> check_socket(const Config& config) {
     char folder[sizeof config.socket];
     folder_of(config.socket, folder, sizeof folder);
@@ -62,6 +53,14 @@ Result<void> check_tty(const Config& config, const Config::Tty& tty) {
 }
 
 }  // namespace
+
+void folder_of(const char* path, char* out, std::size_t size) {
+    const char* const slash = strrchr(path, '/');
+    if (slash == nullptr)
+        snprintf(out, size, ".");
+    else
+        snprintf(out, size, "%.*s", slash == path ? 1 : static_cast<int>(slash - path), path);
+}
 
 Result<void> check_config(const Config& config, char* out, std::size_t size) {
     if (auto ok = check(config, 1); !ok) return at(config, 0, "%s", ok.error().text);

@@ -10,4 +10,7 @@ namespace slmd::daemon {
 // do"; where an option said it, without file and line.
 Result<void> check_config(const Config& config, char* out, std::size_t size);
 
+// The folder that holds path; "." when it names none.
+void folder_of(const char* path, char* out, std::size_t size);
+
 }  // namespace slmd::daemon

@@ -92,6 +92,7 @@ struct Config {
     OutputConfig outputs[max_outputs];
     int output_count = 0;
     char system[512] = "";  // what stands before every conversation; "": what the model's own template says
+    bool trace_sandbox = false;  // log the system calls that the sandbox refuses
     // Lines of the file, for what is found out later; 0: not from the file.
     struct {
         unsigned model, draft_model, state, level, socket, socket_group;

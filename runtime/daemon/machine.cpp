@@ -84,6 +84,12 @@ void Machine::open() {
         if (taken) watchdog_s_ = taken.value();
         if (!taken) log(Level::warning, {{"SLMD_EVENT", "watchdog"}}, "no watchdog: %s", taken.error().text);
     }
+    char folder[300];
+    snprintf(folder, sizeof folder, "%s/triggers", config_.state);
+    for (int i = 0; i < config_.trigger_count; i++)
+        if (strcmp(config_.triggers[i].to, "file") == 0 && mkdir(folder, 0755) != 0 && errno != EEXIST)
+            log(Level::warning, {{"SLMD_EVENT", "trigger"}, {"SLMD_PIN", config_.triggers[i].name}},
+                "trigger %s: %s: %s; its answers will be lost", config_.triggers[i].name, folder, strerror(errno));
     obtain_at_ = now_;
     tick({.loading = true});
 }
@@ -279,8 +285,6 @@ void Machine::finish(Trigger& t, const wire::Outcome& outcome) {
 
 void Machine::keep(const Trigger& t, const TriggerConfig& c) {
     char path[400];
-    snprintf(path, sizeof path, "%s/triggers", config_.state);
-    mkdir(path, 0755);
     snprintf(path, sizeof path, "%s/triggers/%s", config_.state, c.name);
     const auto written = [&]() -> Result<void> {
         auto file = TRY(AtomicFile::create(path));

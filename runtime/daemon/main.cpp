@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "daemon/check.h"
 #include "daemon/log.h"
+#include "daemon/sandbox.h"
 #include "daemon/server.h"
 
 namespace slmd::daemon {
@@ -42,6 +43,7 @@ constexpr char help[] =
     "                        takes, 1/256 of the plan for page tables, and 16 MiB\n"
     "      --check-config    look for what is wrong without starting, and end: a line of what slmd would do, or 78 and\n"
     "                        FILE:LINE: what is wrong and what to do\n"
+    "      --trace-sandbox   log each system call that the sandbox refuses (debugging; it is refused all the same)\n"
     "  -V, --version\n"
     "exit status: 0 stopped as asked, 1 failed, 64 wrong usage, 78 wrong configuration\n";
 
@@ -63,7 +65,8 @@ enum Option {
     opt_hardware,
     opt_plan,
     opt_memory_max,
-    opt_check_config
+    opt_check_config,
+    opt_trace_sandbox
 };
 
 constexpr option options[] = {{"config", required_argument, nullptr, 'c'},
@@ -86,6 +89,7 @@ constexpr option options[] = {{"config", required_argument, nullptr, 'c'},
                               {"plan", no_argument, nullptr, opt_plan},
                               {"memory-max", no_argument, nullptr, opt_memory_max},
                               {"check-config", no_argument, nullptr, opt_check_config},
+                              {"trace-sandbox", no_argument, nullptr, opt_trace_sandbox},
                               {"help", no_argument, nullptr, 'h'},
                               {"version", no_argument, nullptr, 'V'},
                               {nullptr, 0, nullptr, 0}};
@@ -142,6 +146,7 @@ Result<void> parse(int argc, char** argv, Config& config, Command& command) {
                     TRY(set_text("--hardware", optarg, config.board.hardware, sizeof config.board.hardware));
                     break;
                 case opt_plan: command.plan = true; break;
+                case opt_trace_sandbox: config.trace_sandbox = true; break;
                 case opt_memory_max: command.memory_max = true; break;
                 case 'h': command.help = true; break;
                 case 'V': command.version = true; break;
@@ -185,7 +190,8 @@ void print_plan(const Plan& p, const char* model) {
            static_cast<double>(p.total()) / 1048576);
 }
 
-Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& images, Notify& notify,
+Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& images,
+                   hal::Hardware& hardware, Notify& notify,
                    const HandedOver& handed) {
     Arena counting;
     Memory memory{};
@@ -201,14 +207,13 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
 
     wire::Identity identity;
     identity.version = SLMD_VERSION;
-    const auto hardware = TRY(open_hardware(config));
-    const hal::Identity board = hardware->board().identity();
+    const hal::Identity board = hardware.board().identity();
     if (board.serial[0] != 0) identity.serial = board.serial;
     Service service(config, p, images, memory, wake);
-    Machine machine(config, *hardware, service);
+    Machine machine(config, hardware, service);
     service.attach(machine);
     machine.open();
-    Server server(config, reread, service, *hardware, machine, memory, notify, wake, identity);
+    Server server(config, reread, service, hardware, machine, memory, notify, wake, identity);
     TRY(server.open(handed));
     TRY(service.start());
     auto result = server.run();
@@ -218,6 +223,20 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
 
 void log_failure(const Error& e) {
     log(Level::error, {{"SLMD_EVENT", "failed"}, {"SLMD_CODE", static_cast<int>(e.code)}}, "%s", e.text);
+}
+
+// Where slmd may write: its state, the folder of its socket, devices, and the LED that it has.
+Result<void> restrict_files(const Config& config) {
+    char runtime[sizeof config.socket];
+    folder_of(config.socket, runtime, sizeof runtime);
+    char led[80];
+    snprintf(led, sizeof led, "/sys/class/leds/%s", config.pins.status.line);
+    const bool has_socket = config.socket[0] != 0, has_led = config.pins.status.line[0] != 0;
+    Writable writable[4] = {{"/dev", true}, {config.state, false}};
+    std::size_t n = 2;
+    if (has_socket) writable[n++] = {runtime, false};
+    if (has_led) writable[n++] = {led, true};
+    return restrict_files(std::span(writable).first(n));
 }
 
 // What holds when neither file nor options say anything else.
@@ -290,7 +309,12 @@ int main(int argc, char** argv) {
     if (command.memory_max) return 0;
     if (command.plan) return print_plan(planned.value(), config.model), 0;
     Arguments arguments{argc, argv};
-    if (auto served = serve(config, {reread, &arguments, &fresh}, planned.value(), *images, notify, handed); !served) {
+    const auto hardware = open_hardware(config);
+    if (!hardware) return log_failure(hardware.error()), 1;
+    if (auto ok = restrict_files(config); !ok) return log_failure(ok.error()), 1;
+    if (auto served = serve(config, {reread, &arguments, &fresh}, planned.value(), *images, *hardware.value(), notify,
+                            handed);
+        !served) {
         notify.send("STATUS=%s\nERRNO=1", served.error().text);
         log_failure(served.error());
         return 1;

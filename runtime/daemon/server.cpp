@@ -17,6 +17,8 @@
 #include <algorithm>
 
 #include "daemon/log.h"
+#include "daemon/sandbox.h"
+
 namespace slmd::daemon {
 namespace {
 
@@ -100,7 +102,15 @@ Result<void> Server::open(const HandedOver& handed_over) {
     }
     if (config_.socket[0] != 0 && handed_over.socket_count == 0) TRY(open_socket());
     for (int i = 0; i < listener_count_; i++) TRY(watch(listeners_[i].fd, tag(kind_listener, i), EPOLLIN));
-    for (int i = 0; i < config_.tty_count; i++) TRY(open_tty(i));
+    for (int i = 0; i < config_.tty_count; i++) {
+        auto opened = open_tty(i);
+        // An adapter that is not plugged in must not keep the other wires away.
+        const bool others = listener_count_ > 0 || config_.tty_count > 1;
+        if (!opened && (!others || access(config_.ttys[i].path, F_OK) == 0)) return opened;
+        if (!opened)
+            log(Level::warning, {{"SLMD_EVENT", "tty"}, {"SLMD_TTY", config_.ttys[i].path}},
+                "%s; trying again each second", opened.error().text);
+    }
     return {};
 }
 
@@ -297,7 +307,9 @@ void Server::loaded() {
     service_.describe(text, sizeof text);
     service_.keep(notify_);
     malloc_trim(0);
-    // From here on nothing is allocated.
+    if (auto ok = restrict_calls(config_.trace_sandbox); !ok)
+        log(Level::warning, {{"SLMD_EVENT", "sandbox"}}, "%s", ok.error().text);
+    // From here on nothing is allocated, but by a reload, which gives it back.
     notify_.send("READY=1\nSTATUS=%s", text);
     log(Level::info, {{"SLMD_EVENT", "ready"}}, "version %s ready: %s", identity_.version, text);
     ready_ = true;
@@ -391,7 +403,8 @@ Result<void> Server::run() {
             } else if (const int percent = service_.loaded_percent();
                        percent / 10 != told_percent_ / 10 || told_percent_ < 0) {
                 told_percent_ = percent;
-                notify_.send("STATUS=Loading the model: %d %%", percent);
+                // a large image from a slow card takes longer than TimeoutStartSec: progress is what counts
+                notify_.send("STATUS=Loading the model: %d %%\nEXTEND_TIMEOUT_USEC=120000000", percent);
             }
         }
         if (beat > 0 && now_ >= watchdog_at_ && service_.progressed()) {

@@ -118,7 +118,8 @@ Result<void> Service::load() {
         if (percent != s.percent_.exchange(percent)) s.wake();
     };
     image_.emplace(TRY(open_image(&images_.model, config_.model, options)));
-    const engine::Config engine = engine_config(*image_, config_);
+    engine::Config engine = engine_config(*image_, config_);
+    engine.progress = &steps_;
     engine_ = TRY(engine::Engine::open(*image_, engine));
     if (config_.draft_model[0] != 0) {
         draft_image_.emplace(

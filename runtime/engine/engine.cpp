@@ -97,7 +97,8 @@ struct Engine::State {
                 &layout.buffers,
                 {rows, static_cast<std::size_t>(row_count)},
                 {wanted, static_cast<std::size_t>(wanted_count)},
-                false};
+                false,
+                config.progress};
     }
 };
 

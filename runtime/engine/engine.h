@@ -26,6 +26,8 @@ struct Config {
     Engine* with = nullptr;  // another engine, used by the same thread, whose threads work for this one as well
     // "scalar", "neon", "dotprod", "i8mm", "avx2", "avx512"; null: the best that the CPU has
     const char* level = nullptr;
+    // Counts the layers that are computed: a pass over a long prompt may take longer than a watchdog waits. null: none.
+    std::atomic<std::uint64_t>* progress = nullptr;
 };
 
 // Every byte that the engine will use, by purpose.

@@ -404,6 +404,7 @@ struct Worker {
         for (std::uint32_t i = 0; i < params.layers; i++) {
             const Layer& l = m.layers[i];
             if (rank == 0 && cancelled()) p.stopped = true;
+            if (rank == 0 && p.progress != nullptr) p.progress->fetch_add(1, std::memory_order_relaxed);
             if (i > 0) add_delta(m.layers[i - 1].post_ffw_norm);
             norm_all(l.attn_norm);
             sync_unless_each();

@@ -90,6 +90,7 @@ struct Pass {
     std::span<const Row> rows;
     std::span<const Wanted> wanted;  // their logits are in rows 0, 1, ... of Buffers::logits
     bool stopped;                    // out: every row was cancelled, between two layers
+    std::atomic<std::uint64_t>* progress;  // one more a layer; null: nobody asks
 };
 
 // Runs the pass on the team. K and V of the rows are in their caches afterwards unless stopped.

@@ -118,6 +118,7 @@ TEST(Lines, an_output_is_driven_within_its_limits_and_its_pulse_has_its_length) 
     double on = -1, off = -1;
     for (int i = 0; i < 500 && off < 0; i++) {
         usleep(20'000);
+        on = off = -1;
         for (const Change& c : lines("pulse"))
             if (c.name == "gpio.RELAY" && (c.level == 1 || on >= 0)) (c.level == 1 ? on : off) = c.ms;
     }

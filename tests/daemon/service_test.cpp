@@ -435,6 +435,18 @@ TEST(Reload, serial_lines_come_go_and_change) {
     a.master.until("\r\nOK\r\n");
 }
 
+TEST(Reload, an_adapter_that_is_not_there_at_the_start_is_waited_for) {
+    const std::string link = folder() + "/late-adapter";
+    Pty a;
+    Daemon d({.arguments = {"--tty", link}, .tty = false});
+    EXPECT_NE(slurp(d.log).find("serial line " + link + ": cannot open"), std::string::npos) << slurp(d.log);
+    EXPECT_NE(d.answer(france).find("Paris"), std::string::npos);
+    std::filesystem::create_symlink(a.name, link);
+    a.master.until(greeting);
+    a.master.send("AT\r");
+    a.master.until("\r\nOK\r\n");
+}
+
 // The one exception to "nothing is allocated after READY" is none in sum.
 TEST(Reload, gives_back_all_that_it_allocates) {
 #if defined(__SANITIZE_ADDRESS__)
@@ -479,4 +491,161 @@ TEST(Reload, gives_back_all_that_it_allocates) {
     ASSERT_TRUE(std::regex_search(counts, m, std::regex("counts (\\d+) (\\d+) \\d+ \\d+"))) << counts;
     EXPECT_GT(std::stol(m[1]), 200) << "nothing was counted: this test cannot fail";
     EXPECT_EQ(m[1], m[2]) << "allocated and freed";
+}
+
+namespace {
+
+// slmd with faults that a file each brings on, and a watchdog that wants to hear of it each 30 ms.
+struct Faulty {
+    Systemd systemd;
+    const std::string loop = folder() + "/hook-loop", engine = folder() + "/hook-engine",
+                      slow = folder() + "/hook-slow", clock = folder() + "/hook-clock";
+    std::unique_ptr<Daemon> d;
+
+    explicit Faulty(const std::vector<std::string>& arguments = {}) {
+        for (const auto& f : {loop, engine, slow, clock}) std::filesystem::remove(f);
+        auto e = systemd.environment("90000");
+        for (const auto& s : {"LD_PRELOAD=" SLMD_HOOKS + std::string(), "HOOK_LOOP=" + loop, "HOOK_ENGINE=" + engine,
+                              "HOOK_SLOW=" + slow, "HOOK_CLOCK=" + clock,
+                              std::string("ASAN_OPTIONS=verify_asan_link_order=0")})
+            e.push_back(s);
+        d = std::make_unique<Daemon>(DaemonOptions{.arguments = arguments, .environment = e, .tty = false});
+        EXPECT_TRUE(systemd.hears("READY=1"));
+    }
+    ~Faulty() {
+        if (d->pid() > 0) kill_hard(*d);
+    }
+    // How often the watchdog was fed in that time.
+    std::size_t fed(int ms) {
+        systemd.said();
+        usleep(static_cast<useconds_t>(ms) * 1000);
+        std::size_t n = 0;
+        for (const std::string& s : systemd.said()) n += s == "WATCHDOG=1";
+        return n;
+    }
+    Wire ask(int max) const {
+        Wire w = d->connect();
+        w.send(json{{"jsonrpc", "2.0"},
+                    {"id", 1},
+                    {"method", "gen"},
+                    {"params", {{"prompt", "Say something."}, {"max", max}, {"bias", endless()}, {"stream", true}}}}
+                   .dump() +
+               "\n");
+        return w;
+    }
+};
+
+void touch(const std::string& path) { std::ofstream(path) << "now"; }
+
+}  // namespace
+
+TEST(Watchdog, is_not_fed_when_the_engine_hangs_though_the_event_loop_lives) {
+    Faulty f;
+    EXPECT_TRUE(f.systemd.hears("WATCHDOG=1")) << "idle is no fault";
+    Wire w = f.ask(200);
+    w.line();
+    touch(f.engine);
+    f.fed(300);  // the pass that it was at
+    EXPECT_EQ(f.fed(1000), 0u);
+    Wire other = f.d->connect();
+    EXPECT_EQ(other.call("stat")["result"]["state"], "busy") << "the event loop lives";
+    EXPECT_EQ(f.fed(500), 0u) << "its living is no progress";
+}
+
+TEST(Watchdog, is_not_fed_when_the_event_loop_hangs) {
+    Faulty f;
+    EXPECT_TRUE(f.systemd.hears("WATCHDOG=1"));
+    touch(f.loop);
+    f.fed(300);
+    EXPECT_EQ(f.fed(1000), 0u);
+}
+
+TEST(Watchdog, is_fed_while_a_prompt_is_read_and_an_answer_made_slowly) {
+    const std::string file = folder() + "/slow.toml";
+    std::ofstream(file) << "[engine]\nbatch = 1\nslots = 1\n";
+    Faulty f({"--config", file});
+    touch(f.slow);
+    Wire w = f.d->connect();
+    const std::string prompt =
+        "What is the capital of France? What is the capital of Italy? What is 3 plus 4? Turn on the pump.";
+    w.send(json{{"jsonrpc", "2.0"},
+                {"id", 1},
+                {"method", "gen"},
+                {"params", {{"prompt", prompt}, {"max", 8}, {"stream", true}, {"progress", true}}}}
+               .dump() +
+           "\n");
+    f.systemd.said();
+    int total = 0;
+    for (int done = -1; done < total || total == 0;) {  // until the prompt has been read
+        const json l = w.line();
+        ASSERT_FALSE(l.is_null());
+        if (l["method"] != "progress") break;
+        done = l["params"].value("done", 0), total = l["params"].value("total", 0);
+    }
+    std::size_t fed = 0;
+    for (const std::string& s : f.systemd.said()) fed += s == "WATCHDOG=1";
+    EXPECT_GT(total, 20);
+    EXPECT_GE(fed, 3u);
+    w.reply(1);
+    EXPECT_TRUE(f.systemd.hears("WATCHDOG=1"));
+}
+
+// systemd's watchdog runs from READY on; before it, progress is what extends the time to start.
+TEST(Watchdog, loading_asks_for_more_time_as_it_gets_on) {
+    Systemd systemd;
+    Daemon d({.environment = systemd.environment("90000")});
+    EXPECT_TRUE(systemd.hears("STATUS=Loading the model: "));
+    EXPECT_NE(systemd.last().find("EXTEND_TIMEOUT_USEC="), std::string::npos) << systemd.last();
+    EXPECT_TRUE(systemd.hears("READY=1"));
+}
+
+// A board without a battery learns the time from the network, years later than it started.
+TEST(Clock, may_jump) {
+    Faulty f;
+    touch(f.slow);
+    const json params = {
+        {"prompt", "Say something."}, {"max", 40}, {"bias", endless()}, {"deadline_ms", 60000}, {"stream", true}};
+    std::string texts[3];
+    for (const char* where : {"", "ahead", "back"}) {
+        Wire w = f.d->connect();
+        w.send(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", "gen"}, {"params", params}}.dump() + "\n");
+        std::string& text = texts[where[0] == 'a' ? 1 : where[0] == 'b' ? 2 : 0];
+        const json first = w.line();
+        text = first["params"].value("text", "");
+        if (where[0] != 0) std::ofstream(f.clock) << where;
+        const json r = w.reply(1, &text)["result"];
+        EXPECT_EQ(r["finish"], "length") << where;
+        EXPECT_EQ(r["tokens"], 40);
+        EXPECT_GE(r["total_ms"], 0);
+        EXPECT_LT(r["total_ms"], 60000);
+        f.systemd.said();
+        EXPECT_TRUE(f.systemd.hears("WATCHDOG=1")) << where;
+    }
+    EXPECT_EQ(texts[1], texts[0]);
+    EXPECT_EQ(texts[2], texts[0]);
+    EXPECT_EQ(f.d->stop(), 0);
+}
+
+// A full or read-only state folder costs what would have been kept, no more.
+TEST(State, full_or_read_only) {
+    const std::string state = folder() + "/state-full";
+    std::filesystem::create_directory(state);
+    for (const std::string& options : {std::string("size=4k"), std::string("ro")}) {
+        if (shell("mount -t tmpfs -o " + options + " none " + state).code != 0)
+            GTEST_SKIP() << "needs root and mount(2) to make a small and a read-only file system";
+        struct Unmount {
+            const std::string& path;
+            ~Unmount() { shell("umount -l " + path); }
+        } const unmount{state};
+        if (options != "ro") std::ofstream(state + "/filler") << std::string(4096, 'x');
+        Daemon d({.arguments = {"--state", state}});
+        EXPECT_NE(d.answer(france).find("Paris"), std::string::npos);
+        const std::string log = slurp(d.log);
+        EXPECT_NE(log.find("<4>slmd: thread counts are measured at each start: "), std::string::npos) << log;
+        EXPECT_NE(log.find(options == "ro" ? "Read-only file system" : "No space left on device"), std::string::npos)
+            << log;
+        std::size_t files = 0;
+        for ([[maybe_unused]] const auto& e : std::filesystem::directory_iterator(state)) files++;
+        EXPECT_EQ(files, options == "ro" ? 0u : 1u) << "half a file was left behind";
+    }
 }

@@ -64,6 +64,17 @@ std::vector<float> last_logits(Engine& e, int slot, const std::vector<std::int32
     }
 }
 
+// What a watchdog is fed by: layers, not passes, which may be long.
+TEST(Engine, ProgressCountsLayers) {
+    std::atomic<std::uint64_t> progress{0};
+    auto e = make({.context = 128, .threads = 2, .batch = 8, .progress = &progress});
+    const auto layers = tiny_image().params().layers;
+    last_logits(*e, 0, tokens_of(8));
+    EXPECT_EQ(progress.load(), layers);
+    last_logits(*e, 0, tokens_of(40));  // 32 more: four passes
+    EXPECT_EQ(progress.load(), 5 * layers);
+}
+
 // 300 tokens are more than two chunks of positions: few rows are then divided by chunks.
 TEST(Engine, OneAnswerOnEveryLevelThreadCountAndBatch) {
     const auto tokens = tokens_of(300);

@@ -67,12 +67,15 @@ TEST(Cpu, FindsClustersAndTheFrequencyCap) {
     }
     t.put("sys/devices/system/cpu/cpufreq/policy0/cpuinfo_max_freq", "1800000\n");
     t.put("sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq", "1800000\n");
-    auto h = t.hardware();
-    EXPECT_EQ(h->cpu().frequency()->maximum, 1800000);
+    EXPECT_EQ(t.hardware()->cpu().frequency()->maximum, 1800000);
     t.put("sys/devices/system/cpu/cpufreq/policy4/cpuinfo_max_freq", "2400000\n");
     t.put("sys/devices/system/cpu/cpufreq/policy4/scaling_max_freq", "1600000\n");
+    auto h = t.hardware();
     EXPECT_EQ(h->cpu().frequency()->maximum, 2400000);
     EXPECT_EQ(h->cpu().frequency()->cap, 1600000);
+    t.drop("sys/devices/system/cpu/cpufreq/policy4");  // offline
+    EXPECT_FALSE(h->cpu().frequency());
+    EXPECT_EQ(h->cpu().frequency()->maximum, 1800000);
     CoreCluster c[3];
     ASSERT_EQ(h->cpu().clusters(c).value(), 2);
     EXPECT_EQ(c[0].cores, 4);
