@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 
 FOLDER = sys.argv[1]
 MACHINES = {"amd64": 62, "arm64": 183}
@@ -29,8 +30,10 @@ def run(*command, data=None):
 
 
 def needed(program):
-    text = subprocess.run(["objdump", "-p", "/dev/stdin"], input=program, capture_output=True).stdout.decode()
-    return re.findall(r"NEEDED\s+(\S+)", text)
+    with tempfile.NamedTemporaryFile() as f:
+        f.write(program)
+        f.flush()
+        return re.findall(r"NEEDED\s+(\S+)", run("objdump", "-p", f.name).decode())
 
 
 lists = {}
@@ -83,8 +86,7 @@ for deb in sorted(glob.glob(os.path.join(FOLDER, "*.deb"))):
     depends = run("dpkg-deb", "-f", deb, "Depends").decode()
     check(libraries, f"{name}: no library is needed")
     for library in libraries:
-        stem = re.match(r"(?:lib|ld-)[a-z_+-]*", library).group(0).rstrip("-")
-        stem = {"libm": "libc", "ld-linux": "libc"}.get(stem, stem)
+        stem = "libc" if library.startswith(("ld-linux", "libm.so", "libc.so")) else re.match(r"lib[a-z_+-]*", library).group(0).replace("_", "-")
         check(any(n.startswith(stem) for n in by_name if n != package), f"{name}: {library} is not in the SBOM ({sorted(by_name)})")
         check(stem in depends, f"{name}: {library} is not in its dependencies ({depends})")
 
