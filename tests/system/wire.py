@@ -136,13 +136,13 @@ class Client:
             fence = b'#SET: "seed",%d' % self.attempts
             self.send(b"\x1b\r" + checked(b'AT#SET="seed",%d' % self.attempts) + b"\r")
             self.send(checked(b"AT#SET?") + b"\r")
-            while (body := self.line(5)) is not None and body != fence:
+            while (body := self.line(3)) is not None and body != fence:
                 pass
             if body is None:
                 continue
             self.send(checked(b'AT#GEN="%s",%d' % (prompt, limit)) + b"\r")
             text, expected, gap = b"", 1, False
-            while (body := self.line(10)) is not None:
+            while (body := self.line(5)) is not None:
                 if body is False:
                     if not gap:
                         self.send(b"\x15")
