@@ -6,10 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TOML_EXCEPTIONS 0
-#define TOML_ENABLE_FORMATTERS 0
-#define TOML_HEADER_ONLY 1
-#include <toml++/toml.h>
+#include "hal/toml.h"
 
 namespace slmd::hal {
 namespace {

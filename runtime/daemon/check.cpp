@@ -89,7 +89,7 @@ Result<void> check_config(const Config& config, char* out, std::size_t size) {
     for (int i = 0; i < config.tty_count; i++) TRY(check_tty(config, config.ttys[i]));
 
     std::size_t used = 0;
-    const auto add = [&] [[gnu::format(printf, 2, 3)]] (const char* format, ...) {
+    const auto add = [&](const char* format, ...) __attribute__((format(printf, 2, 3))) {
         va_list args;
         va_start(args, format);
         const int n = vsnprintf(out + used, size - used, format, args);

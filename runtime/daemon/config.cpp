@@ -4,11 +4,7 @@
 #include <cstring>
 
 #include "hal/serial.h"
-
-#define TOML_EXCEPTIONS 0
-#define TOML_ENABLE_FORMATTERS 0
-#define TOML_HEADER_ONLY 1
-#include <toml++/toml.h>
+#include "hal/toml.h"
 
 namespace slmd::daemon {
 namespace {

@@ -110,7 +110,7 @@ class Machine {
     std::uint64_t decisions_ = 0, dropped_events_ = 0;
 
     Line status_, busy_, privacy_;
-    bool led_ = false, led_told_ = false;
+    bool led_ = false;
     int shown_ = -1;
     const char* pattern_ = nullptr;
     std::uint64_t pattern_at_ = 0;

@@ -311,6 +311,7 @@ TEST(BoardFiles, EveryErrorNamesItsLine) {
         {good + "led = [\"a\", 3]\n"s, ":3: led is a text"},
         {good + "led = \"\\u0007\"\n"s, ":3: led has a control character"},
         {good + "title = \"Y\"\n"s, ":3:"},
+        {good + "[\xc2\xa7]\n"s, ":3:"},  // toml++ 3.3 asserts here
     };
     for (const auto& c : cases) {
         Tree t;

@@ -18,8 +18,10 @@ compared=0
 for second in "$tree"/build/packages/*.deb; do
     first=$packages/${second##*/}
     if ! cmp "$first" "$second"; then
-        for d in "$first" "$second"; do dpkg-deb -R "$d" "$work/$(dirname "$d" | md5sum | cut -c1-8)"; done
-        diff -rq "$work"/*/ 2>/dev/null | head || true
+        diff <(dpkg-deb -c "$first"; dpkg-deb -f "$first") <(dpkg-deb -c "$second"; dpkg-deb -f "$second") || true
+        dpkg-deb -R "$first" "$work/a"
+        dpkg-deb -R "$second" "$work/b"
+        diff -rq --no-dereference "$work/a" "$work/b" || true
         fail "${second##*/} differs"
     fi
     compared=$((compared + 1))

@@ -10,12 +10,13 @@ target_include_directories(slmd_flags INTERFACE ${PROJECT_SOURCE_DIR}/runtime ${
 if(SLMD_WERROR)
   target_compile_options(slmd_flags INTERFACE -Werror)
 endif()
+# Not vptr: it asks for the RTTI that the rooms do without.
 if(SLMD_SANITIZE)
-  target_compile_options(slmd_flags INTERFACE -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+  target_compile_options(slmd_flags INTERFACE -fsanitize=address,undefined -fno-sanitize=vptr -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
   target_link_options(slmd_flags INTERFACE -fsanitize=address,undefined)
 endif()
 if(SLMD_FUZZ)
-  target_compile_options(slmd_flags INTERFACE -fsanitize=fuzzer-no-link,address,undefined)
+  target_compile_options(slmd_flags INTERFACE -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize=vptr)
   target_link_options(slmd_flags INTERFACE -fsanitize=address,undefined)
 endif()
 
