@@ -12,6 +12,7 @@ Result<std::string> read_toml(const char* path) {
     std::string text{reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
     enum { plain, comment, basic, literal, long_basic, long_literal } in = plain;
     int line = 1;
+    char last = '\n';  // that is no white space: a text begins behind some of them only
     const auto starts = [&](std::size_t at, std::string_view what) { return text.compare(at, what.size(), what) == 0; };
     for (std::size_t i = starts(0, "\xef\xbb\xbf") ? 3 : 0; i < text.size(); i++) {
         const char c = text[i];
@@ -21,6 +22,9 @@ Result<std::string> read_toml(const char* path) {
         switch (in) {
             case plain:
                 if (c == '#') in = comment;
+                if (quote && std::string_view("\n=[,{.").find(last) == std::string_view::npos)
+                    return Error::make(Code::incorrect_parameters, "%s:%d: a quote in the middle of a word", path, line);
+                if (c != ' ' && c != '\t' && c != '\r') last = c;
                 if (!quote) break;
                 if (starts(i, "\"\"\"") || starts(i, "'''"))
                     in = c == '"' ? long_basic : long_literal, i += 2;
@@ -28,14 +32,14 @@ Result<std::string> read_toml(const char* path) {
                     in = c == '"' ? basic : literal;
                 break;
             case comment:
-                if (c == '\n') in = plain;
+                if (c == '\n') in = plain, last = c;
                 break;
             case basic:
             case literal:
                 if (c == '\\' && in == basic)
                     i++;
                 else if (c == '\n' || c == (in == basic ? '"' : '\''))
-                    in = plain;
+                    in = plain, last = c;
                 break;
             case long_basic:
                 if (c == '\\') {  // at a line's end it takes all white space that follows

@@ -314,6 +314,7 @@ TEST(BoardFiles, EveryErrorNamesItsLine) {
         // where toml++ 3.3 asserts, or worse
         {good + "[\xc2\xa7]\n"s, ":3: a letter outside of quotes"},
         {good + "[ ]\n"s, ":3:"},
+        {good + "led = 2(2'\xc9\xa2\n"s, ":3: a quote in the middle of a word"},
         {good + "led = \xc3\xa4\n"s, ":3: a letter outside of quotes"},
         {good + "led = \"\"\"x\\\n  \xc3\xa4\"\"\"\n"s, ": a letter outside of quotes"},
         {good + "led = \"x\" \xc2\xa0\n"s, ":3: a letter outside of quotes"},
