@@ -16,6 +16,7 @@ struct Identity {
 struct MemoryState {
     std::uint64_t total = 0, available = 0;  // bytes, of the machine
     std::uint64_t limit = 0;                 // of our control group; 0: none, or no memory controller
+    std::uint64_t reserve = 0;               // that the rest of the system needs, as the board file says
     double pressure = -1;  // per cent of the last 10 s in which some task waited for memory (PSI); -1: not told
 };
 

@@ -25,7 +25,7 @@ std::uint64_t meminfo(std::string_view text, const char* name) {
 
 }  // namespace
 
-LinuxBoard::LinuxBoard(const Root& root, const BoardFile& file) : root_(root) {
+LinuxBoard::LinuxBoard(const Root& root, const BoardFile& file) : root_(root), reserve_(static_cast<std::uint64_t>(file.reserve_mib) << 20) {
     snprintf(identity_.name, sizeof identity_.name, "%s", file.name);
     snprintf(identity_.compatible, sizeof identity_.compatible, "%s", file.matched);
     char path[128];
@@ -68,6 +68,7 @@ Result<MemoryState> LinuxBoard::memory() {
     m.total = meminfo(info, "MemTotal:");
     m.available = meminfo(info, "MemAvailable:");
     if (m.total == 0) return Error::make(Code::device_io, "/proc/meminfo: no MemTotal");
+    m.reserve = reserve_;
     if (group_[0] != 0) m.limit = limit();
     // our own group's pressure, else the machine's
     snprintf(path, sizeof path, "%s/memory.pressure", group_);

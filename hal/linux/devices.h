@@ -13,6 +13,7 @@ class LinuxBoard final : public Board {
   private:
     std::uint64_t limit() const;
     const Root& root_;
+    const std::uint64_t reserve_;
     Identity identity_;
     char group_[256] = "";  // of our control group, "": none
 };

@@ -30,7 +30,7 @@ constexpr char usage[] =
     "  plan [IMAGE]    every byte of memory: of the running slmd, or of an image before it is loaded\n"
     "  monitor         status every second\n"
     "  hw              the board as slmd sees it (needs a trusted port)\n"
-    "  hw record FILE  what the board's sensors say, every second until Ctrl-C; slmd --hardware replay:FILE plays it\n"
+    "  hw record FILE  what the board's sensors say, every second until Ctrl-C, for slmd to replay\n"
     "  board show      which board this is, and what of its file is there\n"
     "  board check FILE...  are these board files good?\n"
     "  help [VERB]     the commands of the wire, or one of them\n"

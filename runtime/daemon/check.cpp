@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "compute/kernels.h"
+#include "hal/board_file.h"
 
 namespace slmd::daemon {
 namespace {
@@ -67,6 +68,12 @@ Result<void> check_config(const Config& config, char* out, std::size_t size) {
     if (config.level[0] != 0 && compute::find_level(config.level) == nullptr)
         return at(config, config.lines.level, "level \"%s\" is not available on this CPU; without it the best is taken",
                   config.level);
+    if (config.board.name[0] != 0) {
+        auto root = hal::Root::open();
+        if (!root) return root.error();
+        const auto board = hal::find_board(root.value(), config.board.files, config.board.name);
+        if (!board) return at(config, 0, "%s", board.error().text);
+    }
     auto model = image::Image::open_index(config.model);
     if (!model) return at(config, config.lines.model, "model %s", model.error().text);
     Images images{std::move(model.value()), {}};

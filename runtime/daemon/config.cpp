@@ -214,9 +214,9 @@ struct Reader {
             if (k == "enabled")
                 TRY(flag("enabled", node, config.governor.enabled));
             else if (k == "limit")
-                TRY(number("limit", node, 40, 110, config.governor.limit));
+                TRY(number("limit", node, 0, 110, config.governor.limit));
             else if (k == "stop")
-                TRY(number("stop", node, 40, 120, config.governor.stop));
+                TRY(number("stop", node, 0, 120, config.governor.stop));
             else
                 return unknown(key, "enabled, limit, stop");
         }
@@ -361,7 +361,8 @@ struct Reader {
 
 Result<void> read_config(const char* path, Config& config) {
     config.file = path;
-    const toml::parse_result parsed = toml::parse_file(path);
+    const std::string text = TRY(hal::read_toml(path));
+    const toml::parse_result parsed = toml::parse(std::string_view(text), std::string_view(path));
     if (!parsed) {
         const auto& e = parsed.error();
         const auto what = e.description();

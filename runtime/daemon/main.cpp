@@ -183,6 +183,14 @@ Result<std::unique_ptr<hal::Hardware>> open_hardware(const Config& config) {
     return hal::open_linux(std::move(root).value(), board ? board.value() : hal::BoardFile{});
 }
 
+// What is there, less what the board's file keeps for the rest of the system.
+std::uint64_t memory_budget(hal::Hardware& hardware) {
+    const std::uint64_t available = available_memory();
+    auto m = hardware.board().memory();
+    if (!m || m->reserve >= m->total) return available;
+    return std::min(available, m->total - m->reserve);
+}
+
 void print_plan(const Plan& p, const char* model) {
     printf("%s, %d tokens a slot\n", model, p.context);
     for (const auto& item : p.view()) printf("%14llu  %s\n", static_cast<unsigned long long>(item.bytes), item.name);
@@ -294,12 +302,15 @@ int main(int argc, char** argv) {
     static Notify notify;
     notify.open();
     std::optional<Images> images;
+    Result<std::unique_ptr<hal::Hardware>> hardware(std::unique_ptr<hal::Hardware>{});
+    if (!command.only_plans()) hardware = open_hardware(config);
+    if (!hardware) return log_failure(hardware.error()), 1;
     const auto planned = [&]() -> Result<Plan> {
         images.emplace(TRY(adopt_images(config, handed, notify)));
         const Plan p = TRY(plan(*images, config));
         if (command.memory_max)
             printf("%llu\n", static_cast<unsigned long long>(TRY(memory_max(*images, config))));
-        if (!command.only_plans()) TRY(check_memory(*images, config, available_memory()));
+        if (!command.only_plans()) TRY(check_memory(*images, config, memory_budget(*hardware.value())));
         return p;
     }();
     if (!planned) {
@@ -309,8 +320,6 @@ int main(int argc, char** argv) {
     if (command.memory_max) return 0;
     if (command.plan) return print_plan(planned.value(), config.model), 0;
     Arguments arguments{argc, argv};
-    const auto hardware = open_hardware(config);
-    if (!hardware) return log_failure(hardware.error()), 1;
     if (auto ok = restrict_files(config); !ok) return log_failure(ok.error()), 1;
     if (auto served = serve(config, {reread, &arguments, &fresh}, planned.value(), *images, *hardware.value(), notify,
                             handed);

@@ -157,7 +157,7 @@ TEST(Lines, what_is_wrong_in_the_configuration_is_said_with_its_line) {
                  {"[[trigger]]\nto = \"tty9\"\n", ":2: to is"},
                  {"[[output]]\nname = \"a\"\n", ":1: an [[output]] has a name and a line"},
                  {"[[output]]\nper_minute = 100\n", ":2: per_minute = 100: use 1 to 60"},
-                 {"[governor]\nlimit = 300\n", ":2: limit = 300: use 40 to 110"},
+                 {"[governor]\nlimit = 300\n", ":2: limit = 300: use 0 to 110"},
                  {"[board]\nname = \"pi-5\"\nhardware = 1\n", ":3: hardware is a text"},
                  {"[board]\nhardware = \"virtual\"\n", "hardware \"virtual\": use"},
                  {"[board]\nhardware = \"sim:/no/such\"\n", "/no/such"},

@@ -311,7 +311,12 @@ TEST(BoardFiles, EveryErrorNamesItsLine) {
         {good + "led = [\"a\", 3]\n"s, ":3: led is a text"},
         {good + "led = \"\\u0007\"\n"s, ":3: led has a control character"},
         {good + "title = \"Y\"\n"s, ":3:"},
-        {good + "[\xc2\xa7]\n"s, ":3:"},  // toml++ 3.3 asserts here
+        // where toml++ 3.3 asserts, or worse
+        {good + "[\xc2\xa7]\n"s, ":3: a letter outside of quotes"},
+        {good + "[ ]\n"s, ":3:"},
+        {good + "led = \xc3\xa4\n"s, ":3: a letter outside of quotes"},
+        {good + "led = \"\"\"x\\\n  \xc3\xa4\"\"\"\n"s, ": a letter outside of quotes"},
+        {good + "led = \"x\" \xc2\xa0\n"s, ":3: a letter outside of quotes"},
     };
     for (const auto& c : cases) {
         Tree t;
@@ -323,6 +328,18 @@ TEST(BoardFiles, EveryErrorNamesItsLine) {
     }
     EXPECT_FALSE(read_board_file("/no/such.toml"));
     EXPECT_FALSE(read_board_file("/etc/hostname"));
+}
+
+TEST(BoardFiles, LettersOfAllKindsInTextsAndComments) {
+    Tree t;
+    t.put("x.toml",
+          "# \xc2\xa7 comment\ntitle = \"B\xc3\xa4r \\\"\xc2\xa7\"  # \xc2\xa7\ncompatible = ['a\xc3\xa9', "
+          "\"\"\"\xc3\xa9\"\"\"]\n"
+          "led = '''x\xc3\xa9'''\n");
+    const auto b = read_board_file(t.path("x.toml").c_str());
+    ASSERT_TRUE(b) << b.error().text;
+    EXPECT_STREQ(b.value().title, "B\xc3\xa4r \"\xc2\xa7");
+    EXPECT_EQ(b.value().compatible_count, 2);
 }
 
 // A bad file must not hide the board that another describes.

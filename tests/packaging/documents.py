@@ -43,7 +43,7 @@ def options_of(name, command=None):
     if shown.returncode != 0:
         failures.append(f"{name} {command or ''} --help: exit status {shown.returncode}")
     # Of a subcommand's help only the part with options: its text may name another program's.
-    text = shown.stdout
+    text = re.sub(r"\bslm\w+ --[a-z-]+", "", shown.stdout)  # another program's
     if name == "slmpack":
         text = "\n".join(re.sub(r"  +.*", "", line.strip()) for line in text.split("Options:")[-1].split("\n\n")[0].splitlines() if re.match(r"  -", line))
     found = options_in(text)

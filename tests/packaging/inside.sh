@@ -63,6 +63,31 @@ until_ "slmd after kill -9" back
 is "after kill -9" "$(slmctl ask "$question")" "$answer"
 is "restarts" "$(property NRestarts)" 1
 
+# The limit of memory is computed in the sandbox. Whether it is set depends on the kernel's memory controller, which is not here: the guest's test shows it.
+grep -qxE '[1-9][0-9]{6,}' /var/lib/slmd/memory-max || fail "slmd --memory-max under the unit says: $(cat /var/lib/slmd/memory-max)"
+
+# A reload is checked first, and keeps the process.
+pid=$(property MainPID)
+cp /etc/slmd/slmd.toml /root/slmd.toml
+sed -i 's/^# max = 256/max = 2/' /etc/slmd/slmd.toml
+systemctl reload slmd || fail "reload"
+short() { [ "$(slmctl ask "$question")" != "$answer" ]; }
+until_ "the new configuration" short
+echo "nonsense" >>/etc/slmd/slmd.toml
+systemctl reload slmd 2>/dev/null && fail "a broken configuration is reloaded"
+is "after a reload and a refused one" "$(property MainPID), $(property ActiveState)" "$pid, active"
+cp /root/slmd.toml /etc/slmd/slmd.toml
+systemctl reload slmd || fail "reload"
+whole() { [ "$(slmctl ask "$question")" = "$answer" ]; }
+until_ "the old configuration" whole
+
+# A new version that does not take the configuration leaves the old process alone.
+echo "nonsense" >>/etc/slmd/slmd.toml
+dpkg --force-confold -i /root/new.deb >/root/dpkg.log 2>&1 || fail "the upgrade failed: $(cat /root/dpkg.log)"
+is "upgraded with a broken configuration" "$(property MainPID), $(grep -c 'is not restarted' /root/dpkg.log)" "$pid, 1"
+dpkg --force-confold -i /root/old.deb >/dev/null 2>&1
+cp /root/slmd.toml /etc/slmd/slmd.toml
+
 # Upgrade: what runs is restarted, with its state and socket; what is stopped stays stopped.
 echo kept >/var/lib/slmd/kept
 socket=$(stat -c %i /run/slmd/slmd.sock)
