@@ -190,8 +190,7 @@ struct Reader {
 }  // namespace
 
 Result<BoardFile> read_board_file(const char* path) {
-    const std::string text = TRY(read_toml(path));
-    const toml::parse_result parsed = toml::parse(std::string_view(text), std::string_view(path));
+    const toml::parse_result parsed = toml::parse_file(path);
     if (!parsed) {
         const auto& e = parsed.error();
         const auto what = e.description();

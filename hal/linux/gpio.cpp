@@ -105,7 +105,7 @@ class LinuxGpio final : public Gpio {
             root_.list("sys/bus/gpio/devices", [&](const char* name) {
                 if (strncmp(name, "gpiochip", 8) != 0 || strlen(name) > 16) return true;
                 seen++;
-                snprintf(chip, sizeof chip, "/proc/self/fd/%d/dev/%s", root_.fd(), name);
+                snprintf(chip, sizeof chip, "/proc/self/fd/%d/dev/%.16s", root_.fd(), name);
                 if (colon != nullptr) {  // "CHIP:OFFSET"
                     char label[64];
                     snprintf(label, sizeof label, "%.*s", static_cast<int>(colon - line), line);
@@ -130,7 +130,7 @@ class LinuxGpio final : public Gpio {
     bool counts(const char* name, const char* chip) const {
         if (board_.gpio_chip[0] == 0) return true;
         char path[96], text[512];
-        snprintf(path, sizeof path, "sys/bus/gpio/devices/%s/of_node/compatible", name);
+        snprintf(path, sizeof path, "sys/bus/gpio/devices/%.16s/of_node/compatible", name);
         if (const auto list = root_.read(path, text)) {  // strings that end in zeros
             const std::string_view all = list.value();
             for (std::size_t at = 0; at < all.size(); at += strlen(all.data() + at) + 1)

