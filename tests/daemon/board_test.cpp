@@ -13,12 +13,6 @@ using namespace slmd::testing;
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool sanitized = true;
-#else
-constexpr bool sanitized = false;
-#endif
-
 std::string write_file(const std::string& name, const std::string& text) {
     const std::string path = folder() + "/" + name;
     std::ofstream(path) << text;
@@ -79,13 +73,6 @@ std::size_t descriptors(pid_t pid) {
     for (const auto& e : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/fd"))
         n += !e.path().empty();
     return n;
-}
-
-long pss_kib(pid_t pid) {
-    std::ifstream f("/proc/" + std::to_string(pid) + "/smaps_rollup");
-    for (std::string line; std::getline(f, line);)
-        if (line.rfind("Pss:", 0) == 0) return std::stol(line.substr(4));
-    return -1;
 }
 
 }  // namespace

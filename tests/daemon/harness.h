@@ -23,6 +23,11 @@
 namespace slmd::testing {
 
 using nlohmann::json;
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool sanitized = true;
+#else
+constexpr bool sanitized = false;
+#endif
 constexpr int patience_ms = 60000;  // nothing here asserts a time; this only ends a test that hangs
 
 inline std::string folder() {
@@ -42,6 +47,14 @@ struct Ran {
     int code;
     std::string out, err;
 };
+
+// Proportional set size.
+inline long pss_kib(pid_t pid) {
+    std::ifstream f("/proc/" + std::to_string(pid) + "/smaps_rollup");
+    for (std::string line; std::getline(f, line);)
+        if (line.rfind("Pss:", 0) == 0) return std::stol(line.substr(4));
+    return -1;
+}
 
 // Runs a program to its end.
 inline Ran shell(const std::string& command) {

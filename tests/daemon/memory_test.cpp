@@ -7,12 +7,6 @@ using namespace slmd::testing;
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool sanitized = true;
-#else
-constexpr bool sanitized = false;
-#endif
-
 // Streams at least 1,000 tokens, half on the socket and half on the serial line, with all verbs in between.
 int stream_a_thousand(Daemon& d) {
     int tokens = 0;
@@ -42,13 +36,6 @@ int stream_a_thousand(Daemon& d) {
         d.tty.until("+CME ERROR: 50\r\n");
     }
     return tokens;
-}
-
-long pss_kib(pid_t pid) {
-    std::ifstream f("/proc/" + std::to_string(pid) + "/smaps_rollup");
-    for (std::string line; std::getline(f, line);)
-        if (line.rfind("Pss:", 0) == 0) return std::stol(line.substr(4));
-    return -1;
 }
 
 }  // namespace

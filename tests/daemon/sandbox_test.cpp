@@ -12,12 +12,6 @@ using namespace slmd::testing;
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool sanitized = true;
-#else
-constexpr bool sanitized = false;
-#endif
-
 constexpr const char* france = "What is the capital of France?";
 constexpr const char* no_filter = "AddressSanitizer needs calls that slmd refuses: run this test in the release build";
 
