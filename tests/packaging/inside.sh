@@ -35,7 +35,7 @@ field() { sed -n "s/^$1:[[:space:]]*//p" "/proc/$pid/status"; }
 is "capabilities" "$(field CapEff) $(field CapBnd)" "0000000000000000 0000000000000000"
 is "new privileges, system calls" "$(field NoNewPrivs) $(field Seccomp)" "1 2"
 groups=$(for g in $(field Groups); do getent group "$g" | cut -d: -f1; done | sort | paste -sd" ")
-is "groups" "$groups" "dialout gpio"
+is "groups" "$groups" "dialout gpio video"
 is "network" "$(awk 'NR > 2 { print $1 }' "/proc/$pid/net/dev" | paste -sd' ')" "lo:"
 is "core files" "$(awk '/^Max core/ { print $5 }' "/proc/$pid/limits")" "0"
 is "/sys" "$(awk '$5 == "/sys" { print substr($6, 1, 2) }' "/proc/$pid/mountinfo" | tail -1)" "ro"

@@ -6,7 +6,7 @@ start_work
 units=$source/toolchain/packaging/debian
 mkdir -p "$work/units"
 cp "$units"/*.service "$units"/*.socket "$units"/*.timer "$work/units"
-systemd-analyze security --help 2>/dev/null | grep -q -- --offline || skip "this systemd-analyze cannot judge a unit that is not running"
+systemd-analyze security --help 2>/dev/null | grep -- --offline >/dev/null || skip "this systemd-analyze cannot judge a unit that is not running"
 exposure=$(systemd-analyze security --offline=true --no-pager "$work/units/slmd.service" | sed -n 's/.*Overall exposure level for slmd.service: \([0-9.]*\).*/\1/p')
 echo "exposure of slmd.service: $exposure"
 systemd-analyze security --offline=true --no-pager --threshold=8 "$work/units/slmd.service" >"$work/table" 2>&1 || { grep '✗' "$work/table"; fail "more than 0.8"; }
