@@ -11,20 +11,14 @@
 namespace slmd::hal {
 namespace {
 
-struct Reader {
-    const char* path;
+struct Reader : TomlFile {
     BoardFile& board;
 
+    Reader(const char* file, BoardFile& out) : TomlFile{file}, board(out) {}
     Error at(const toml::node& node, const char* format, const char* a = "", const char* b = "") const {
         char text[160];
         snprintf(text, sizeof text, format, a, b);  // NOLINT(clang-diagnostic-format-nonliteral)
-        return Error::make(Code::incorrect_parameters, "%s:%u: %s", path,
-                           static_cast<unsigned>(node.source().begin.line), text);
-    }
-    Error unknown(const toml::key& key, const char* known) const {
-        const std::string name(key.str());
-        return Error::make(Code::incorrect_parameters, "%s:%u: unknown key \"%.40s\"; here can stand: %s", path,
-                           static_cast<unsigned>(key.source().begin.line), name.c_str(), known);
+        return TomlFile::at(node, text);
     }
     Result<void> text(const char* name, const toml::node& node, char* out, std::size_t size) const {
         const auto* s = node.as_string();
@@ -190,13 +184,6 @@ struct Reader {
 }  // namespace
 
 Result<BoardFile> read_board_file(const char* path) {
-    const toml::parse_result parsed = toml::parse_file(path);
-    if (!parsed) {
-        const auto& e = parsed.error();
-        const auto what = e.description();
-        return Error::make(Code::incorrect_parameters, "%s:%u: %.*s", path,
-                           static_cast<unsigned>(e.source().begin.line), static_cast<int>(what.size()), what.data());
-    }
     BoardFile board;
     const char* const slash = strrchr(path, '/');
     const char* const file = slash == nullptr ? path : slash + 1;
@@ -204,7 +191,9 @@ Result<BoardFile> read_board_file(const char* path) {
     if (n == 0 || n >= sizeof board.name || strcmp(file + n, ".toml") != 0)
         return Error::make(Code::incorrect_parameters, "%s: a board file is called NAME.toml", path);
     snprintf(board.name, sizeof board.name, "%.*s", static_cast<int>(n), file);
-    TRY((Reader{path, board}.root(parsed.table())));
+    const Reader reader(path, board);
+    const toml::table text = TRY(reader.parse());
+    TRY(reader.root(text));
     return board;
 }
 

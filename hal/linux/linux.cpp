@@ -1,5 +1,4 @@
-#include <time.h>
-
+#include "base/clock.h"
 #include "hal/linux/devices.h"
 
 namespace slmd::hal {
@@ -29,11 +28,7 @@ class Linux final : public Hardware {
     Storage& storage() override { return storage_; }
     Thermal& thermal() override { return thermal_; }
     Watchdog& watchdog() override { return watchdog_; }
-    std::uint64_t now_ms() override {
-        timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return static_cast<std::uint64_t>(t.tv_sec) * 1000 + static_cast<std::uint64_t>(t.tv_nsec / 1'000'000);
-    }
+    std::uint64_t now_ms() override { return static_cast<std::uint64_t>(now_ns() / 1'000'000); }
 
   private:
     const Root root_;

@@ -3,21 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 
 #include <algorithm>
 
+#include "base/clock.h"
 #include "hal/linux/devices.h"
 #include "hal/linux/pmic.h"
 
 namespace slmd::hal {
 namespace {
-
-std::int64_t monotonic_ns() {
-    timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return static_cast<std::int64_t>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
-}
 
 // The property channel to the firmware: a message of 32-bit words. Source: the mailbox property interface of the
 // Raspberry Pi firmware's documentation; the tag that runs a vcgencmd command is the one that vcgencmd itself sends.
@@ -126,7 +120,7 @@ Result<std::uint64_t> LinuxPower::microjoules() {
         return static_cast<std::uint64_t>(summed_);
     }
     const double watts = TRY(microwatts());
-    const std::int64_t now = monotonic_ns();
+    const std::int64_t now = now_ns();
     if (last_ns_ != 0) summed_ += (watts + last_microwatts_) / 2 * static_cast<double>(now - last_ns_) * 1e-9;
     last_ns_ = now, last_microwatts_ = watts;
     return static_cast<std::uint64_t>(summed_);

@@ -4,19 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/timerfd.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "base/clock.h"
+
 namespace slmd::hal::sim {
 namespace {
-
-std::uint64_t monotonic_ns() {
-    timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec);
-}
 
 Error failed(const char* what, Fault fault) {
     switch (fault) {
@@ -53,7 +48,7 @@ Sim::Sim(Script script, bool manual, int timer, int log)
       manual_(manual),
       timer_(timer),
       log_(log),
-      start_ns_(monotonic_ns()),
+      start_ns_(now_ns()),
       lines_(64),
       random_(script_.seed) {
     script_.lines.reserve(64);
@@ -76,8 +71,8 @@ std::uint64_t Sim::random(std::uint64_t mean) {
 
 std::uint64_t Sim::now_ms() {
     if (!manual_)
-        now_ = std::max(
-            now_, static_cast<std::uint64_t>(static_cast<double>(monotonic_ns() - start_ns_) * 1e-6 * script_.speed));
+        now_ = std::max(now_,
+                        static_cast<std::uint64_t>(static_cast<double>(now_ns() - start_ns_) * 1e-6 * script_.speed));
     return now_;
 }
 

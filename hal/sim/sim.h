@@ -101,8 +101,9 @@ class Sim final : public Hardware, Board, Cpu, Gpio, Led, Power, Serial, Storage
     Script script_;
     const bool manual_;
     const int timer_, log_;
-    std::unique_ptr<Hardware> machine_;                // for its serial lines and its cores
-    std::uint64_t start_ns_ = 0, now_ = 0, pass_ = 0;  // pass: when this round of the loop began
+    std::unique_ptr<Hardware> machine_;  // for its serial lines and its cores
+    const std::int64_t start_ns_;
+    std::uint64_t now_ = 0, pass_ = 0;  // pass: when this round of the loop began
     std::size_t next_ = 0;
     Value values_[sensors];
     std::vector<Line> lines_;

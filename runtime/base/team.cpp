@@ -2,10 +2,11 @@
 
 #include <linux/futex.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cstring>
+
+#include "base/clock.h"
 
 namespace slmd {
 namespace {
@@ -20,12 +21,6 @@ void pause_briefly() {
 #elif defined(__aarch64__)
     asm volatile("yield");
 #endif
-}
-
-std::int64_t now_ns() {
-    timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return static_cast<std::int64_t>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
 }
 
 // Spins first: between two layers the wait is shorter than a system call. Sleeps when it is not, so that a preempted

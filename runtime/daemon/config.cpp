@@ -9,21 +9,10 @@
 namespace slmd::daemon {
 namespace {
 
-// One file being read: keeps the path for messages and makes every error say where.
-struct Reader {
-    const char* path;
+struct Reader : hal::TomlFile {
     Config& config;
 
-    Error at(const toml::node& node, const char* what) const {
-        return Error::make(Code::incorrect_parameters, "%s:%u: %s", path,
-                           static_cast<unsigned>(node.source().begin.line), what);
-    }
-    Error unknown(const toml::key& key, const char* known) const {
-        const auto name = key.str();
-        return Error::make(Code::incorrect_parameters, "%s:%u: unknown key \"%.*s\"; here can stand: %s", path,
-                           static_cast<unsigned>(key.source().begin.line), static_cast<int>(name.size()), name.data(),
-                           known);
-    }
+    Reader(const char* file, Config& out) : TomlFile{file}, config(out) {}
     Result<void> text(const char* name, const toml::node& node, char* out, std::size_t size) const {
         const auto* s = node.as_string();
         if (s == nullptr) return at(node, (std::string(name) + " is a text in quotes").c_str());
@@ -59,8 +48,9 @@ struct Reader {
         if (node.is_string()) return text(name, node, out.line, sizeof out.line);
         const auto* t = node.as_table();
         if (t == nullptr)
-            return at(node, (std::string(name) + " is the name of a line, or { line = ..., active = ..., pull = ... }")
-                                .c_str());
+            return at(
+                node,
+                (std::string(name) + " is the name of a line, or { line = ..., active = ..., pull = ... }").c_str());
         for (const auto& [key, value] : *t) {
             const std::string_view k = key.str();
             const auto v = value.value<std::string_view>();
@@ -116,8 +106,9 @@ struct Reader {
             else if (k == "output")
                 TRY(list("output", node, &Reader::output));
             else
-                return unknown(key, "model, state, [engine], [socket], [[tty]], [limits], [generate], [board], "
-                                    "[governor], [pins], [[trigger]], [[output]]");
+                return unknown(key,
+                               "model, state, [engine], [socket], [[tty]], [limits], [generate], [board], "
+                               "[governor], [pins], [[trigger]], [[output]]");
         }
         return {};
     }
@@ -360,14 +351,8 @@ struct Reader {
 
 Result<void> read_config(const char* path, Config& config) {
     config.file = path;
-    const toml::parse_result parsed = toml::parse_file(path);
-    if (!parsed) {
-        const auto& e = parsed.error();
-        const auto what = e.description();
-        return Error::make(Code::incorrect_parameters, "%s:%u: %.*s", path,
-                           static_cast<unsigned>(e.source().begin.line), static_cast<int>(what.size()), what.data());
-    }
-    return Reader{path, config}.root(parsed.table());
+    Reader reader(path, config);
+    return reader.root(TRY(reader.parse()));
 }
 
 Result<void> set_number(const char* name, std::int64_t value, std::int64_t low, std::int64_t high, int& out) {

@@ -8,7 +8,6 @@
 #include <algorithm>
 
 #include "base/file.h"
-#include "base/utf8.h"
 #include "daemon/log.h"
 
 namespace slmd::daemon {
@@ -106,7 +105,7 @@ void Machine::set_full(int threads, int batch) {
 // ---- events
 
 wire::Event& Machine::tell(wire::Event::Kind kind, const char* name, const char* subject, double value, int to) {
-    if (event_count_ == max_events) event_head_ = (event_head_ + 1) % max_events, event_count_--, dropped_events_++;
+    if (event_count_ == max_events) event_head_ = (event_head_ + 1) % max_events, event_count_--;
     Queued& q = events_[(event_head_ + event_count_++) % max_events];
     q.event = {};
     q.event.kind = kind;
@@ -228,7 +227,6 @@ void Machine::settle(Trigger& t, bool active) {
     const TriggerConfig& c = config_.triggers[&t - triggers_];
     tell(wire::Event::pins, "PIN", t.line.name, active);
     if (c.when != TriggerConfig::both && (c.when == TriggerConfig::rising) != active) return;
-    if (t.wanted) t.missed++;
     t.wanted = true;
 }
 
@@ -373,7 +371,7 @@ void Machine::govern(bool busy) {
 }
 
 void Machine::show(const Work& work) {
-    bool fault = work.failed;
+    bool fault = false;
     each_line([&](Line& l) { fault |= &l != &status_ && l.number < 0; });
     const char* const pattern = fault               ? fault_pattern
                                 : work.loading      ? loading_pattern

@@ -3,8 +3,6 @@
 #pragma once
 #include <pthread.h>
 
-#include <atomic>
-
 #include "daemon/config.h"
 #include "daemon/governor.h"
 #include "hal/hardware.h"
@@ -16,8 +14,7 @@ class Machine {
   public:
     // What the pins show.
     struct Work {
-        bool loading = false, busy = false, failed = false;
-        std::uint64_t computed = 0;  // grows while the engine gets somewhere
+        bool loading = false, busy = false;
     };
 
     Machine(const Config& config, hal::Hardware& hardware, wire::Host& host);
@@ -41,15 +38,15 @@ class Machine {
     // who asked.
     bool next_event(wire::Event& event, int& to);
 
-    // Of the request's share: microjoules so far. Any thread. Errors: not_found.
+    // What the board has taken, as hal::Power::microjoules() counts. Any thread. Errors: not_found, device_io.
     Result<std::uint64_t> energy();
 
     // For the wire. Valid until the next call.
     std::span<const wire::HardwareItem> hardware();
     std::span<const wire::PinState> pins();
     Result<void> drive(std::string_view output, bool on, int ms);
-    // The privacy switch allows nothing to leave: cut, open, or not to be had. Without a switch: false.
     double temperature() const { return readings_.temperature / 1000.0; }  // degrees C as last read
+    // The privacy switch allows nothing to leave: cut, open, or not to be had. Without a switch: false.
     bool cut() const { return config_.pins.privacy.line[0] != 0 && !privacy_.active; }
 
   private:
@@ -65,9 +62,8 @@ class Machine {
         Line line;
         bool stable = false;          // the level that counts
         std::uint64_t settle_at = 0;  // 0: nothing to settle
-        bool wanted = false;          // to be asked as soon as possible
+        bool wanted = false;          // to be asked as soon as possible; edges meanwhile are one question
         int handle = -1;              // of the request that runs
-        std::uint64_t missed = 0;     // edges that came while one was wanted already
         char text[1024];
         std::size_t size = 0;
     };
@@ -107,7 +103,7 @@ class Machine {
     Governor governor_;
     Readings readings_;
     std::uint64_t now_ = 0, next_ = 0, govern_at_ = 0, obtain_at_ = 0;
-    std::uint64_t decisions_ = 0, dropped_events_ = 0;
+    std::uint64_t decisions_ = 0;
 
     Line status_, busy_, privacy_;
     bool led_ = false;

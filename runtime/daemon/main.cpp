@@ -34,7 +34,8 @@ constexpr char help[] =
     "      --level NAME      scalar, neon, dotprod, i8mm, avx2, avx512 (default: the best)\n"
     "      --system TEXT     what stands before every conversation (default: what the model's template says)\n"
     "      --board NAME      which board this is (default: what the device tree says)\n"
-    "      --boards DIR      folder of board files (" SLMD_BOARDS ")\n"
+    "      --boards DIR      folder of board files (" SLMD_BOARDS
+    ")\n"
     "      --hardware WHAT   linux, sim:SCRIPT or replay:TRACE (linux)\n"
     "      --clients N       connections at a time (16)\n"
     "      --queue N         requests that wait (16)\n"
@@ -143,7 +144,9 @@ Result<void> parse(int argc, char** argv, Config& config, Command& command) {
                 case opt_clients: TRY(number("--clients", optarg, 1, Config::max_clients, config.clients)); break;
                 case opt_queue: TRY(number("--queue", optarg, 1, Config::max_queue, config.queue)); break;
                 case opt_board: TRY(set_text("--board", optarg, config.board.name, sizeof config.board.name)); break;
-                case opt_boards: TRY(set_text("--boards", optarg, config.board.files, sizeof config.board.files)); break;
+                case opt_boards:
+                    TRY(set_text("--boards", optarg, config.board.files, sizeof config.board.files));
+                    break;
                 case opt_hardware:
                     TRY(set_text("--hardware", optarg, config.board.hardware, sizeof config.board.hardware));
                     break;
@@ -180,8 +183,7 @@ Result<std::unique_ptr<hal::Hardware>> open_hardware(const Config& config) {
     if (!root) return root.error();
     auto board = hal::find_board(root.value(), config.board.files, config.board.name);
     if (!board && config.board.name[0] != 0) return board.error();
-    if (!board)
-        log(Level::notice, {{"SLMD_EVENT", "board"}}, "%s; going on without a board file", board.error().text);
+    if (!board) log(Level::notice, {{"SLMD_EVENT", "board"}}, "%s; going on without a board file", board.error().text);
     return hal::open_linux(std::move(root).value(), board ? board.value() : hal::BoardFile{});
 }
 
@@ -200,9 +202,8 @@ void print_plan(const Plan& p, const char* model) {
            static_cast<double>(p.total()) / 1048576);
 }
 
-Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& images,
-                   hal::Hardware& hardware, Notify& notify,
-                   const HandedOver& handed) {
+Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& images, hal::Hardware& hardware,
+                   Notify& notify, const HandedOver& handed) {
     Arena counting;
     Memory memory{};
     lay_out(counting, config, p.context, memory);
@@ -324,8 +325,8 @@ int main(int argc, char** argv) {
     if (command.plan) return print_plan(planned.value(), config.model), 0;
     Arguments arguments{argc, argv};
     if (auto ok = restrict_files(config); !ok) return log_failure(ok.error()), 1;
-    if (auto served = serve(config, {reread, &arguments, &fresh}, planned.value(), *images, *hardware.value(), notify,
-                            handed);
+    if (auto served =
+            serve(config, {reread, &arguments, &fresh}, planned.value(), *images, *hardware.value(), notify, handed);
         !served) {
         notify.send("STATUS=%s\nERRNO=1", served.error().text);
         log_failure(served.error());

@@ -30,8 +30,8 @@ struct Job {
     std::uint64_t order;  // of acceptance
     std::atomic<bool> cancel;
     std::int64_t submitted_ns, first_ns, deadline_ns;
-    int done, total, tokens_out;  // as the client sees them
-    std::int64_t energy;          // microjoules when its work began; below 0: not known
+    int done, total, tokens_out;   // as the client sees them
+    std::int64_t energy;           // microjoules when its work began; below 0: not known
     std::uint64_t rows, rows_all;  // computed for it; those of all when its work began
     wire::Outcome outcome;
     wire::Settings settings;

@@ -63,7 +63,8 @@ bool same_tty(const Config::Tty& a, const Config::Tty& b) {
 
 namespace {
 
-// In /etc/group. getgrnam(3) asks whoever nsswitch.conf names, for which the sandbox has no socket and loads no library.
+// In /etc/group. getgrnam(3) asks whoever nsswitch.conf names, for which the sandbox has no socket and loads no
+// library.
 const group* find_group(const char* name) {
     FILE* const file = fopen("/etc/group", "re");
     if (file == nullptr) return nullptr;

@@ -37,12 +37,6 @@ bool has_room(const Job& job) { return job.used + task::Generation::append_bytes
 
 }  // namespace
 
-std::int64_t now_ns() {
-    timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return static_cast<std::int64_t>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
-}
-
 Service::Service(const Config& config, const Plan& plan, Images& images, Memory& memory, int wake)
     : config_(config),
       plan_(plan),
@@ -196,7 +190,8 @@ void Service::serve() {
 void Service::rest(std::int64_t worked_ns) {
     const Lock guard(lock_);
     if (effort_.duty >= 100 || stop_) return;
-    const std::int64_t until = now_ns() + std::min<std::int64_t>(worked_ns * (100 - effort_.duty) / effort_.duty, 2'000'000'000);
+    const std::int64_t until =
+        now_ns() + std::min<std::int64_t>(worked_ns * (100 - effort_.duty) / effort_.duty, 2'000'000'000);
     const timespec t{until / 1'000'000'000, until % 1'000'000'000};
     sleeping_ = true;
     while (!stop_ && now_ns() < until) pthread_cond_timedwait(&work_, &lock_, &t);
@@ -216,7 +211,8 @@ Service::Round Service::next() {
         if (effort_new_) {
             for (engine::Engine* const e : {engine_, drafter_})
                 if (e != nullptr)
-                    e->work_with(std::min(prefill_threads_, effort_.threads), std::min(decode_threads_, effort_.threads));
+                    e->work_with(std::min(prefill_threads_, effort_.threads),
+                                 std::min(decode_threads_, effort_.threads));
             effort_new_ = false;
         }
         const std::int64_t now = now_ns();
@@ -266,7 +262,7 @@ Service::Round Service::next() {
             slot_used_[slot] = ++order_;
             job.stepping = true;
             if (job.rows == 0 && job.rows_all == UINT64_MAX) {
-                const auto energy = machine_ != nullptr ? machine_->energy() : Result<std::uint64_t>(Error{});
+                const auto energy = machine_->energy();
                 job.energy = energy ? static_cast<std::int64_t>(energy.value()) : -1;
                 job.rows_all = rows_;
             }
@@ -416,7 +412,7 @@ void Service::finish(Job& job, const Error* error) {
 
 // What the board took while it was worked on, times its share of the rows computed in that time.
 double Service::joules(const Job& job) const {
-    if (machine_ == nullptr || job.rows == 0 || job.energy < 0 || rows_ == job.rows_all) return -1;
+    if (job.rows == 0 || job.energy < 0 || rows_ == job.rows_all) return -1;
     const auto energy = machine_->energy();
     if (!energy) return -1;
     return static_cast<double>(static_cast<std::int64_t>(energy.value()) - job.energy) * 1e-6 *
@@ -437,18 +433,11 @@ bool Service::busy() {
     return std::any_of(jobs_.begin(), jobs_.end(), [](const Job& j) { return j.state == Job::live && !j.released; });
 }
 
-std::span<const wire::HardwareItem> Service::hardware() {
-    return machine_ != nullptr ? machine_->hardware() : std::span<const wire::HardwareItem>();
-}
+std::span<const wire::HardwareItem> Service::hardware() { return machine_->hardware(); }
 
-std::span<const wire::PinState> Service::pins() {
-    return machine_ != nullptr ? machine_->pins() : std::span<const wire::PinState>();
-}
+std::span<const wire::PinState> Service::pins() { return machine_->pins(); }
 
-Result<void> Service::drive(std::string_view output, bool on, int ms) {
-    if (machine_ == nullptr) return Error::make(Code::not_found, "there is no hardware");
-    return machine_->drive(output, on, ms);
-}
+Result<void> Service::drive(std::string_view output, bool on, int ms) { return machine_->drive(output, on, ms); }
 
 void Service::reload(Config& config, const Config& fresh, int queue) {
     const Lock guard(lock_);
@@ -584,7 +573,7 @@ wire::Status Service::status() {
     struct sysinfo memory {};
     if (sysinfo(&memory) == 0) s.limit_mib = static_cast<std::uint64_t>(memory.totalram) * memory.mem_unit >> 20;
     s.rate = rate_;
-    if (machine_ != nullptr) s.temp_c = machine_->temperature();
+    s.temp_c = machine_->temperature();
     return s;
 }
 

@@ -8,14 +8,13 @@
 #include <atomic>
 #include <optional>
 
+#include "base/clock.h"
 #include "daemon/keep.h"
 #include "daemon/machine.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
 namespace slmd::daemon {
-
-std::int64_t now_ns();  // CLOCK_MONOTONIC
 
 class Service final : public wire::Host {
   public:
@@ -106,7 +105,7 @@ class Service final : public wire::Host {
     bool effort_new_ = false;
     int prefill_threads_ = 1, decode_threads_ = 1;  // at full effort
     std::uint64_t rows_ = 0;                        // computed so far, for all
-    int slot_job_[engine::max_slots];  // which job has a slot; -1 none
+    int slot_job_[engine::max_slots];               // which job has a slot; -1 none
     std::uint64_t slot_used_[engine::max_slots];
 
     std::atomic<State> state_{State::loading};

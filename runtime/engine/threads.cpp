@@ -1,19 +1,14 @@
 #include "engine/threads.h"
 
-#include <time.h>
-
 #include <algorithm>
 
+#include "base/clock.h"
 #include "base/team.h"
 
 namespace slmd::engine {
 namespace {
 
-double seconds() {
-    timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
+double seconds() { return 1e-9 * static_cast<double>(now_ns()); }
 
 // The least number of threads that is nearly the fastest.
 int best_of(const double (&time)[Team::max_size + 1], int n) {

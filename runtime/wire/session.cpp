@@ -105,17 +105,10 @@ void Session::tell_events() {
         } else if (mode_ != Mode::command || size_ > 0 || swallow_ || foreground().handle >= 0) {
             return;
         } else if (e.text[0] != 0) {
-            const std::size_t n =
-                fit_at(text.substr(event_at_), static_cast<std::size_t>(width_ - 42));
+            const std::size_t n = fit_at(text.substr(event_at_), static_cast<std::size_t>(width_ - 42));
             const bool more = event_at_ + n < text.size();
-            info(out_.put('#')
-                     .put(e.name)
-                     .put(": ")
-                     .at_string(e.subject)
-                     .put(',')
-                     .number(more)
-                     .put(',')
-                     .at_string(text.substr(event_at_, n)));
+            info(out_.put('#').put(e.name).put(": ").at_string(e.subject).put(',').number(more).put(',').at_string(
+                text.substr(event_at_, n)));
             event_at_ += n;
             if (more) continue;
         } else {
@@ -588,8 +581,9 @@ void Session::forget() {
 
 Result<void> Session::trusted() const {
     if (options_.trusted) return {};
-    return Error::make(Code::not_permitted,
-                       "this port is not trusted with the hardware; trusted = true in its [[tty]] or [socket] does that");
+    return Error::make(
+        Code::not_permitted,
+        "this port is not trusted with the hardware; trusted = true in its [[tty]] or [socket] does that");
 }
 
 Result<int> Session::drive(Host& host, std::span<const Arg> args) {

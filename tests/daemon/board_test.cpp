@@ -88,9 +88,13 @@ TEST(Lines, an_edge_is_answered_where_it_should_be) {
     for (int i = 0; i < 500 && slurp(state + "/triggers/note").empty(); i++) usleep(20'000);
     EXPECT_EQ(slurp(state + "/triggers/note"), "The capital of Italy is Rome.");
     bool busy = false, idle = false, led = false;
-    for (const Change& c : lines("edges")) {
-        if (c.name == "gpio.BUSY") (c.level == 1 ? busy : busy ? idle : busy) = true;
-        led |= c.name == "led" && c.level == 1;
+    for (int i = 0; i < 500 && !(busy && idle && led); i++) {  // the lines follow the answer
+        usleep(20'000);
+        busy = idle = led = false;
+        for (const Change& c : lines("edges")) {
+            if (c.name == "gpio.BUSY") idle |= busy && c.level == 0, busy |= c.level == 1;
+            led |= c.name == "led" && c.level == 1;
+        }
     }
     EXPECT_TRUE(busy && idle && led);
 }
@@ -303,7 +307,7 @@ TEST(Day, of_faults_leaks_nothing_and_ends_well) {
     for (int i = 0; hours() < 24 && d.alive(); i++) {
         const std::string r = ask("What is the capital of France?");
         (r == "The capital of France is Paris." ? good : r == "265" || r == "20" ? refused : other)++;
-        if (i == 5) open_files = descriptors(d.pid()), memory = pss_kib(d.pid());
+        if (i == 5) open_files = descriptors(d.pid()), memory = pss_kib(d.pid(), "Pss_Anon:");
         usleep(10'000);
     }
     ASSERT_TRUE(d.alive()) << slurp(d.log);
@@ -319,12 +323,14 @@ TEST(Day, of_faults_leaks_nothing_and_ends_well) {
     }
     EXPECT_LE(now, open_files);
     if (!sanitized) {
-        EXPECT_LE(pss_kib(d.pid()), memory + 512);
+        EXPECT_GT(memory, 0);
+        EXPECT_LE(pss_kib(d.pid(), "Pss_Anon:"),
+                  memory + 512);  // program and libraries are shared with others that run
     }
     const std::string log = slurp(d.log);
     int lost = 0;
     for (std::size_t at = 0; (at = log.find("the line is lost", at)) != std::string::npos; at++) lost++;
     EXPECT_GT(lost, 10);
     std::printf("24 h: %d answers, %d refused, %d lines lost and found, %zu descriptors, PSS %+ld KiB\n", good, refused,
-                lost, now, pss_kib(d.pid()) - memory);
+                lost, now, pss_kib(d.pid(), "Pss_Anon:") - memory);
 }

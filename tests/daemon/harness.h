@@ -48,11 +48,11 @@ struct Ran {
     std::string out, err;
 };
 
-// Proportional set size.
-inline long pss_kib(pid_t pid) {
+// Proportional set size, or a part of it: "Pss_Anon:" is what no other process shares.
+inline long pss_kib(pid_t pid, const std::string& part = "Pss:") {
     std::ifstream f("/proc/" + std::to_string(pid) + "/smaps_rollup");
     for (std::string line; std::getline(f, line);)
-        if (line.rfind("Pss:", 0) == 0) return std::stol(line.substr(4));
+        if (line.rfind(part, 0) == 0) return std::stol(line.substr(part.size()));
     return -1;
 }
 

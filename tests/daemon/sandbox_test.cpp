@@ -69,6 +69,17 @@ struct Configured {
     void with_tty() const { std::ofstream(file, std::ios::app) << "[[tty]]\npath = \"" << link << "\"\n"; }
 };
 
+// From the start through a reload that brings a serial line to a workout.
+void live(Daemon& d, Systemd& systemd, const Configured& c) {
+    d.socket = c.runtime + "/s";
+    EXPECT_TRUE(systemd.hears("READY=1"));
+    c.with_tty();
+    kill(d.pid(), SIGHUP);
+    EXPECT_TRUE(systemd.hears("RELOADING=1"));
+    EXPECT_TRUE(systemd.hears("READY=1"));
+    work_out(d, systemd, c.link);
+}
+
 }  // namespace
 
 TEST(Sandbox, what_slmd_must_not_do_is_refused_inside_it) {
@@ -164,13 +175,7 @@ TEST(Sandbox, a_working_life_needs_nothing_that_is_refused) {
               .environment = systemd.environment("90000"),
               .tty = false,
               .only_arguments = true});
-    d.socket = c.runtime + "/s";
-    EXPECT_TRUE(systemd.hears("READY=1"));
-    c.with_tty();
-    kill(d.pid(), SIGHUP);
-    EXPECT_TRUE(systemd.hears("RELOADING=1"));
-    EXPECT_TRUE(systemd.hears("READY=1"));
-    work_out(d, systemd, c.link);
+    live(d, systemd, c);
     std::ifstream status("/proc/" + std::to_string(d.pid()) + "/status");
     std::string filter;
     for (std::string l; std::getline(status, l);)
@@ -194,13 +199,7 @@ TEST(Sandbox, strace_sees_only_allowed_calls) {
                   .before = {"strace", "-D", "-f", "--quiet=all", "-s", "200", "-o", trace},
                   .tty = false,
                   .only_arguments = true});
-        d.socket = c.runtime + "/s";
-        EXPECT_TRUE(systemd.hears("READY=1"));
-        c.with_tty();
-        kill(d.pid(), SIGHUP);
-        EXPECT_TRUE(systemd.hears("RELOADING=1"));
-        EXPECT_TRUE(systemd.hears("READY=1"));
-        work_out(d, systemd, c.link);
+        live(d, systemd, c);
     }
     const std::string all = slurp(trace);
     const std::size_t ready = all.find(" ready: ");

@@ -3,7 +3,9 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 
 #include "hal/linux/pmic.h"
 #include "tree.h"
@@ -340,6 +342,36 @@ TEST(BoardFiles, LettersOfAllKindsInTextsAndComments) {
     ASSERT_TRUE(b) << b.error().text;
     EXPECT_STREQ(b.value().title, "B\xc3\xa4r \"\xc2\xa7");
     EXPECT_EQ(b.value().compatible_count, 2);
+}
+
+// The schema that editors use knows the keys that the reader knows.
+TEST(BoardFiles, TheSchemaHasTheReadersKeys) {
+    using nlohmann::json;
+    std::ifstream f(boards + "/board.schema.json");
+    const json schema = json::parse(f);
+    const auto known = [](const std::string& table) {
+        Tree t;
+        t.put("x.toml", table + "\nzzz = 1\n");
+        const std::string said = read_board_file(t.path("x.toml").c_str()).error().text;
+        const std::string begin = "here can stand: ";
+        std::set<std::string> keys;
+        std::istringstream list(said.substr(said.find(begin) + begin.size()));
+        for (std::string k; std::getline(list >> std::ws, k, ',');) {
+            while (k.front() == '[') k = k.substr(1, k.size() - 2);
+            keys.insert(k.substr(k.rfind('.') + 1));  // [gpio.pins] stands in [gpio]
+        }
+        return keys;
+    };
+    const auto keys = [](const json& properties) {
+        std::set<std::string> all;
+        for (const auto& [key, value] : properties.items()) all.insert(key);
+        return all;
+    };
+    const json& top = schema["properties"];
+    EXPECT_EQ(known(""), keys(top));
+    for (const char* const table : {"gpio", "thermal", "memory", "watchdog", "storage"})
+        EXPECT_EQ(known("[" + std::string(table) + "]"), keys(top[table]["properties"])) << table;
+    EXPECT_EQ(known("[[cluster]]"), keys(top["cluster"]["items"]["properties"]));
 }
 
 // A bad file must not hide the board that another describes.

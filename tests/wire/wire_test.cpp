@@ -150,7 +150,8 @@ TEST(Hardware, is_shown_and_driven_on_trusted_ports_only) {
 
     Bench j(false);
     const auto call = [&](const char* method, const json& params) {
-        return json::parse(j.say(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", method}, {"params", params}}.dump() + "\n"));
+        return json::parse(
+            j.say(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", method}, {"params", params}}.dump() + "\n"));
     };
     EXPECT_EQ(call("hw", json::object())["result"],
               (json{{"board", "pi-5"}, {"temperature", {61.5, 77}}, {"admit", 1}}));
@@ -196,7 +197,8 @@ TEST(Events, come_when_asked_for_and_never_inside_a_command) {
     b.session.notify(answer, true);
     const std::string told = b.say("");
     EXPECT_EQ(told,
-              "\r\n#TRIG: \"door\",1,\"The door is open since\"\r\n#TRIG: \"door\",1,\" 12 minutes and nobody\"\r\n#TRIG: \"door\",0,\" closed it.\"\r\n");
+              "\r\n#TRIG: \"door\",1,\"The door is open since\"\r\n#TRIG: \"door\",1,\" 12 minutes and "
+              "nobody\"\r\n#TRIG: \"door\",0,\" closed it.\"\r\n");
     // more than the queue holds: the newest stay, and the loss is counted
     b.say("AT");
     for (int i = 0; i < 6; i++) hot.value = i, b.session.notify(hot);
@@ -211,8 +213,9 @@ TEST(Events, come_when_asked_for_and_never_inside_a_command) {
     Bench j(false);
     j.say("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"evt\",\"params\":{\"mask\":7}}\n");
     j.session.notify(hot);
-    EXPECT_EQ(json::parse(j.say("")),
-              (json{{"jsonrpc", "2.0"}, {"method", "evt"}, {"params", {{"name", "THERM"}, {"value", 5}, {"threads", 2}}}}));
+    EXPECT_EQ(
+        json::parse(j.say("")),
+        (json{{"jsonrpc", "2.0"}, {"method", "evt"}, {"params", {{"name", "THERM"}, {"value", 5}, {"threads", 2}}}}));
     j.session.notify(answer);
     EXPECT_EQ(json::parse(j.say(""))["params"], (json{{"name", "TRIG"}, {"subject", "door"}, {"text", answer.text}}));
 }
