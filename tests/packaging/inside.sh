@@ -57,11 +57,16 @@ if [ "$device" ]; then
 fi
 
 pid=$(property MainPID)
+slmctl ask "Count from 0 to 26." >/dev/null 2>&1 &  # an answer is lost, not the image
 kill -9 "$pid"
 back() { [ "$(property MainPID)" != "$pid" ] && [ "$(property ActiveState)" = active ]; }
 until_ "slmd after kill -9" back
 is "after kill -9" "$(slmctl ask "$question")" "$answer"
 is "restarts" "$(property NRestarts)" 1
+log=$(journalctl -q -o cat "_PID=$(property MainPID)")
+grep -q "kept in memory over the restart" <<<"$log" && ! grep -q "reading the file" <<<"$log" || fail "the image is read again: $log"
+when() { journalctl -q -o json -u slmd | sed -n "/$1/s/.*\"__MONOTONIC_TIMESTAMP\":\"\([0-9]*\)\".*/\1/p" | tail -1; }
+echo "from systemd's note of the kill to READY: $((($(when ' ready: ') - $(when 'code=killed')) / 1000)) ms"
 
 # The limit of memory is computed in the sandbox. Whether it is set depends on the kernel's memory controller, which is not here: the guest's test shows it.
 grep -qxE '[1-9][0-9]{6,}' /var/lib/slmd/memory-max || fail "slmd --memory-max under the unit says: $(cat /var/lib/slmd/memory-max)"
