@@ -17,6 +17,15 @@ struct ImportCommand {
 };
 int run_import(const ImportCommand& command);
 
+struct QuantizeCommand {
+    std::string source, output, text, work, name, chat_template;
+    double kl = 0, price = 0, resident = 0;
+    std::uint64_t bytes = 0;
+    int tokens = 30720, window = 512, threads = 0;
+    bool only_i4 = false, verbose = false;
+};
+int run_quantize(const QuantizeCommand& command);
+
 struct TokenizeCommand {
     std::string model;
     bool decode = false, no_bos = false, specials = false;
@@ -40,11 +49,15 @@ int run_inspect(const std::string& path);
 int run_verify(const std::string& path);
 int run_cat(const std::string& path);
 
+struct ImportSummary;
+void print_kinds(const ImportSummary& summary);
+
 // "slmpack: what" on stderr; returns 1.
 int fail(const std::string& what);
 
 // A progress line on stderr where that is a terminal: "packing  43 %".
 std::function<void(std::uint64_t done, std::uint64_t total)> progress_line(const std::string& label);
+void show_progress(const std::string& text);
 void end_progress();
 
 }  // namespace slmd::pack

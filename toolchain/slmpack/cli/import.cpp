@@ -27,14 +27,33 @@ std::function<void(std::uint64_t, std::uint64_t)> progress_line(const std::strin
         const int percent = total == 0 ? 100 : static_cast<int>(done * 100 / total);
         if (percent == shown) return;
         shown = percent;
-        line_open = true;
-        std::fprintf(stderr, "\r%s %3d %%", label.c_str(), percent);
+        show_progress(label + ' ' + std::to_string(percent) + " %");
     };
+}
+
+void show_progress(const std::string& text) {
+    line_open = true;
+    std::fprintf(stderr, "\r%s", text.c_str());
 }
 
 void end_progress() {
     if (line_open) std::fputs("\r\033[K", stderr);
     line_open = false;
+}
+
+void print_kinds(const ImportSummary& s) {
+    std::printf("%-5s %8s %12s %12s %12s %8s %12s\n", "kind", "tensors", "weights", "raw", "in file", "bits/w",
+                "rounding");
+    for (const auto& [kind, k] : s.kinds) {
+        std::printf("%-5s %8llu %12llu %12llu %12llu %8.3f ", image::kind_name(kind),
+                    static_cast<unsigned long long>(k.tensors), static_cast<unsigned long long>(k.weights),
+                    static_cast<unsigned long long>(k.raw), static_cast<unsigned long long>(k.stored),
+                    8.0 * static_cast<double>(k.stored) / static_cast<double>(k.weights));
+        if (k.power > 0)
+            std::printf("%11.4f\n", std::sqrt(k.error / k.power));
+        else
+            std::printf("%12s\n", "none");
+    }
 }
 
 int run_import(const ImportCommand& command) {
@@ -55,18 +74,7 @@ int run_import(const ImportCommand& command) {
     const ImportSummary& s = done.value();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
-    std::printf("%-5s %8s %12s %12s %12s %8s %12s\n", "kind", "tensors", "weights", "raw", "in file", "bits/w",
-                "rounding");
-    for (const auto& [kind, k] : s.kinds) {
-        std::printf("%-5s %8llu %12llu %12llu %12llu %8.3f ", image::kind_name(kind),
-                    static_cast<unsigned long long>(k.tensors), static_cast<unsigned long long>(k.weights),
-                    static_cast<unsigned long long>(k.raw), static_cast<unsigned long long>(k.stored),
-                    8.0 * static_cast<double>(k.stored) / static_cast<double>(k.weights));
-        if (k.power > 0)
-            std::printf("%11.4f\n", std::sqrt(k.error / k.power));
-        else
-            std::printf("%12s\n", "none");
-    }
+    print_kinds(s);
     std::printf("%s: %llu bytes, %.3f of the source's %llu, %.1f MiB when open; %.1f s\n", command.output.c_str(),
                 static_cast<unsigned long long>(s.image_bytes),
                 static_cast<double>(s.image_bytes) / static_cast<double>(s.source_bytes),

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "commands.h"
+#include "toolchain/slmpack/gptq/feedback.h"
 #include "toolchain/slmpack/image/writer.h"
 
 int main(int argc, char** argv) {
@@ -30,6 +31,47 @@ int main(int argc, char** argv) {
     c->add_option("--zstd-level", import.level, "Compression level")->check(CLI::Range(1, 19))->capture_default_str();
     c->footer("Example: slmpack import SmolLM2-135M-Instruct.Q4_1.gguf -o smollm2.slm");
     c->callback([&] { code = run_import(import); });
+
+    QuantizeCommand quantize;
+    quantize.resident = Choice{}.resident;
+    c = app.add_subcommand("quantize", "Make a small image of a published model, rounded with error feedback");
+    c->add_option("SOURCE", quantize.source, "A GGUF file, a Hugging Face folder, or a llama2.c .bin")->required();
+    c->add_option("-o,--output", quantize.output, "The image to write")->required();
+    auto* kl = c->add_option("--kl", quantize.kl,
+                             "As small as it gets at about this KL from the source, in nats a token (default: 0.05)")
+                   ->check(CLI::Range(1e-4, 10.0));
+    auto* size = c->add_option("--size", quantize.bytes, "As near the source as it gets in about this size: 80M, say")
+                     ->transform(CLI::AsSizeValue(true))
+                     ->excludes(kl);
+    c->add_option("--price", quantize.price,
+                  "What a bit in the file is worth, in nats of KL a token, as an earlier run said")
+        ->check(CLI::Range(1e-14, 1e-3))
+        ->excludes(kl)
+        ->excludes(size);
+    c->add_option("--text", quantize.text,
+                  "Calibration text, like what the model will read; without it the model writes its own");
+    c->add_option("--tokens", quantize.tokens, "Calibration tokens")
+        ->check(CLI::Range(64, 10000000))
+        ->capture_default_str();
+    c->add_option("--window", quantize.window, "Tokens that are seen together")
+        ->check(CLI::Range(8, 8192))
+        ->capture_default_str();
+    c->add_option("--resident", quantize.resident,
+                  "What a byte in memory weighs beside one in the file: the more, the fewer matrices in 8 bits")
+        ->check(CLI::Range(0.0, 100.0))
+        ->capture_default_str();
+    c->add_flag("--i4", quantize.only_i4, "Every matrix in 4 bits");
+    c->add_option("--work", quantize.work,
+                  "Folder for what is done so far (default: OUTPUT.work); the same command goes on from there");
+    c->add_option("--name", quantize.name, "The model's name, for people");
+    c->add_option("--chat-template", quantize.chat_template,
+                  "Take this chat template whatever the source says; none: no template");
+    c->add_option("--threads", quantize.threads, "0: one a core; the image is the same for any number")
+        ->check(CLI::Range(0, 64))
+        ->capture_default_str();
+    c->add_flag("--verbose", quantize.verbose, "A line for every matrix");
+    c->footer("Example: slmpack quantize SmolLM2-135M-Instruct.Q4_1.gguf -o smollm2.slm --kl 0.05 --text sample.txt");
+    c->callback([&] { code = run_quantize(quantize); });
 
     std::string path;
     c = app.add_subcommand("inspect", "Show what is in an image");

@@ -1,5 +1,7 @@
 #include "import.h"
 
+#include <zstd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -27,13 +29,6 @@ bool is_float(const SourceTensor& t) {
     return t.type == "F32" || t.type == "F16" || t.type == "BF16" || t.type == "F64";
 }
 bool is_embedding(const SourceTensor& t) { return t.name == "token_embd" || t.name == "output"; }
-
-std::string hex(const image::Sha256& digest) {
-    std::string text;
-    for (const std::uint8_t b : digest)
-        for (const int shift : {4, 0}) text += "0123456789abcdef"[b >> shift & 15];
-    return text;
-}
 
 struct SourceFiles {
     Json list = Json::array();
@@ -103,17 +98,44 @@ std::string provenance(const Source& source, const SourceFiles& files, const Imp
         if (k.power > 0)
             entry["rounding_error"] = std::round(std::sqrt(k.error / k.power) * 1e6) / 1e6;  // relative RMS
     }
-    return Json{{"tool", "slmpack " SLMD_VERSION},
-                {"source", {{"format", source.format}, {"files", files.list}}},
-                {"kind", options.kind ? image::kind_name(*options.kind) : "as the source"},
-                {"kinds", kinds}}
-        .dump(1, ' ', false, Json::error_handler_t::replace);
+    Json record{{"tool", "slmpack " SLMD_VERSION}, {"source", {{"format", source.format}, {"files", files.list}}}};
+    if (options.made.empty())
+        record["kind"] = options.kind ? image::kind_name(*options.kind) : "as the source";
+    else
+        record["quantize"] = Json::parse(options.made);
+    record["kinds"] = kinds;
+    return record.dump(1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace
 
+std::string hex(const image::Sha256& digest) {
+    std::string text;
+    for (const std::uint8_t b : digest)
+        for (const int shift : {4, 0}) text += "0123456789abcdef"[b >> shift & 15];
+    return text;
+}
+
+Result<std::string> describe_source(const Source& source) {
+    const SourceFiles files = TRY(describe_files(source.path));
+    return files.list.dump(1, ' ', false, Json::error_handler_t::replace);
+}
+
+Result<double> stored_besides_matrices(const Source& source) {
+    double bytes = 0;
+    for (const SourceTensor& t : source.tensors) bytes += is_vector(t) ? 4.0 * t.cols : 0;
+    if (!source.tokenizer.tokens.empty()) {
+        const std::vector<std::byte> section = TRY(build_tokenizer(source.tokenizer));
+        std::vector<std::byte> compressed(ZSTD_compressBound(section.size()));
+        const std::size_t n = ZSTD_compress(compressed.data(), compressed.size(), section.data(), section.size(), 9);
+        bytes += static_cast<double>(ZSTD_isError(n) ? section.size() : n);
+    }
+    return bytes;
+}
+
 Result<Kind> kind_of(const Source& source, const SourceTensor& tensor, const ImportOptions& options) {
     if (is_vector(tensor)) return Kind::f32;
+    if (const auto made = options.kinds.find(tensor.name); made != options.kinds.end()) return made->second;
     if (options.kind) return *options.kind;
     if (is_float(tensor)) return is_embedding(tensor) ? Kind::i8 : Kind::i4;
     if (const auto codes = TRY(source.codes(tensor))) return codes->kind;
@@ -159,7 +181,10 @@ Result<ImportSummary> import_model(const Source& source, const std::string& path
         kind.weights += std::uint64_t{spec.rows} * spec.cols;
         if (spec.name == rope_tensor) return keep_f32(source.inv_freq, 1, spec.cols);
         if (spec.name == local_rope_tensor) return keep_f32(source.inv_freq_local, 1, spec.cols);
-        TensorData data = TRY(convert(source, *source.find(spec.name), spec.kind, options.kind.has_value(), kind));
+        const SourceTensor& from = *source.find(spec.name);
+        TensorData data = options.kinds.contains(spec.name)
+                              ? TRY(options.tensor(from))
+                              : TRY(convert(source, from, spec.kind, options.kind.has_value(), kind));
         TRY(balance.apply(spec.name, data));
         return data;
     };

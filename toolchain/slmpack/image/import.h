@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "image/sha256.h"
 #include "toolchain/slmpack/source.h"
 #include "writer.h"
 
@@ -17,6 +18,10 @@ struct ImportOptions {
     std::string name{};           // instead of the source's, for people
     std::string chat_template{};  // a name of chat_template_names(), "none", or empty: what the source's template is
                                   // recognised as
+    // Tensors that were made elsewhere: their kinds, and what gives them. `made`: JSON on how, for the provenance.
+    std::map<std::string, image::Kind> kinds{};
+    std::function<Result<TensorData>(const SourceTensor&)> tensor{};
+    std::string made{};
     WriteOptions write{};
 };
 
@@ -29,6 +34,14 @@ struct ImportSummary {
     std::uint64_t source_bytes = 0, raw_bytes = 0, image_bytes = 0;
     std::map<image::Kind, KindSummary> kinds;
 };
+
+std::string hex(const image::Sha256& digest);
+
+// The source's files with their sizes and SHA-256, as JSON.
+Result<std::string> describe_source(const Source& source);
+
+// Bytes that the file will have besides its matrices, about.
+Result<double> stored_besides_matrices(const Source& source);
 
 // Codes that fit go in unchanged (i4a, i8). Otherwise sources above 4 bits (Q5_1, Q5_K, Q6_K) become i8; float matrices
 // become i4, embedding and output i8; vectors stay f32. The same source and options give the same bytes. Errors: those

@@ -4,14 +4,20 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
-#include <thread>
 
 #include "half.h"
+#include "parallel.h"
 
 namespace slmd::pack {
-namespace {
 
-using Book = std::array<std::int8_t, 16>;
+int nearest_scale_index(float v) {
+    if (!(v > 0)) return 0;
+    int exponent;
+    const float mantissa = std::frexp(v, &exponent) * 2;  // 1..2
+    return std::clamp((exponent - 1 + 7) * 16 + static_cast<int>(std::lround((mantissa - 1) * 16)), 0, 127);
+}
+
+namespace {
 
 constexpr std::size_t bins = 4096;        // of the histogram on which levels are trained
 constexpr float largest_scale = 1.9375f;  // scale_value(127)
@@ -41,14 +47,6 @@ class Nearest {
     static constexpr int size = static_cast<int>(2 * limit * per_unit);
     std::array<std::uint8_t, size> code_;
 };
-
-// The index whose value is nearest to v on the logarithmic scale, 0..127.
-int nearest_index(float v) {
-    if (!(v > 0)) return 0;
-    int exponent;
-    const float mantissa = std::frexp(v, &exponent) * 2;  // 1..2
-    return std::clamp((exponent - 1 + 7) * 16 + static_cast<int>(std::lround((mantissa - 1) * 16)), 0, 127);
-}
 
 float signed_largest(std::span<const float> group) {
     return *std::max_element(group.begin(), group.end(), [](float a, float b) { return std::abs(a) < std::abs(b); });
@@ -84,7 +82,7 @@ double quantize_row(std::span<const float> row, const Book& book, const Nearest&
         for (std::size_t at = 0, g = 0; at < row.size(); at += 32, g++) {
             const auto group = row.subspan(at, std::min<std::size_t>(32, row.size() - at));
             const float extreme = signed_largest(group);
-            const int centre = nearest_index(std::abs(extreme) / (top * step));
+            const int centre = nearest_scale_index(std::abs(extreme) / (top * step));
             const float sign = extreme < 0 ? -1.0f : 1.0f;
             float best = INFINITY;
             for (int i = std::max(0, centre - neighbours); i <= std::min(127, centre + neighbours); i++) {
@@ -118,6 +116,8 @@ double quantize_row(std::span<const float> row, const Book& book, const Nearest&
     }
     return std::max(error, 0.0);
 }
+
+}  // namespace
 
 // Lloyd-Max on groups divided by their signed largest value, weighted by its square, then rounded to integers with the
 // top level at 31 and improved one level at a time.
@@ -180,26 +180,13 @@ Book train_book(std::span<const float> values, std::uint32_t rows, std::uint32_t
     return book;
 }
 
-// The levels of the common 4-bit formats: -7..8 steps, the largest weight on 8.
 Book uniform_book() {
     Book book;
     for (int i = 0; i < 16; i++) book[i] = static_cast<std::int8_t>(3 * (i - 7));
     return book;
 }
 
-// work(row) on all cores; rows are independent.
-template <class Work>
-void each_row(std::uint32_t rows, const Work& work) {
-    std::atomic<std::uint32_t> next{0};
-    const auto run = [&] {
-        constexpr std::uint32_t piece = 16;
-        for (std::uint32_t r; (r = next.fetch_add(piece)) < rows;)
-            for (std::uint32_t i = r; i < std::min(rows, r + piece); i++) work(i);
-    };
-    std::vector<std::jthread> threads;
-    for (unsigned i = 1; i < std::min(16u, std::thread::hardware_concurrency()); i++) threads.emplace_back(run);
-    run();
-}
+namespace {
 
 Result<void> check_finite(std::span<const float> values, std::uint32_t cols) {
     for (std::size_t i = 0; i < values.size(); i++)
@@ -234,7 +221,7 @@ Result<TensorData> quantize_i4(std::span<const float> values, std::uint32_t rows
         }
     }
     const Nearest nearest(t.book);
-    each_row(rows, [&](std::uint32_t r) { row_with(t.book, nearest, r); });
+    parallel(rows, 16, [&](std::size_t r) { row_with(t.book, nearest, static_cast<std::uint32_t>(r)); });
     return t;
 }
 
@@ -245,7 +232,7 @@ Result<TensorData> quantize_i8(std::span<const float> values, std::uint32_t rows
     t.codes.resize(values.size());
     t.scales.resize(rows * groups);
     std::atomic<bool> overflow{false};
-    each_row(rows, [&](std::uint32_t r) {
+    parallel(rows, 16, [&](std::size_t r) {
         for (std::size_t g = 0; g < groups; g++) {
             const std::size_t at = std::size_t{r} * cols + g * 32;
             const auto group = values.subspan(at, std::min<std::size_t>(32, cols - g * 32));

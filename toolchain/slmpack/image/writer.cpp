@@ -1,5 +1,6 @@
 #include "writer.h"
 
+#define ZSTD_STATIC_LINKING_ONLY  // ZSTD_c_literalCompressionMode
 #include <zstd.h>
 
 #include <algorithm>
@@ -37,6 +38,7 @@ class Output {
     Output(AtomicFile& file, const WriteOptions& options, std::uint32_t frame_count)
         : file_(file), options_(options), context_(ZSTD_createCCtx(), ZSTD_freeCCtx) {
         compressed_.resize(ZSTD_compressBound(frame_bytes));
+        second_.resize(compressed_.size());
         if (options.raw) return;
         frames_.resize(frame_count);
         first_frame_ = skippable_header + sizeof(StoredHeader) + frame_count * sizeof(FrameEntry);
@@ -53,10 +55,16 @@ class Output {
             TRY(file_.write_at(raw_at, bytes));
             return bytes.size();
         }
-        ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, level);
-        const std::size_t n =
-            ZSTD_compress2(context_.get(), compressed_.data(), compressed_.size(), bytes.data(), bytes.size());
-        if (ZSTD_isError(n)) return Error::make(Code::unknown, "zstd: %s", ZSTD_getErrorName(n));
+        std::size_t n = TRY(compress(bytes, level, ZSTD_ps_auto, compressed_));
+        // Codes are noise with a skewed histogram: what zstd takes for repetitions is chance, costs more than it saves
+        // (0.4 bits a weight of i8) and decodes at half the speed. Huffman codes alone, where they are the smaller.
+        if (level == options_.level) {
+            const std::size_t literals = TRY(compress(bytes, no_matches, ZSTD_ps_enable, second_));
+            if (literals < n) {
+                n = literals;
+                compressed_.swap(second_);
+            }
+        }
         if (static_cast<double>(n) > static_cast<double>(bytes.size()) * (1 - options_.least_saving))
             return emit(plain_frame(bytes), bytes.size());
         return emit(std::span(compressed_).first(n), bytes.size());
@@ -141,6 +149,17 @@ class Output {
     }
 
   private:
+    static constexpr int no_matches = -100;  // a level that looks for next to none
+
+    Result<std::size_t> compress(std::span<const std::byte> bytes, int level, ZSTD_paramSwitch_e huffman,
+                                 std::vector<std::byte>& to) {
+        ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, level);
+        ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_literalCompressionMode, huffman);
+        const std::size_t n = ZSTD_compress2(context_.get(), to.data(), to.size(), bytes.data(), bytes.size());
+        if (ZSTD_isError(n)) return Error::make(Code::unknown, "zstd: %s", ZSTD_getErrorName(n));
+        return n;
+    }
+
     Result<std::uint64_t> emit(std::span<const std::byte> frame, std::size_t raw) {
         if (next_ >= frames_.size()) return Error::make(Code::unknown, "more than %zu frames", frames_.size());
         frames_[next_++] = {at_, static_cast<std::uint32_t>(frame.size()), static_cast<std::uint32_t>(raw),
@@ -153,7 +172,7 @@ class Output {
     AtomicFile& file_;
     const WriteOptions& options_;
     std::unique_ptr<ZSTD_CCtx, std::size_t (*)(ZSTD_CCtx*)> context_;
-    std::vector<std::byte> compressed_;
+    std::vector<std::byte> compressed_, second_;
     std::vector<FrameEntry> frames_;
     std::uint32_t next_ = 1;
     std::uint64_t first_frame_ = 0, at_ = 0, raw_ = section_align, total_ = 0;

@@ -1,79 +1,13 @@
 #include "toolchain/slmpack/reference/reference.h"
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
-#include "toolchain/slmpack/reference/product.h"
+#include "toolchain/slmpack/reference/layer.h"
 
 namespace slmd::pack {
 namespace {
-
-using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using Vector = Eigen::Matrix<float, 1, Eigen::Dynamic>;
-
-// x w^T, by the best level of this CPU. w: [outputs x x.cols()].
-Matrix linear(const Matrix& x, const float* w, long outputs) {
-    static const Product product = [] {
-#ifdef __x86_64__
-        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) return product_avx512;
-        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return product_avx2;
-#endif
-        return product_baseline;
-    }();
-    Matrix y(x.rows(), outputs);
-    product(x.data(), w, y.data(), x.rows(), outputs, x.cols());
-    return y;
-}
-
-// x / sqrt(mean(x^2) + eps) * w, a row at a time (Zhang and Sennrich, arXiv 1910.07467).
-Matrix rms_norm(const Matrix& x, const float* w, float eps) {
-    const Eigen::Map<const Vector> weight(w, x.cols());
-    const Eigen::ArrayXf scale = (x.rowwise().squaredNorm().array() / float(x.cols()) + eps).rsqrt();
-    return (x.array().colwise() * scale).rowwise() * weight.array();
-}
-
-// Rotates element i of every head with element i + inv_freq.size() by position * inv_freq[i] (Su et al., arXiv
-// 2104.09864).
-void rope(Matrix& x, long head_dim, const std::vector<float>& inv_freq, float scale, std::size_t position) {
-    const long half = long(inv_freq.size());
-    const Eigen::Map<const Eigen::Array<float, 1, Eigen::Dynamic>> frequency(inv_freq.data(), half);
-    for (long row = 0; row < x.rows(); row++) {
-        const Eigen::Array<float, 1, Eigen::Dynamic> angle = frequency * float(position + std::size_t(row));
-        const Eigen::Array<float, 1, Eigen::Dynamic> cosine = angle.cos() * scale, sine = angle.sin() * scale;
-        for (long at = 0; at < x.cols(); at += head_dim) {
-            auto a = x.row(row).segment(at, half).array(), b = x.row(row).segment(at + half, half).array();
-            const Eigen::Array<float, 1, Eigen::Dynamic> first = a * cosine - b * sine;
-            b = b * cosine + a * sine;
-            a = first;
-        }
-    }
-}
-
-// Row r of scores belongs to position before + r and may look at the last `window` columns up to that one.
-void causal_softmax(Matrix& scores, long before, long window) {
-    for (long r = 0; r < scores.rows(); r++) {
-        const long end = before + r + 1, begin = std::max(0l, end - window);
-        auto row = scores.row(r).segment(begin, end - begin).array();
-        row = (row - row.maxCoeff()).exp();
-        row /= row.sum();
-        scores.row(r).head(begin).setZero();
-        scores.row(r).tail(scores.cols() - end).setZero();
-    }
-}
-
-// cap * tanh(x / cap); cap 0: nothing (Gemma 2, arXiv 2408.00118).
-void soft_cap(Matrix& x, float cap) {
-    if (cap != 0) x = (x.array() / cap).tanh() * cap;
-}
-
-// silu(gate) * up, or gelu(gate) * up in its tanh form (Shazeer, arXiv 2002.05202).
-Matrix gated(const Matrix& gate, const Matrix& up, bool gelu) {
-    const auto g = gate.array();
-    if (gelu) return 0.5f * g * (1 + (0.7978845608f * (g + 0.044715f * g.cube())).tanh()) * up.array();
-    return g / (1 + (-g).exp()) * up.array();
-}
 
 Matrix append(std::vector<float>& cache, const Matrix& rows) {
     cache.insert(cache.end(), rows.data(), rows.data() + rows.size());

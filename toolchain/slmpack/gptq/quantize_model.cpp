@@ -1,0 +1,405 @@
+#include "quantize_model.h"
+
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "image/layout.h"
+#include "moments.h"
+#include "toolchain/slmpack/image/parallel.h"
+#include "toolchain/slmpack/image/quantize.h"
+#include "work.h"
+
+namespace slmd::pack {
+namespace {
+
+using image::Kind;
+
+constexpr std::size_t batch = 4;       // sequences whose inputs are held at once
+constexpr double frames_cost = 1.008;  // of zstd over the entropy of codes
+constexpr double kl_of_loss = 1.95;    // KL measured over the sum of all losses: they are of calibration text, of one
+                                       // matrix at a time, to second order
+constexpr double common_share =
+    0.25;  // of a token's weight that is the same for all: text to come has other tokens than calibration's
+
+// Columns in the order in which they are rounded, and back.
+Matrix permuted(const Matrix& m, const std::vector<std::uint32_t>& order, bool back) {
+    Matrix out(m.rows(), m.cols());
+    long at = 0;
+    for (const std::uint32_t g : order) {
+        const long from = long(g) * 32, len = std::min(32l, m.cols() - from);
+        if (back)
+            out.middleCols(from, len) = m.middleCols(at, len);
+        else
+            out.middleCols(at, len) = m.middleCols(from, len);
+        at += len;
+    }
+    return out;
+}
+
+// What codes and scales take when each is coded by how often it comes.
+double stored_bits(const TensorData& t) {
+    const auto entropy = [](const auto& symbols) {
+        std::map<int, double> counts;
+        for (const auto symbol : symbols) counts[symbol]++;
+        double bits = 0;
+        for (const auto& [symbol, count] : counts) bits -= count * std::log2(count / double(symbols.size()));
+        return bits;
+    };
+    return entropy(t.codes) + entropy(t.indices) + entropy(t.scales) + 32.0 * double(t.steps.size());
+}
+
+class Quantizer {
+  public:
+    Quantizer(const Source& source, std::span<const Sequence> sequences, const QuantizeOptions& options, Work work)
+        : source_(source), params_(source.params), sequences_(sequences), options_(options), work_(std::move(work)) {}
+
+    Result<QuantizeSummary> run(const std::string& path) {
+        QuantizeSummary summary;
+        summary.resumed = work_.has("survey");
+        if (!summary.resumed) TRY(look_around());
+        survey_ = TRY(work_.survey("survey"));
+        price_ = std::stod(TRY(work_.text("price")));
+        summary.nats_a_bit = price_;
+        if (!work_.has("token_embd")) TRY(embedding());
+        std::uint32_t layer = params_.layers;
+        while (layer > 0 && !work_.has(streams(layer))) layer--;
+        TRY(load_streams(layer));
+        for (; layer < params_.layers; layer++) {
+            progress(0.2 + 0.75 * layer / params_.layers);
+            TRY(quantize_layer(layer));
+        }
+        if (!tied() && !work_.has("output")) TRY(output());
+        progress(0.95);
+
+        ImportOptions packing = options_.import;
+        for (const SourceTensor& t : source_.tensors)
+            if (t.rows != 1) {
+                const TensorData made = TRY(work_.tensor(t.name));
+                packing.kinds[t.name] = made.kind;
+            }
+        packing.tensor = [&](const SourceTensor& t) { return work_.tensor(t.name); };
+        summary.loss = TRY(total_loss());
+        auto record = nlohmann::ordered_json::parse(options_.description);
+        record["nats_a_bit"] = price_;
+        record["losses"] = summary.loss;
+        packing.made = record.dump();
+        summary.image = TRY(import_model(source_, path, packing));
+        work_.remove_all();
+        return summary;
+    }
+
+  private:
+    void progress(double part) const {
+        if (options_.progress) options_.progress(part);
+    }
+    static std::string streams(std::uint32_t layer) { return "hidden-" + std::to_string(layer); }
+    bool tied() const { return (params_.flags & image::flag_tied_output) != 0; }
+
+    // The survey, and what the dial asks of the price of a bit.
+    Result<void> look_around() {
+        std::uint64_t weights = 0;
+        for (const SourceTensor& t : source_.tensors) weights += t.rows == 1 ? 0 : std::uint64_t{t.rows} * t.cols;
+        Forecast forecast(weights, options_.choice, options_.threads);
+        const bool ask = options_.nats_a_bit == 0;
+        // Every third layer stands for itself and its neighbours; of few layers all stand for themselves.
+        const std::uint32_t stride = params_.layers > 6 ? 3 : 1;
+        const auto sampled = [&](std::uint32_t layer) { return layer % stride == stride / 2; };
+        double count = 0;
+        for (std::uint32_t layer = 0; layer < params_.layers; layer++) count += sampled(layer);
+        std::uint32_t layer = params_.layers;
+        const auto seen = [&](const Block& block, std::span<const Matrix> hidden,
+                              const Sensitivity& sensitivity) -> Result<void> {
+            if (!ask || !sampled(--layer)) return {};
+            return forecast.add(block, hidden, sensitivity, params_.layers / count);
+        };
+        survey_ = TRY(survey(source_, sequences_.first(std::min(options_.surveyed, sequences_.size())),
+                             options_.threads, seen, [&](double part) { progress(0.15 * part); }));
+        double price = options_.nats_a_bit;
+        if (ask) {
+            Objective objective;
+            TRY(embedding_objective(objective));
+            const SourceTensor& t = *source_.find("token_embd");
+            const std::vector<float> values = TRY(source_.read(t));
+            TRY(forecast.add(values, t.rows, t.cols, objective, 1));
+            if (!tied()) {
+                Objective output_objective;
+                TRY(factor_hessian(survey_.output_hessian, params_.dim, output_objective));
+                output_objective.importance = importance_of(smoothed(survey_.tokens));
+                const SourceTensor& o = *source_.find("output");
+                const std::vector<float> output_values = TRY(source_.read(o));
+                TRY(forecast.add(output_values, o.rows, o.cols, output_objective, 1));
+            }
+            const double around = TRY(stored_besides_matrices(source_));
+            price = options_.bytes != 0
+                        ? price_of_bits(forecast.points(),
+                                        std::max(8.0, 8 * (double(options_.bytes) - around) / frames_cost))
+                        : price_of_loss(forecast.points(), options_.kl / kl_of_loss);
+            const Forecast::Point at = at_price(forecast.points(), price);
+            if (options_.report) {
+                char line[160];
+                std::snprintf(line, sizeof line, "forecast: %.1f MB, KL %.3f, at %.3e nats a bit",
+                              (at.bits / 8 * frames_cost + around) / 1e6, at.loss * kl_of_loss, price);
+                options_.report(line);
+            }
+        }
+        char text[40];
+        std::snprintf(text, sizeof text, "%.17g", price);
+        TRY(work_.put("price", std::string(text)));
+        return work_.put("survey", survey_);
+    }
+
+    // A token's part in text, less what calibration happens to lack.
+    std::vector<double> smoothed(const std::vector<double>& tokens) const {
+        double sum = 0;
+        for (const double t : tokens) sum += t;
+        std::vector<double> out;
+        for (const double t : tokens)
+            out.push_back((1 - common_share) * t + common_share * sum / double(tokens.size()));
+        return out;
+    }
+
+    // The best of the kinds; with moments, rounding without feedback too, where the held-out sequences say that it is
+    // better.
+    Result<std::vector<float>> round(const std::string& name, const std::vector<float>& values, std::uint32_t rows,
+                                     std::uint32_t cols, Objective& objective, const Moments* moments) {
+        objective.nats_a_bit = price_;
+        std::vector<float> target = values;
+        const Eigen::Map<const Matrix> w(values.data(), rows, cols);
+        if (moments != nullptr) {
+            // W x is to be had from y, which is not x any more: W + W D H^-1 is the best that there is.
+            const Matrix wd =
+                permuted(linear_parallel(w, moments->dy.data(), cols, options_.threads), objective.order, false);
+            const Eigen::Map<const Matrix> u(objective.factor.data(), cols, cols);
+            const Matrix ut = u.transpose();
+            const Matrix step = linear_parallel(linear_parallel(wd, u.data(), cols, options_.threads), ut.data(), cols,
+                                                options_.threads);
+            Eigen::Map<Matrix>(target.data(), rows, cols) += permuted(step, objective.order, true);
+        }
+        Rounded best = TRY(round_best(target, rows, cols, options_.choice, objective, options_.threads));
+        std::string chosen = "feedback";
+        double held = 0, plain_held = 0;
+        if (moments != nullptr && moments->test_positions > 0) {
+            const Matrix wd = linear_parallel(w, moments->test_dy.data(), cols, options_.threads);
+            const auto judge = [&](const TensorData& t) {
+                const std::vector<float> rounded = dequantize(t);
+                const Matrix e = Eigen::Map<const Matrix>(rounded.data(), rows, cols) - w;
+                const Matrix he = linear_parallel(e, moments->test_yy.data(), cols, options_.threads);
+                double sum = 0;
+                for (long r = 0; r < e.rows(); r++) {
+                    double row = 0;
+                    for (long c = 0; c < e.cols(); c++)
+                        row += double(e(r, c)) * (double(he(r, c)) - 2 * double(wd(r, c)));
+                    sum += row * objective.importance[std::size_t(r)];
+                }
+                return sum;
+            };
+            held = judge(best.tensor);
+            TensorData plain =
+                TRY(best.tensor.kind == Kind::i4 ? quantize_i4(values, rows, cols) : quantize_i8(values, rows, cols));
+            plain_held = judge(plain);
+            // Finer than the dial asks is larger than it asks: bits count here too.
+            const double plain_bits = stored_bits(plain);
+            if (plain_held + price_ * plain_bits < held + price_ * best.bits) {
+                best.tensor = std::move(plain);
+                best.bits = plain_bits;
+                chosen = "rounding";
+            }
+        }
+        char line[256];
+        std::snprintf(line, sizeof line, "%-24s %-3s %6.3f bits  loss %.3e  held-out %.3e, by rounding %.3e  %s",
+                      name.c_str(), image::kind_name(best.tensor.kind), best.bits / double(values.size()), best.loss,
+                      held, plain_held, chosen.c_str());
+        if (options_.report) options_.report(line);
+        TRY(work_.put(name + ".loss", std::to_string(best.loss)));
+        TRY(work_.put(name, best.tensor));
+        return dequantize(best.tensor);
+    }
+
+    Result<double> total_loss() const {
+        double sum = 0;
+        for (const SourceTensor& t : source_.tensors)
+            if (t.rows != 1) sum += std::stod(TRY(work_.text(t.name + ".loss")));
+        return sum;
+    }
+
+    // Tied: the output matrix, whose rows are looked up too. Untied: only looked up.
+    Result<void> embedding_objective(Objective& objective) const {
+        std::vector<double> weights(params_.vocab);
+        if (tied()) {
+            weights = survey_.tokens;
+        } else {
+            double count = 0;
+            for (const Sequence& s : sequences_)
+                for (const std::int32_t token : s) weights[std::size_t(token)]++, count++;
+            for (double& w : weights) w /= count;
+        }
+        weights = smoothed(weights);
+        // Errors of a row that is looked up go into the residual as often as its token comes. What comes next, in all,
+        // weighs `sum`, so a row's part is its weight over that.
+        double sum = 0;
+        for (const double w : weights) sum += w;
+        const std::size_t dim = params_.dim;
+        std::vector<double> h(dim * dim);
+        if (tied()) h = survey_.output_hessian;
+        for (std::size_t c = 0; c < dim; c++) h[c * dim + c] += survey_.embedding[c] / (tied() ? sum : 1);
+        TRY(factor_hessian(h, long(dim), objective));
+        objective.importance = importance_of(weights);
+        return {};
+    }
+
+    Result<void> embedding() {
+        Objective objective;
+        TRY(embedding_objective(objective));
+        const SourceTensor& t = *source_.find("token_embd");
+        const std::vector<float> values = TRY(source_.read(t));
+        TRY(round("token_embd", values, t.rows, t.cols, objective, nullptr));
+        progress(0.2);
+        return {};
+    }
+
+    Result<void> load_streams(std::uint32_t layer) {
+        if (layer > 0) {
+            std::vector<Matrix> both = TRY(work_.matrices(streams(layer)));
+            x_.assign(both.begin(), both.begin() + long(sequences_.size()));
+            y_.assign(both.begin() + long(sequences_.size()), both.end());
+            return {};
+        }
+        const SourceTensor& t = *source_.find("token_embd");
+        const std::vector<float> before = TRY(source_.read(t)), after = dequantize(TRY(work_.tensor("token_embd")));
+        const auto look_up = [&](const std::vector<float>& table) {
+            std::vector<Matrix> out;
+            for (const Sequence& s : sequences_) {
+                Matrix& m = out.emplace_back(long(s.size()), long(t.cols));
+                for (std::size_t i = 0; i < s.size(); i++)
+                    m.row(long(i)) = Eigen::Map<const Vector>(table.data() + std::size_t(s[i]) * t.cols, long(t.cols)) *
+                                     params_.embed_scale;
+            }
+            return out;
+        };
+        x_ = look_up(before);
+        y_ = look_up(after);
+        return {};
+    }
+
+    // What goes into a matrix, of the source's stream and of the rounded one, for sequences first, first + 1, ...
+    using Inputs = std::function<void(std::size_t sequence, Matrix& x, Matrix& y)>;
+    Moments moments(long width, const Inputs& inputs) const {
+        Moments m(width);
+        for (std::size_t first = 0; first < sequences_.size(); first += batch) {
+            const std::size_t count = std::min(batch, sequences_.size() - first);
+            std::vector<Matrix> x(count), y(count);
+            parallel(
+                count, 1, [&](std::size_t i) { inputs(first + i, x[i], y[i]); }, options_.threads);
+            m.add(x, y, first, options_.threads);
+        }
+        m.finish();
+        return m;
+    }
+
+    Result<void> matrices(const Block& source, Block& rounded, const Moments& m,
+                          std::initializer_list<const char*> names) {
+        Objective objective;
+        TRY(factor_hessian(m.yy, m.n, objective));
+        for (const char* name : names) {
+            objective.importance = importance_of(survey_.outputs.at(source.full(name)));
+            std::vector<float> values =
+                TRY(round(source.full(name), source.weight(name), std::uint32_t(source.rows(name)),
+                          std::uint32_t(source.cols(name)), objective, &m));
+            rounded.replace(name, std::move(values));
+        }
+        return {};
+    }
+
+    Result<void> quantize_layer(std::uint32_t layer) {
+        const Block source = TRY(Block::open(source_, layer));
+        Block rounded = TRY(Block::open(source_, layer));
+        const std::size_t count = sequences_.size();
+        const auto each = [&](const auto& work) { parallel(count, 1, work, options_.threads); };
+        TRY(matrices(source, rounded,
+                     moments(source.cols("attn_q"),
+                             [&](std::size_t s, Matrix& x, Matrix& y) {
+                                 x = source.attention_input(x_[s]);
+                                 y = rounded.attention_input(y_[s]);
+                             }),
+                     {"attn_q", "attn_k", "attn_v"}));
+        std::vector<Matrix> x(count), y(count);
+        each([&](std::size_t s) {
+            x[s] = source.output_input(source.attention_input(x_[s]));
+            y[s] = rounded.output_input(rounded.attention_input(y_[s]));
+        });
+        const auto kept = [&](std::size_t s, Matrix& a, Matrix& b) {
+            a = x[s];
+            b = y[s];
+        };
+        TRY(matrices(source, rounded, moments(source.cols("attn_output"), kept), {"attn_output"}));
+        each([&](std::size_t s) {
+            source.add_attention(x_[s], x[s]);
+            rounded.add_attention(y_[s], y[s]);
+        });
+        TRY(matrices(source, rounded,
+                     moments(source.cols("ffn_gate"),
+                             [&](std::size_t s, Matrix& a, Matrix& b) {
+                                 a = source.feed_input(x_[s]);
+                                 b = rounded.feed_input(y_[s]);
+                             }),
+                     {"ffn_gate", "ffn_up"}));
+        each([&](std::size_t s) {
+            x[s] = source.down_input(source.feed_input(x_[s]));
+            y[s] = rounded.down_input(rounded.feed_input(y_[s]));
+        });
+        TRY(matrices(source, rounded, moments(source.cols("ffn_down"), kept), {"ffn_down"}));
+        each([&](std::size_t s) {
+            source.add_feed(x_[s], x[s]);
+            rounded.add_feed(y_[s], y[s]);
+        });
+        std::vector<Matrix> both = x_;
+        both.insert(both.end(), y_.begin(), y_.end());
+        TRY(work_.put(streams(layer + 1), both));
+        work_.remove(streams(layer));
+        return {};
+    }
+
+    Result<void> output() {
+        const SourceTensor& t = *source_.find("output");
+        const std::vector<float> norm = TRY(source_.read(*source_.find("output_norm")));
+        const Moments m = moments(t.cols, [&](std::size_t s, Matrix& x, Matrix& y) {
+            x = rms_norm(x_[s], norm.data(), params_.norm_eps);
+            y = rms_norm(y_[s], norm.data(), params_.norm_eps);
+        });
+        Objective objective;
+        TRY(factor_hessian(m.yy, m.n, objective));
+        objective.importance = importance_of(smoothed(survey_.tokens));
+        const std::vector<float> values = TRY(source_.read(t));
+        TRY(round("output", values, t.rows, t.cols, objective, &m));
+        return {};
+    }
+
+    const Source& source_;
+    const image::ModelParams& params_;
+    std::span<const Sequence> sequences_;
+    const QuantizeOptions& options_;
+    Work work_;
+    Survey survey_;
+    double price_ = 0;  // of a bit in the file, in nats
+    std::vector<Matrix> x_,
+        y_;  // hidden states of every sequence: the source's, and those of what has been rounded so far
+};           // namespace
+
+}  // namespace
+
+Result<QuantizeSummary> quantize_model(const Source& source, std::span<const Sequence> sequences,
+                                       const std::string& path, const QuantizeOptions& options) {
+    if (sequences.size() < held_out)
+        return Error::make(Code::incorrect_parameters, "%zu windows of calibration text: at least %zu are needed",
+                           sequences.size(), held_out);
+    for (const SourceTensor& t : source.tensors)
+        if (t.rows != 1 && t.name != "token_embd" && t.name != "output" && !t.name.starts_with("blk."))
+            return Error::make(Code::not_supported, "tensor %s: a matrix that the quantizer does not know",
+                               t.name.c_str());
+    const std::string files = TRY(describe_source(source));
+    Work work = TRY(Work::open(options.work, options.description + files));
+    return Quantizer(source, sequences, options, std::move(work)).run(path);
+}
+
+}  // namespace slmd::pack

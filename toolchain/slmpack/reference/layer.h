@@ -1,0 +1,35 @@
+// What a layer is made of, in float32: rows are positions, columns channels.
+#pragma once
+#include <Eigen/Core>
+#include <cstddef>
+#include <vector>
+
+namespace slmd::pack {
+
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using Vector = Eigen::Matrix<float, 1, Eigen::Dynamic>;
+
+// x w^T, by the best level of this CPU. w: [outputs x x.cols()], row-major.
+Matrix linear(const Matrix& x, const float* w, long outputs);
+
+// x / sqrt(mean(x^2) + eps) * w, a row at a time (Zhang and Sennrich, arXiv 1910.07467).
+Matrix rms_norm(const Matrix& x, const float* w, float eps);
+
+// Rotates element i of every head with element i + inv_freq.size() by position * inv_freq[i] (Su et al., arXiv
+// 2104.09864). Row 0 is at `position`.
+void rope(Matrix& x, long head_dim, const std::vector<float>& inv_freq, float scale, std::size_t position);
+
+// Row r of scores belongs to position before + r and may look at the last `window` columns up to that one.
+void causal_softmax(Matrix& scores, long before, long window);
+
+// cap * tanh(x / cap); cap 0: nothing (Gemma 2, arXiv 2408.00118).
+void soft_cap(Matrix& x, float cap);
+
+// silu(gate) * up, or gelu(gate) * up in its tanh form (Shazeer, arXiv 2002.05202).
+Matrix gated(const Matrix& gate, const Matrix& up, bool gelu);
+
+// h [n x n], symmetric and positive definite, becomes U, upper triangular, row-major, with U^T U = h^-1. False, and h
+// is lost, when h is not.
+bool inverse_factor(std::vector<double>& h, long n);
+
+}  // namespace slmd::pack
