@@ -66,15 +66,15 @@ TEST_F(Slmpack, WrongUseIsTwoAndWrongInputIsOne) {
     EXPECT_EQ(run("import").code, 2);
     EXPECT_EQ(run("import " + tiny + " -o " + image + " --kind i5").code, 2);
     EXPECT_EQ(run("--version").code, 0);
-    for (const char* command : {"import", "inspect", "verify", "cat", "tokenize", "logits", "eval"}) {
+    for (const char* command : {"import", "quantize", "inspect", "verify", "cat", "tokenize", "logits", "eval"}) {
         const Answer r = run(std::string(command) + " --help");
         EXPECT_EQ(r.code, 0);
         EXPECT_NE(r.out.find("Example: "), std::string::npos) << command;
     }
     const std::string absent = folder / "absent";
-    for (const std::string& command :
-         {"import " + absent + " -o " + image, "inspect " + absent, "verify " + absent, "cat " + absent,
-          "tokenize " + absent, "eval " + absent + " --source " + absent + " --text " + absent})
+    for (const std::string& command : {"import " + absent + " -o " + image, "quantize " + absent + " -o " + image,
+                                       "inspect " + absent, "verify " + absent, "cat " + absent, "tokenize " + absent,
+                                       "eval " + absent + " --source " + absent + " --text " + absent})
         expect_error(run(command), absent);
     expect_error(run("import " + tiny + " -o /nonexistent/m.slm"), "/nonexistent/m.slm");
 }
@@ -132,22 +132,97 @@ TEST_F(Slmpack, LogitsOfEngineAndReference) {
     expect_error(run("logits " + image + rest + (folder / "x.npy") + " --f32"), "reference");
 }
 
-TEST_F(Slmpack, EvalOfAnImageAgainstItsSource) {
+// The figures of a model's line of eval: MB, perplexity, ratio, KL, its error, 99 %, most, top-1.
+std::vector<double> figures(const Answer& eval, const std::string& model) {
+    std::istringstream lines(eval.out);
+    for (std::string line; std::getline(lines, line);)
+        if (line.find("  " + model + " (") != std::string::npos) {
+            std::vector<double> out;
+            std::istringstream words(line);
+            for (std::string word; words >> word && out.size() < 8;)
+                if (word != "+-") out.push_back(std::atof(word.c_str()));
+            return out;
+        }
+    ADD_FAILURE() << "no line of " << model << " in\n" << eval.out;
+    return std::vector<double>(8, -1);
+}
+
+TEST_F(Slmpack, EvalOfModelsAgainstTheirSource) {
     ASSERT_EQ(run("import " + tiny + " --kind i8 -o " + image).code, 0);
+    const std::string i4 = folder / "i4.slm", svg = folder / "plot.svg", work = folder / "eval.work";
+    ASSERT_EQ(run("import " + tiny + " --kind i4 -o " + i4).code, 0);
     std::string text;
     for (int i = 0; i < 20; i++) text += "The capital of France is Paris. Turn on the pump in the garden. ";
     write_file(folder / "text", {text.begin(), text.end()});
-    const Answer r = run("eval " + image + " --source " + tiny + " --text " + (folder / "text") + " --window 64");
+    const std::string rest = " --source " + tiny + " --text " + (folder / "text") + " --window 64";
+    const std::string all = "eval " + image + " " + i4 + " " + tiny + rest + " --plot " + svg + " --work " + work;
+    const Answer r = run(all);
     ASSERT_EQ(r.code, 0) << r.error;
-    double kl = -1, ratio = -1;
-    if (const auto at = r.out.find("KL(source || image)"); at != std::string::npos)
-        kl = std::atof(r.out.c_str() + at + 19);
-    if (const auto at = r.out.find("ratio"); at != std::string::npos) ratio = std::atof(r.out.c_str() + at + 5);
-    EXPECT_GT(kl, 0) << r.out;
-    EXPECT_LT(kl, 0.02) << r.out;
-    EXPECT_NEAR(ratio, 1, 0.05) << r.out;
+    const std::vector<double> fine = figures(r, image), coarse = figures(r, i4), same = figures(r, tiny);
+    EXPECT_GT(fine[3], 0);
+    EXPECT_LT(fine[3], 0.02);
+    EXPECT_NEAR(fine[2], 1, 0.05);
+    EXPECT_GT(coarse[3], fine[3]);
+    EXPECT_LE(coarse[3], coarse[5]);
+    EXPECT_LE(coarse[5], coarse[6]);
+    EXPECT_LT(coarse[7], 1);
+    EXPECT_LT(coarse[0], fine[0]);
+    EXPECT_EQ(same[2], 1);
+    EXPECT_EQ(same[3], 0);
+    EXPECT_EQ(same[7], 1);
+    const auto drawn = read_file(svg);
+    const std::string plot(drawn.begin(), drawn.end());
+    EXPECT_EQ(plot.rfind("<svg", 0), 0u);
+    for (const char* name : {">m<", ">i4<", ">tiny<"}) EXPECT_NE(plot.find(name), std::string::npos) << name;
+
+    // Cut off after two windows and a half: it goes on, and says the same.
+    const auto kept = read_file(work);
+    std::size_t third = 0;
+    for (int line = 0; line < 3; line++)
+        third = static_cast<std::size_t>(std::find(kept.begin() + static_cast<long>(third), kept.end(), '\n') -
+                                         kept.begin()) +
+                1;
+    write_file(work, {kept.begin(), kept.begin() + static_cast<long>(third) + 10});
+    EXPECT_EQ(run(all).out, r.out);
+    EXPECT_EQ(read_file(work), kept);
+    expect_error(run("eval " + image + rest + " --work " + work), "another evaluation");
+
     expect_error(run("eval " + image + " --source " + tiny + " --text " + (folder / "text") + " --window 60000"),
                  "window");
+}
+
+TEST_F(Slmpack, Quantize) {
+    std::string text;
+    for (int i = 0; i < 60; i++) text += "The capital of France is Paris. Turn on the pump in the garden. ";
+    write_file(folder / "text", {text.begin(), text.end()});
+    const std::string like = " --text " + (folder / "text") + " --window 64",
+                      command = "quantize " + tiny + like + " --kl 0.2 --verbose -o ";
+    const Answer r = run(command + image);
+    ASSERT_EQ(r.code, 0) << r.error;
+    EXPECT_NE(r.out.find("forecast: "), std::string::npos) << r.out;
+    EXPECT_NE(r.out.find("blk.0.ffn_down"), std::string::npos) << r.out;
+    EXPECT_EQ(run("verify " + image).code, 0);
+    const std::string plain = folder / "plain.slm";
+    ASSERT_EQ(run("import " + tiny + " --kind i4 -o " + plain).code, 0);
+    const Answer eval = run("eval " + image + " " + plain + " --source " + tiny + like);
+    ASSERT_EQ(eval.code, 0) << eval.error;
+    const std::vector<double> ours = figures(eval, image), rounded = figures(eval, plain);
+    EXPECT_GT(ours[3], 0.005) << eval.out;  // the dial does something
+    EXPECT_LT(ours[3], 0.4) << eval.out;
+    EXPECT_LT(ours[0], rounded[0]) << eval.out;
+    EXPECT_LT(ours[3], rounded[3]) << eval.out;
+
+    const std::string again = folder / "again.slm";
+    ASSERT_EQ(run(command + again + " --threads 1").code, 0);
+    EXPECT_EQ(read_file(again), read_file(image)) << "one thread or two, the same bytes";
+
+    // Without a text it writes its own.
+    ASSERT_EQ(run("quantize " + tiny + " --tokens 640 --window 32 --price 1e-6 -o " + again).code, 0);
+    EXPECT_NE(run("inspect " + again).out.find("sampled from the model"), std::string::npos);
+
+    expect_error(run("quantize " + tiny + " -o " + image + " --window 8192"), "--window");
+    expect_error(run("quantize " + tiny + " -o " + image + " --tokens 128 --window 64"), "calibration text");
+    EXPECT_EQ(run("quantize " + tiny + " -o " + image + " --kl 0.05 --size 80k").code, 2);
 }
 
 }  // namespace

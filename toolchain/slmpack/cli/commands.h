@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 
@@ -40,7 +41,8 @@ struct LogitsCommand {
 int run_logits(const LogitsCommand& command);
 
 struct EvalCommand {
-    std::string image, source, text, level;
+    std::vector<std::string> models;
+    std::string source, text, level, plot, work;
     int tokens = 20480, window = 512, threads = 0, batch = 32;
 };
 int run_eval(const EvalCommand& command);

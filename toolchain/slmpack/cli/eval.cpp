@@ -1,69 +1,183 @@
-// An image on the engine against its source on the float32 reference.
+// slmpack eval: models against their source in float32, on the same text.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <thread>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
 
+#include "base/file.h"
 #include "commands.h"
+#include "eval_plot.h"
 #include "model.h"
+#include "toolchain/slmpack/image/import.h"
+#include "toolchain/slmpack/image/parallel.h"
 #include "toolchain/slmpack/reference/reference.h"
 
 namespace slmd::pack {
 namespace {
 
-struct Score {
-    double source_nll = 0, image_nll = 0, kl = 0, kl_squared = 0;
-    std::size_t count = 0, agree = 0;
-    void operator+=(const Score& o) {
-        source_nll += o.source_nll;
-        image_nll += o.image_nll;
-        kl += o.kl;
-        kl_squared += o.kl_squared;
-        count += o.count;
-        agree += o.agree;
+using Json = nlohmann::ordered_json;
+
+// What a window says about one model, a value a scored position.
+struct Scores {
+    std::vector<float> kl, nll, agree;
+    void append(const Scores& o) {
+        kl.insert(kl.end(), o.kl.begin(), o.kl.end());
+        nll.insert(nll.end(), o.nll.begin(), o.nll.end());
+        agree.insert(agree.end(), o.agree.begin(), o.agree.end());
     }
 };
+
+double mean(const std::vector<float>& v) {
+    double sum = 0;
+    for (const float x : v) sum += static_cast<double>(x);
+    return sum / static_cast<double>(v.size());
+}
 
 // log(sum(exp(x)))
 double log_sum(std::span<const float> x) {
     const float largest = *std::max_element(x.begin(), x.end());
     double sum = 0;
-    for (const float v : x) sum += std::exp(v - largest);
-    return largest + std::log(sum);
+    for (const float v : x) sum += static_cast<double>(std::exp(v - largest));
+    return static_cast<double>(largest) + std::log(sum);
 }
 
-// One position: the token that came next, and KL(source || image) of the two distributions.
-void score_position(std::span<const float> source, std::span<const float> image, std::int32_t next, Score& score) {
-    const double source_log = log_sum(source), image_log = log_sum(image);
-    double kl = 0;
-    for (std::size_t i = 0; i < source.size(); i++) {
-        const double p = source[i] - source_log, q = image[i] - image_log;
-        if (p > -50) kl += std::exp(static_cast<float>(p)) * (p - q);
+// An image runs on the engine, as on a board; anything else is itself read in float32: what its rounding alone costs.
+struct Contender {
+    std::string path;
+    double bytes = 0;  // of the file, or a folder's weights
+    LoadedEngine engine{};
+    std::unique_ptr<Reference> reference{};
+    Scores scores{};
+
+    static Result<Contender> open(const std::string& path, const EvalCommand& command, std::uint32_t vocab) {
+        Contender c{.path = path};
+        std::error_code failed;
+        if (is_image(path)) {
+            engine::Config config{.context = command.window, .threads = command.threads, .batch = command.batch};
+            if (!command.level.empty()) config.level = command.level.c_str();
+            c.engine = TRY(load_engine(path, config));
+            c.bytes = static_cast<double>(std::filesystem::file_size(path, failed));
+        } else {
+            const auto source = TRY(Source::open(path));
+            c.reference = TRY(Reference::open(*source));
+            if (std::filesystem::is_directory(path)) {
+                for (const auto& entry : std::filesystem::directory_iterator(path, failed))
+                    if (entry.path().extension() == ".safetensors") c.bytes += static_cast<double>(entry.file_size());
+            } else {
+                c.bytes = static_cast<double>(std::filesystem::file_size(path, failed));
+            }
+        }
+        const auto has =
+            c.reference ? c.reference->params().vocab : static_cast<std::uint32_t>(c.engine.engine->vocab());
+        if (has != vocab)
+            return Error::make(Code::incorrect_parameters, "%s has %u tokens and the source has %u: not the same model",
+                               path.c_str(), has, vocab);
+        return c;
     }
-    score.source_nll += source_log - source[static_cast<std::size_t>(next)];
-    score.image_nll += image_log - image[static_cast<std::size_t>(next)];
-    score.kl += kl;
-    score.kl_squared += kl * kl;
-    score.agree += std::max_element(source.begin(), source.end()) - source.begin() ==
-                   std::max_element(image.begin(), image.end()) - image.begin();
-    score.count++;
+
+    // Logits of positions first .. of the window, [positions x vocab].
+    Result<std::vector<float>> logits(std::span<const std::int32_t> tokens, std::size_t first, int batch) const {
+        if (reference) return reference->logits(tokens, first);
+        struct Kept {
+            std::vector<float> logits;
+            std::size_t first;
+        } kept{{}, first};
+        const auto keep = [](void* context, int position, std::span<const float> row) {
+            auto& k = *static_cast<Kept*>(context);
+            if (static_cast<std::size_t>(position) >= k.first) k.logits.insert(k.logits.end(), row.begin(), row.end());
+        };
+        TRY(engine.engine->score(tokens, batch, keep, &kept));
+        return std::move(kept.logits);
+    }
+};
+
+// logits, source: [next.size() + 1 x vocab]; the last row is about a token that is not there.
+Scores score_window(std::span<const float> source, std::span<const float> logits, std::span<const std::int32_t> next) {
+    const std::size_t vocab = source.size() / (next.size() + 1);
+    Scores s{std::vector<float>(next.size()), std::vector<float>(next.size()), std::vector<float>(next.size())};
+    parallel(next.size(), 8, [&](std::size_t i) {
+        const auto p = source.subspan(i * vocab, vocab), q = logits.subspan(i * vocab, vocab);
+        const double p_sum = log_sum(p), q_sum = log_sum(q);
+        double kl = 0;
+        for (std::size_t t = 0; t < vocab; t++) {
+            const double a = static_cast<double>(p[t]) - p_sum, b = static_cast<double>(q[t]) - q_sum;
+            if (a > -50) kl += static_cast<double>(std::exp(static_cast<float>(a))) * (a - b);
+        }
+        s.kl[i] = static_cast<float>(kl);
+        s.nll[i] = static_cast<float>(q_sum - static_cast<double>(q[static_cast<std::size_t>(next[i])]));
+        s.agree[i] =
+            std::max_element(p.begin(), p.end()) - p.begin() == std::max_element(q.begin(), q.end()) - q.begin() ? 1
+                                                                                                                 : 0;
+    });
+    return s;
 }
 
-Result<Score> evaluate(const EvalCommand& command) {
+// What is done so far: a line a window, in a file that is given. A line that was cut off does not count.
+class Progress {
+  public:
+    static Result<Progress> open(const std::string& path, const std::string& what) {
+        Progress p;
+        p.path_ = path;
+        if (path.empty()) return p;
+        std::ifstream in(path);
+        std::string line;
+        if (std::getline(in, line)) {
+            if (line != what)
+                return Error::make(Code::incorrect_parameters,
+                                   "%s holds the beginning of another evaluation: finish that, or remove the file",
+                                   path.c_str());
+            while (std::getline(in, line)) {
+                const Json window = Json::parse(line, nullptr, false);
+                if (window.is_discarded()) break;
+                p.windows_.push_back(window);
+            }
+        }
+        in.close();
+        std::string kept = what + "\n";
+        for (const Json& window : p.windows_) kept += window.dump() + "\n";
+        AtomicFile file = TRY(AtomicFile::create(path.c_str()));
+        TRY(file.write(std::as_bytes(std::span(kept))));
+        TRY(file.commit());
+        return p;
+    }
+    const std::vector<Json>& windows() const { return windows_; }
+    Result<void> add(const Json& window) {
+        if (path_.empty()) return {};
+        std::ofstream out(path_, std::ios::app);
+        out << window.dump() << std::endl;
+        if (!out) return Error::make(Code::storage_failure, "%s: cannot be written", path_.c_str());
+        return {};
+    }
+
+  private:
+    std::string path_;
+    std::vector<Json> windows_;
+};
+
+Json to_json(const Scores& s) { return {{"kl", s.kl}, {"nll", s.nll}, {"agree", s.agree}}; }
+Scores from_json(const Json& j) {
+    return {j.at("kl").get<std::vector<float>>(), j.at("nll").get<std::vector<float>>(),
+            j.at("agree").get<std::vector<float>>()};
+}
+
+struct Evaluation {
+    std::vector<Contender> contenders;
+    Scores source;
+};
+
+Result<Evaluation> evaluate(const EvalCommand& command) {
     const auto source = TRY(Source::open(command.source));
     if (static_cast<std::uint32_t>(command.window) > source->params.context)
         return Error::make(Code::incorrect_parameters, "--window %d: this model's context is %u tokens", command.window,
                            source->params.context);
+    Evaluation e;
+    for (const std::string& path : command.models)
+        e.contenders.push_back(TRY(Contender::open(path, command, source->params.vocab)));
     const auto reference = TRY(Reference::open(*source));
-    engine::Config config{.context = command.window, .threads = command.threads, .batch = command.batch};
-    if (!command.level.empty()) config.level = command.level.c_str();
-    const LoadedEngine loaded = TRY(load_engine(command.image, config));
-    const auto vocab = static_cast<std::size_t>(loaded.engine->vocab());
-    if (vocab != reference->params().vocab)
-        return Error::make(Code::incorrect_parameters, "%s has %zu tokens and %s has %u: not the same model",
-                           command.image.c_str(), vocab, command.source.c_str(), reference->params().vocab);
-    const auto tokenizer = TRY(load_tokenizer(command.image));
+    const auto tokenizer = TRY(load_tokenizer(command.source));
     const std::string text = TRY(read_text(command.text));
     auto tokens = TRY(tokenizer.encode(text, false, false));
     const auto start = TRY(tokenizer.encode("", true, false));
@@ -74,39 +188,60 @@ Result<Score> evaluate(const EvalCommand& command) {
         return Error::make(Code::incorrect_parameters, "%s has fewer than %zu tokens, one window", command.text.c_str(),
                            window);
 
-    Score total;
+    Json what{{"source", Json::parse(TRY(describe_source(*source)))},
+              {"window", window},
+              {"text", hex(TRY(image::sha256(std::as_bytes(std::span(tokens)))))}};
+    for (const Contender& c : e.contenders) what["models"].push_back({c.path, c.bytes});
+    Progress done = TRY(Progress::open(command.work, what.dump()));
     const auto progress = progress_line("evaluating");
     const std::size_t first =
         window / 2 - (window > 2 ? 1 : 0);  // its logits are about the first token of the second half
-    std::vector<float> image_logits(window * vocab);
-    for (std::size_t at = 0; at < tokens.size(); at += window) {
+    for (std::size_t at = 0, w = 0; at < tokens.size(); at += window, w++) {
+        if (w < done.windows().size()) {
+            const Json& saved = done.windows()[w];
+            e.source.append(from_json(saved.at(0)));
+            for (std::size_t i = 0; i < e.contenders.size(); i++)
+                e.contenders[i].scores.append(from_json(saved.at(i + 1)));
+            continue;
+        }
         std::vector<std::int32_t> part(tokens.begin() + static_cast<std::ptrdiff_t>(at),
                                        tokens.begin() + static_cast<std::ptrdiff_t>(at + window));
         if (bos) part[0] = tokenizer.tokenizer.bos();  // each window is a text of its own
-        const auto source_logits = TRY(reference->logits(part, first));
-        const auto keep = [](void* context, int position, std::span<const float> row) {
-            std::memcpy(static_cast<float*>(context) + static_cast<std::size_t>(position) * row.size(), row.data(),
-                        row.size_bytes());
-        };
-        TRY(loaded.engine->score(part, command.batch, keep, image_logits.data()));
-
-        const std::size_t cores = std::max(1u, std::thread::hardware_concurrency());
-        std::vector<Score> scores(cores);
-        {
-            std::vector<std::jthread> threads;
-            for (std::size_t core = 0; core < cores; core++)
-                threads.emplace_back([&, core] {
-                    Score score;
-                    for (std::size_t i = first + core; i + 1 < window; i += cores)
-                        score_position(std::span(source_logits).subspan((i - first) * vocab, vocab),
-                                       std::span(image_logits).subspan(i * vocab, vocab), part[i + 1], score);
-                    scores[core] = score;
-                });
+        const auto next = std::span(part).subspan(first + 1);
+        const std::vector<float> truth = TRY(reference->logits(part, first));
+        const Scores own = score_window(truth, truth, next);
+        Json line = Json::array({to_json(own)});
+        e.source.append(own);
+        for (Contender& c : e.contenders) {
+            const std::vector<float> logits = TRY(c.logits(part, first, command.batch));
+            const Scores s = score_window(truth, logits, next);
+            line.push_back(to_json(s));
+            c.scores.append(s);
         }
-        for (const Score& score : scores) total += score;
+        TRY(done.add(line));
         if (progress) progress(at + window, tokens.size());
     }
-    return total;
+    return e;
+}
+
+struct Figures {
+    double perplexity, ratio, kl, kl_error, kl_99, kl_most, agree;
+};
+Figures figures(const Scores& s, double source_nll) {
+    std::vector<float> sorted = s.kl;
+    std::sort(sorted.begin(), sorted.end());
+    const auto n = static_cast<double>(s.kl.size());
+    double square = 0;
+    const double kl = mean(s.kl);
+    for (const float v : s.kl) square += (static_cast<double>(v) - kl) * (static_cast<double>(v) - kl);
+    const double nll = mean(s.nll);
+    return {std::exp(nll),
+            std::exp(nll - source_nll),
+            kl,
+            std::sqrt(square / n / n),
+            static_cast<double>(sorted[static_cast<std::size_t>(0.99 * (n - 1))]),
+            static_cast<double>(sorted.back()),
+            mean(s.agree)};
 }
 
 }  // namespace
@@ -115,16 +250,27 @@ int run_eval(const EvalCommand& command) {
     const auto done = evaluate(command);
     if (!done) return fail(done.error().text);
     end_progress();
-    const Score& s = done.value();
-    const auto n = static_cast<double>(s.count);
-    const double source = std::exp(s.source_nll / n), image = std::exp(s.image_nll / n), kl = s.kl / n;
-    std::printf("positions            %zu, the second half of windows of %d tokens\n", s.count, command.window);
-    std::printf("perplexity, source   %.4f (float32 reference)\n", source);
-    std::printf("perplexity, image    %.4f (engine)\n", image);
-    std::printf("ratio                %.5f\n", image / source);
-    std::printf("KL(source || image)  %.5f +- %.5f nat\n", kl,
-                std::sqrt(std::max(0.0, s.kl_squared / n - kl * kl) / n));
-    std::printf("top-1 agreement      %.4f\n", static_cast<double>(s.agree) / n);
+    const Evaluation& e = done.value();
+    const double source_nll = mean(e.source.nll);
+    std::printf("%zu positions, the second half of windows of %d tokens; source: perplexity %.4f (float32 reference)\n",
+                e.source.kl.size(), command.window, std::exp(source_nll));
+    std::printf("%10s %11s %9s %21s %9s %9s %8s  %s\n", "MB", "perplexity", "ratio", "KL(source || model)", "99 %",
+                "most", "top-1", "model");
+    std::vector<PlotPoint> points;
+    for (const Contender& c : e.contenders) {
+        const Figures f = figures(c.scores, source_nll);
+        std::printf("%10.3f %11.4f %9.5f %9.5f +- %8.5f %9.5f %9.5f %8.4f  %s (%s)\n", c.bytes / 1e6, f.perplexity,
+                    f.ratio, f.kl, f.kl_error, f.kl_99, f.kl_most, f.agree, c.path.c_str(),
+                    c.reference ? "float32 reference" : "engine");
+        points.push_back({std::filesystem::path(c.path).stem().string(), c.bytes / 1e6, f.kl, c.reference == nullptr});
+    }
+    if (!command.plot.empty()) {
+        const std::string svg = plot_size_against_kl(points);
+        auto file = AtomicFile::create(command.plot.c_str());
+        if (!file) return fail(file.error().text);
+        if (auto r = file.value().write(std::as_bytes(std::span(svg))); !r) return fail(r.error().text);
+        if (auto r = file.value().commit(); !r) return fail(r.error().text);
+    }
     return 0;
 }
 

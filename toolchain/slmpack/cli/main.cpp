@@ -116,9 +116,10 @@ int main(int argc, char** argv) {
     c->callback([&] { code = run_logits(logits); });
 
     EvalCommand eval;
-    c = app.add_subcommand("eval", "Perplexity and KL of an image on the engine against its source in float32");
-    c->add_option("IMAGE", eval.image)->required();
-    c->add_option("--source", eval.source, "The model that the image was made of")->required();
+    c = app.add_subcommand("eval", "Perplexity and KL of models against their source in float32");
+    c->add_option("MODEL", eval.models, "Images, which run on the engine; or other models, which are read in float32")
+        ->required();
+    c->add_option("--source", eval.source, "The model that they were made of")->required();
     c->add_option("--text", eval.text, "A text file")->required();
     c->add_option("--tokens", eval.tokens, "Use that many tokens from the front of the text")
         ->check(CLI::Range(2, 100000000))
@@ -126,6 +127,8 @@ int main(int argc, char** argv) {
     c->add_option("--window", eval.window, "Tokens a window; the second half of each is scored")
         ->check(CLI::Range(2, 131072))
         ->capture_default_str();
+    c->add_option("--plot", eval.plot, "The .svg to write: size against KL");
+    c->add_option("--work", eval.work, "File for what is done so far; the same command goes on from there");
     c->add_option("--level", eval.level, "CPU level of the engine");
     c->add_option("--threads", eval.threads, "Threads of the engine; 0: as many as fit")
         ->check(CLI::Range(0, 16))
