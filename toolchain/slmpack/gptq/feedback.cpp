@@ -262,7 +262,7 @@ std::vector<float> importance_of(const std::vector<double>& mean_squares) {
     return out;
 }
 
-Result<void> factor_hessian(const std::vector<double>& h, long cols, Objective& objective) {
+Result<void> factor_hessian(std::vector<double> h, long cols, Objective& objective) {
     const auto n = static_cast<std::size_t>(cols);
     double mean = 0;
     for (std::size_t i = 0; i < n; i++) mean += h[i * n + i] / static_cast<double>(n);
@@ -279,13 +279,14 @@ Result<void> factor_hessian(const std::vector<double>& h, long cols, Objective& 
     for (const std::uint32_t g : objective.order)
         for (std::size_t k = g * group; k < std::min<std::size_t>(n, (g + 1) * group); k++) from.push_back(k);
     std::vector<double> ordered(n * n);
-    for (double damp = damping;; damp *= 10) {
-        if (damp > 1) return Error::make(Code::unknown, "the Hessian of %ld inputs is not positive definite", cols);
-        for (std::size_t i = 0; i < n; i++)
-            for (std::size_t j = 0; j < n; j++)
-                ordered[i * n + j] = h[from[i] * n + from[j]] + (i == j ? damp * mean : 0);
-        if (inverse_factor(ordered, cols)) break;
-    }
+    for (std::size_t i = 0; i < n; i++)
+        for (std::size_t j = 0; j < n; j++) ordered[i * n + j] = h[from[i] * n + from[j]];
+    for (std::size_t i = 0; i < n; i++) ordered[i * n + i] += damping * mean;
+    std::vector<double>().swap(h);  // what is left takes twice its size again
+    if (!inverse_factor(ordered, cols))
+        return Error::make(Code::unknown,
+                           "the Hessian of %ld inputs is not positive definite: is the calibration text long enough?",
+                           cols);
     objective.factor.assign(ordered.begin(), ordered.end());
     return {};
 }

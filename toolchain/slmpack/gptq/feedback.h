@@ -29,8 +29,8 @@ struct Rounded {
 std::vector<float> importance_of(const std::vector<double>& mean_squares);
 
 // Orders the groups of h [cols x cols, double, the mean of x x^T] and factors it, a hundredth of its mean diagonal
-// added. Errors: unknown when it is not positive definite even with more added.
-Result<void> factor_hessian(const std::vector<double>& h, long cols, Objective& objective);
+// added. Errors: unknown when it is not positive definite even so.
+Result<void> factor_hessian(std::vector<double> h, long cols, Objective& objective);
 
 // kind: i4 or i8. values: rows x cols, row-major. The same on any number of threads. Errors: model_format naming the
 // first value that is not finite.

@@ -17,7 +17,7 @@ using image::Kind;
 
 constexpr std::size_t batch = 4;       // sequences whose inputs are held at once
 constexpr double frames_cost = 1.008;  // of zstd over the entropy of codes
-constexpr double kl_of_loss = 1.95;    // KL measured over the sum of all losses: they are of calibration text, of one
+constexpr double kl_of_loss = 2.0;     // KL measured over the sum of all losses: they are of calibration text, of one
                                        // matrix at a time, to second order
 constexpr double common_share =
     0.25;  // of a token's weight that is the same for all: text to come has other tokens than calibration's
@@ -297,10 +297,9 @@ class Quantizer {
         return m;
     }
 
-    Result<void> matrices(const Block& source, Block& rounded, const Moments& m,
-                          std::initializer_list<const char*> names) {
+    Result<void> matrices(const Block& source, Block& rounded, Moments m, std::initializer_list<const char*> names) {
         Objective objective;
-        TRY(factor_hessian(m.yy, m.n, objective));
+        TRY(factor_hessian(std::move(m.yy), m.n, objective));
         for (const char* name : names) {
             objective.importance = importance_of(survey_.outputs.at(source.full(name)));
             std::vector<float> values =
@@ -363,12 +362,12 @@ class Quantizer {
     Result<void> output() {
         const SourceTensor& t = *source_.find("output");
         const std::vector<float> norm = TRY(source_.read(*source_.find("output_norm")));
-        const Moments m = moments(t.cols, [&](std::size_t s, Matrix& x, Matrix& y) {
+        Moments m = moments(t.cols, [&](std::size_t s, Matrix& x, Matrix& y) {
             x = rms_norm(x_[s], norm.data(), params_.norm_eps);
             y = rms_norm(y_[s], norm.data(), params_.norm_eps);
         });
         Objective objective;
-        TRY(factor_hessian(m.yy, m.n, objective));
+        TRY(factor_hessian(std::move(m.yy), m.n, objective));
         objective.importance = importance_of(smoothed(survey_.tokens));
         const std::vector<float> values = TRY(source_.read(t));
         TRY(round("output", values, t.rows, t.cols, objective, &m));
