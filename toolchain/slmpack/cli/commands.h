@@ -50,6 +50,8 @@ int run_eval(const EvalCommand& command);
 int run_inspect(const std::string& path);
 int run_verify(const std::string& path);
 int run_cat(const std::string& path);
+int run_diff(const std::string& before, const std::string& after, const std::string& delta);
+int run_apply(const std::string& before, const std::string& delta, const std::string& after);
 
 struct ImportSummary;
 void print_kinds(const ImportSummary& summary);

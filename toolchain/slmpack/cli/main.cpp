@@ -90,6 +90,21 @@ int main(int argc, char** argv) {
     c->footer("Example: slmpack cat smollm2.slm > smollm2.raw");
     c->callback([&] { code = run_cat(path); });
 
+    std::string before, after, delta;
+    c = app.add_subcommand("diff", "What an image has that an older one has not: small enough to send to boards");
+    c->add_option("OLD", before, "The image that boards have")->required();
+    c->add_option("NEW", after, "The image that they shall have")->required();
+    c->add_option("-o,--output", delta, "The difference to write")->required();
+    c->footer("Example: slmpack diff v1.slm v2.slm -o v1-v2.slmdiff");
+    c->callback([&] { code = run_diff(before, after, delta); });
+
+    c = app.add_subcommand("apply", "The new image, from the old one and the difference, to the byte");
+    c->add_option("OLD", before)->required();
+    c->add_option("DIFFERENCE", delta)->required();
+    c->add_option("-o,--output", after, "The image to write")->required();
+    c->footer("Example: slmpack apply v1.slm v1-v2.slmdiff -o v2.slm");
+    c->callback([&] { code = run_apply(before, delta, after); });
+
     TokenizeCommand tokenize;
     c = app.add_subcommand("tokenize", "Token ids of the text on standard input, in one line");
     c->add_option("MODEL", tokenize.model, "An image or a source; of a folder only the tokenizer is read")->required();
