@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -20,8 +21,14 @@ using namespace slmd;
 
 namespace {
 
-std::string folder() {
-    static const std::string path = [] {
+// Goes with the process.
+struct Folder {
+    std::string path;
+    ~Folder() { std::filesystem::remove_all(path); }
+};
+
+const std::string& folder() {
+    static const Folder made{[] {
         std::string name = "/tmp/slmd-fuzz-XXXXXX";
         if (mkdtemp(name.data()) == nullptr) std::abort();
         pack::ImageContents contents;
@@ -35,8 +42,8 @@ std::string folder() {
         };
         if (!pack::write_image(name + "/old", contents, {})) std::abort();
         return name;
-    }();
-    return path;
+    }()};
+    return made.path;
 }
 
 void write(const std::string& path, const std::uint8_t* data, std::size_t size) {
