@@ -17,10 +17,10 @@ using image::Kind;
 
 constexpr std::size_t batch = 4;       // sequences whose inputs are held at once
 constexpr double frames_cost = 1.008;  // of zstd over the entropy of codes
-constexpr double kl_of_loss = 2.0;     // KL measured over the sum of all losses: they are of calibration text, of one
-                                       // matrix at a time, to second order
-constexpr double common_share =
-    0.25;  // of a token's weight that is the same for all: text to come has other tokens than calibration's
+// KL measured over the sum of all losses, which are of calibration text, of one matrix at a time, to second order.
+constexpr double kl_of_loss = 2.0;
+// Of a token's weight that is the same for all: text to come has other tokens than calibration's.
+constexpr double common_share = 0.25;
 
 // Columns in the order in which they are rounded, and back.
 Matrix permuted(const Matrix& m, const std::vector<std::uint32_t>& order, bool back) {
@@ -94,6 +94,11 @@ class Quantizer {
         if (options_.progress) options_.progress(part);
     }
     static std::string streams(std::uint32_t layer) { return "hidden-" + std::to_string(layer); }
+    Result<void> put_number(const std::string& name, double value) const {
+        char text[40];
+        std::snprintf(text, sizeof text, "%.17g", value);
+        return work_.put(name, std::string(text));
+    }
     bool tied() const { return (params_.flags & image::flag_tied_output) != 0; }
 
     // The survey, and what the dial asks of the price of a bit.
@@ -143,9 +148,7 @@ class Quantizer {
                 options_.report(line);
             }
         }
-        char text[40];
-        std::snprintf(text, sizeof text, "%.17g", price);
-        TRY(work_.put("price", std::string(text)));
+        TRY(put_number("price", price));
         return work_.put("survey", survey_);
     }
 
@@ -211,7 +214,7 @@ class Quantizer {
                       name.c_str(), image::kind_name(best.tensor.kind), best.bits / double(values.size()), best.loss,
                       held, plain_held, chosen.c_str());
         if (options_.report) options_.report(line);
-        TRY(work_.put(name + ".loss", std::to_string(best.loss)));
+        TRY(put_number(name + ".loss", best.loss));
         TRY(work_.put(name, best.tensor));
         return dequantize(best.tensor);
     }
@@ -381,9 +384,9 @@ class Quantizer {
     Work work_;
     Survey survey_;
     double price_ = 0;  // of a bit in the file, in nats
-    std::vector<Matrix> x_,
-        y_;  // hidden states of every sequence: the source's, and those of what has been rounded so far
-};           // namespace
+    // Hidden states of every sequence: the source's, and those of what has been rounded so far.
+    std::vector<Matrix> x_, y_;
+};
 
 }  // namespace
 
