@@ -184,23 +184,27 @@ class Serial(system.Board):
             port = int(self.guest.sh("grep '^0:' /proc/tty/driver/serial | grep -o 'port:[0-9A-F]*' | cut -d: -f2"), 16)
             self.flood(128 << 10, stops=1, may_send=lambda: int(self.guest.gpio.ask(f"readb {PIO + port + 4:#x}"), 16) & 2)
 
+    def ask_without_cts(self):
+        """Four commands to the port behind the cable, of whose answers nothing leaves; the driver's counters before."""
+        port = "grep '^2:' /proc/tty/driver/serial"
+        self.guest.until(f"{port} | grep CTS")
+        self.cable.cts(0)
+        self.guest.until(f"! {port} | grep CTS")
+        before = self.counters(2)
+        self.cable.write(b"AT#HELP\r" * 4)
+        self.guest.until(f"[ $({port} | grep -o 'rx:[0-9]*' | cut -d: -f2) = {before['rx'] + 4 * len(b'AT#HELP.')} ] && sleep 0.5")
+        self.assertEqual(self.cable.read_some(0), b"")
+        self.assertEqual(self.counters(2)["tx"], before["tx"])
+        return before
+
     def test_cts(self):
         """With RTS/CTS, nothing leaves the board while the other side holds CTS back; it is all there, and nothing else waits for it."""
         cable = self.cable
         wire.plain(cable)
         cable.write(b"AT#HELP\r")
         page = cable.read_until(b"\r\nOK\r\n")
-        line = "grep '^2:' /proc/tty/driver/serial"
-        self.guest.until(f"{line} | grep CTS")
-        cable.cts(0)
-        self.guest.until(f"! {line} | grep CTS")
-        before = self.counters(2)
-        cable.write(b"AT#HELP\r" * 4)
-        self.guest.until(f"[ $({line} | grep -o 'rx:[0-9]*' | cut -d: -f2) = {before['rx'] + 4 * len(b'AT#HELP.')} ]")
+        before = self.ask_without_cts()
         self.assertEqual(self.ask(), system.PARIS)
-        self.guest.sh("sleep 0.5")
-        self.assertEqual(cable.read_some(0), b"")
-        self.assertEqual(self.counters(2)["tx"], before["tx"])
         cable.cts(1)
         for _ in range(4):
             self.assertEqual(cable.read_until(b"\r\nOK\r\n"), page)
@@ -208,17 +212,14 @@ class Serial(system.Board):
 
     def test_cts_at_the_end(self):
         """A side that takes nothing does not hold up the end of slmd, for which systemd would kill it and count a failure."""
-        cable, before = self.cable, self.ready()
-        wire.plain(cable)
-        cable.cts(0)
-        self.guest.until("! grep '^2:' /proc/tty/driver/serial | grep CTS")
-        cable.write(b"AT#HELP\r" * 4)
-        time.sleep(1)
+        before = self.ready()
+        wire.plain(self.cable)
+        self.ask_without_cts()
         self.guest.sh("systemctl restart slmd")
-        cable.cts(1)
+        self.cable.cts(1)
         self.ready(since=before)
         self.assertEqual(self.guest.call("journalctl -b -u slmd -o cat --no-pager | grep -c 'timed out'")[1], "0\n")
-        wire.plain(cable)
+        wire.plain(self.cable)
 
     def flood(self, size, stops, may_send=None):
         """Sends commands of that many bytes in all as fast as flow control allows, during which slmd is stopped for a while so many times; every one must be answered."""
