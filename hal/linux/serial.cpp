@@ -34,7 +34,16 @@ bool serial_baud_ok(int baud) {
     return false;
 }
 
+// What is on its way may still leave. For a side that takes nothing (CTS, XOFF) the kernel would wait half a minute in
+// close(); here a tenth of a second without a byte is enough.
 void LinuxSerial::close(int fd) {
+    for (int before = 0, left = 0; ioctl(fd, TIOCOUTQ, &left) == 0 && left > 0; before = left) {
+        if (left == before) {
+            tcflush(fd, TCOFLUSH);
+            break;
+        }
+        usleep(100'000);
+    }
     ioctl(fd, TIOCNXCL);
     ::close(fd);
 }

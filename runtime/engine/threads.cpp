@@ -27,7 +27,7 @@ Result<Threads> measure_threads(Engine& engine) {
     for (int i = 0; auto& t : tokens) t = (17 + 97 * i++) % engine.vocab();
     const int prompt = std::min(engine.batch(), engine.context() / 2);
     const int last = std::min<int>(prompt + decoded, engine.context());
-    double prefill[Team::max_size + 1], decode[Team::max_size + 1];
+    double prefill[Team::max_size + 1] = {}, decode[Team::max_size + 1] = {};
     const int most = engine.threads();
     for (int n = 1; n <= most; n++) {
         engine.work_with(n, n);

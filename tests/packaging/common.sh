@@ -32,22 +32,22 @@ deb_of() { # PACKAGE ARCH
 }
 
 # Unpacks a clean Debian of this release with what the package depends on to $1. It is made once, and kept outside the tree.
-clean_root() { # FOLDER ARCH DEB [MORE PACKAGES]
+clean_root() { # FOLDER ARCH[,ARCH that packages of the first may stand beside] DEB [MORE PACKAGES]
     local folder=$1 arch=$2 deb=$3 more=${4:-} cache include tar
     need mmdebstrap mmdebstrap
     if [ -n "${SLMD_CACHE:-}" ]; then cache=$SLMD_CACHE
     elif [ -n "${XDG_CACHE_HOME:-}" ]; then cache=$XDG_CACHE_HOME/slmd
     else cache=${HOME:?neither SLMD_CACHE, XDG_CACHE_HOME nor HOME is set}/.cache/slmd; fi
     mkdir -p "$cache/roots"
-    [ "$arch" = "$native" ] || more="$more,base-files,base-passwd"
+    [ "${arch%%,*}" = "$native" ] || more="$more,base-files,base-passwd"
     include=$( (dpkg-deb -f "$deb" Depends; echo "$more") | tr ',' '\n' | sed 's/^ *//; s/[ (|].*//' | grep . | sort -u | paste -sd,)
-    tar=$cache/roots/$suite-$arch-$(echo "$include" | sha256sum | cut -c1-8).tar
+    tar=$cache/roots/$suite-${arch/,/+}-$(echo "$include" | sha256sum | cut -c1-8).tar
     exec 8>"$cache/roots/.lock"
     flock 8
     if [ ! -e "$tar" ]; then
         local how=(--variant=minbase)
         # Without a program of the other architecture being run: packages are unpacked, and not configured.
-        [ "$arch" = "$native" ] || how=(--variant=extract "--extract-hook=$source/tests/packaging/register_unpacked.sh")
+        [ "${arch%%,*}" = "$native" ] || how=(--variant=extract "--extract-hook=$source/tests/packaging/register_unpacked.sh")
         mmdebstrap "${how[@]}" --architectures="$arch" --include="$include" "$suite" "${tar%.tar}.new.tar" >"$tar.log" 2>&1 || {
             tail -5 "$tar.log" >&2
             rm -f "${tar%.tar}.new.tar"

@@ -5,19 +5,66 @@ SLMD_SERIAL_KIB says how much goes over the line in each direction; under emulat
 import contextlib
 import json
 import os
+import pty
+import select
 import socket
+import subprocess
+import tempfile
 import time
+import tty
+from unittest import mock
 
 import system
 import wire
+from system import guest, slmd
 from wire import XOFF, XON
 
 SIZE = int(os.environ.get("SLMD_SERIAL_KIB", "256")) << 10  # of what is sent in each direction
 PIO = 0x3EFF0000  # where virt's PCI has its I/O ports
 
 
+class Cable(guest.Lines):
+    """A serial port of the board, this end of its line a pseudo-terminal, and a CTS of ours (cable.c): what QEMU has behind a socket is always there."""
+
+    def __init__(self, folder):
+        self.pending, self.cut, library = b"", os.path.join(folder, "cut"), os.path.join(folder, "cable.so")
+        subprocess.run(["cc", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, os.path.join(os.path.dirname(os.path.abspath(__file__)), "cable.c")], check=True)
+        self.environment = {"LD_PRELOAD": library, "SLMD_CABLE_CUT": self.cut}
+        self.end, self.qemu_end = pty.openpty()
+        tty.setraw(self.qemu_end)
+        self.qemu = ["-chardev", f"serial,id=cable,path={os.ttyname(self.qemu_end)}", "-device", "pci-serial,chardev=cable,addr=4"]
+
+    def cts(self, level):
+        if level:
+            os.unlink(self.cut)
+        else:
+            open(self.cut, "w").close()
+
+    def write(self, data, timeout=60):
+        while data:
+            if not select.select([], [self.end], [], timeout)[1]:
+                raise guest.GuestError(f"the board takes nothing: {len(data)} bytes are left")
+            data = data[os.write(self.end, data):]
+
+    def read_some(self, timeout):
+        if self.pending:
+            data, self.pending = self.pending, b""
+            return data
+        return os.read(self.end, 65536) if select.select([self.end], [], [], max(0, timeout))[0] else b""
+
+
 class Serial(system.Board):
     board = "pi-zero-2w"
+    configuration = slmd.configuration(more='[[tty]]\npath = "/dev/ttyS2"\nrtscts = true\n')
+
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory(prefix="slmd-cable.")
+        cls.addClassCleanup(folder.cleanup)
+        cls.cable = Cable(folder.name)
+        cls.guest_options = {"qemu": cls.cable.qemu}
+        with mock.patch.dict(os.environ, cls.cable.environment):
+            super().setUpClass()
 
     def setUp(self):
         wire.plain(self.guest.uart)
@@ -132,10 +179,47 @@ class Serial(system.Board):
         self.assertEqual((self.ready(), self.property("NRestarts")), (before, "0"))
 
     def test_rtscts(self):
-        """With RTS/CTS, a slmd that stands still makes the driver take RTS back before anything is lost. (This UART's CTS is always there.)"""
+        """With RTS/CTS, a slmd that stands still makes the driver take RTS back before anything is lost."""
         with self.flow_control("rtscts = true"):
             port = int(self.guest.sh("grep '^0:' /proc/tty/driver/serial | grep -o 'port:[0-9A-F]*' | cut -d: -f2"), 16)
             self.flood(128 << 10, stops=1, may_send=lambda: int(self.guest.gpio.ask(f"readb {PIO + port + 4:#x}"), 16) & 2)
+
+    def ask_without_cts(self):
+        """Four commands to the port behind the cable, of whose answers nothing leaves; the driver's counters before."""
+        port = "grep '^2:' /proc/tty/driver/serial"
+        self.guest.until(f"{port} | grep CTS")
+        self.cable.cts(0)
+        self.guest.until(f"! {port} | grep CTS")
+        before = self.counters(2)
+        self.cable.write(b"AT#HELP\r" * 4)
+        self.guest.until(f"[ $({port} | grep -o 'rx:[0-9]*' | cut -d: -f2) = {before['rx'] + 4 * len(b'AT#HELP.')} ] && sleep 0.5")
+        self.assertEqual(self.cable.read_some(0), b"")
+        self.assertEqual(self.counters(2)["tx"], before["tx"])
+        return before
+
+    def test_cts(self):
+        """With RTS/CTS, nothing leaves the board while the other side holds CTS back; it is all there, and nothing else waits for it."""
+        cable = self.cable
+        wire.plain(cable)
+        cable.write(b"AT#HELP\r")
+        page = cable.read_until(b"\r\nOK\r\n")
+        before = self.ask_without_cts()
+        self.assertEqual(self.ask(), system.PARIS)
+        cable.cts(1)
+        for _ in range(4):
+            self.assertEqual(cable.read_until(b"\r\nOK\r\n"), page)
+        self.assertEqual(self.counters(2)["tx"], before["tx"] + 4 * len(page))
+
+    def test_cts_at_the_end(self):
+        """A side that takes nothing does not hold up the end of slmd, for which systemd would kill it and count a failure."""
+        before = self.ready()
+        wire.plain(self.cable)
+        self.ask_without_cts()
+        self.guest.sh("systemctl restart slmd")
+        self.cable.cts(1)
+        self.ready(since=before)
+        self.assertEqual(self.guest.call("journalctl -b -u slmd -o cat --no-pager | grep -c 'timed out'")[1], "0\n")
+        wire.plain(self.cable)
 
     def flood(self, size, stops, may_send=None):
         """Sends commands of that many bytes in all as fast as flow control allows, during which slmd is stopped for a while so many times; every one must be answered."""
@@ -189,18 +273,20 @@ class Serial(system.Board):
         # As little as possible on its way between us and the board's UART, as on a wire.
         self.guest.uart.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         before = self.ready()
-        self.guest.sh(f"sed -i 's/^baud = 115200$/baud = 115200\\n{key}/' /etc/slmd/slmd.toml && systemctl restart slmd")
+        # systemd's watchdog has its own test, and a slmd that is made to stand still for as long as a busy machine takes is none of its cases.
+        self.guest.sh("systemctl service-watchdogs no")
+        self.guest.sh(f"cp /etc/slmd/slmd.toml /run/slmd.toml && sed -i 's/^baud = 115200$/baud = 115200\\n{key}/' /etc/slmd/slmd.toml && systemctl restart slmd")
         try:
             self.ready(since=before)
             wire.plain(self.guest.uart)
             yield
         finally:
-            self.guest.sh(f"kill -CONT {self.property('MainPID')}; sed -i '/^{key}$/d' /etc/slmd/slmd.toml && systemctl restart slmd")
+            self.guest.sh(f"kill -CONT {self.property('MainPID')}; cp /run/slmd.toml /etc/slmd/slmd.toml && systemctl service-watchdogs yes && systemctl restart slmd")
             self.ready()
 
-    def counters(self):
+    def counters(self, port=0):
         """Of the driver: bytes received and sent, errors of each kind."""
-        line = self.guest.sh("grep '^0:' /proc/tty/driver/serial")
+        line = self.guest.sh(f"grep '^{port}:' /proc/tty/driver/serial")
         return {k: int(v) for k, v in (word.split(":") for word in line.split() if ":" in word and word.split(":")[1].isdigit())}
 
 

@@ -1,6 +1,7 @@
 """What the system tests share: a board with slmd installed, one for each class of tests, and how such a file of tests is run.
 
 A test file is a program: its exit status is 0, 1, or 77 when this machine lacks what it takes to boot a board (ctest shows it as skipped, and the reason).
+SLMD_SUITE names the board's release of Debian, where it is another than this machine's.
 """
 import os
 import sys
@@ -10,6 +11,7 @@ PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file
 sys.path.insert(0, os.path.join(PROJECT, "toolchain"))
 from emulator import boards, guest, root, slmd  # noqa: E402
 
+SUITE = os.environ.get("SLMD_SUITE") or root.own_suite()
 FRANCE, PARIS = "What is the capital of France?", "The capital of France is Paris."
 
 
@@ -17,8 +19,8 @@ def needs():
     """Why no board can be booted here; None: it can."""
     if missing := guest.needs():
         return missing
-    if not slmd.packages():
-        return "no package of slmd for arm64 in build/packages: run toolchain/package arm64"
+    if not slmd.packages(SUITE):
+        return f"no package of slmd for arm64 and {SUITE} in build/packages: run toolchain/package arm64, or tests/packaging/trixie.sh for trixie"
     if not os.path.exists(os.path.join(PROJECT, "build", "release", "slmpack")):
         return "build/release/slmpack is missing: build the preset release"
     return None
@@ -35,7 +37,7 @@ class Board(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.guest = guest.Guest(cls.board, debs=slmd.packages(), files=slmd.files(config=cls.configuration), say=lambda text: print("emulate:", text, file=sys.stderr),
+        cls.guest = guest.Guest(cls.board, suite=SUITE, debs=slmd.packages(SUITE), files=slmd.files(config=cls.configuration), say=lambda text: print("emulate:", text, file=sys.stderr),
                                 **cls.guest_options)
         cls.addClassCleanup(cls.guest.close)
         cls.guest.wait_up()

@@ -166,14 +166,15 @@ def needs():
 
 
 class Guest:
-    def __init__(self, board="pi-4", machine="virt", debs=(), files=None, packages=(), arguments=(), qemu=(), interactive=False, say=lambda text: None, mask=()):
+    def __init__(self, board="pi-4", machine="virt", debs=(), files=None, packages=(), arguments=(), qemu=(), interactive=False, say=lambda text: None, mask=(),
+                 suite=root.own_suite()):
         """Starts a board, with the packages debs installed and files ({path: bytes, or path on the host}) put in place before systemd starts. qemu: further options.
 
-        packages: Debian packages that the root is to hold beside what debs depend on. arguments: of the kernel. mask: units that are not to start.
+        packages: Debian packages that the root is to hold beside what debs depend on. arguments: of the kernel. mask: units that are not to start. suite: of Debian.
         """
         if missing := needs():
             raise root.Unavailable(missing)
-        self.board, self.machine, self.process = board, machine, None
+        self.board, self.machine, self.suite, self.process = board, machine, suite, None
         self.uart = self.gpio = None
         self.requests = 0
         self.folder = tempfile.mkdtemp(prefix="slmd-guest.")
@@ -195,7 +196,7 @@ class Guest:
                 depends |= {re.match(r"[a-z0-9.+-]+", d.strip())[0] for d in line.split(":", 1)[1].split(",")}
         for deb in debs:
             depends.discard(os.path.basename(deb).split("_")[0])
-        base = root.prepare(depends, say)
+        base = root.prepare(depends, self.suite, say)
 
         payload = root.Tree()
         payload.folder("emulate/debs")

@@ -1,8 +1,9 @@
 """Kernel and root file system of an emulated board: made of Debian's arm64 packages, without running any of them, and cached.
 
-Packages come through this machine's own apt configuration and are unpacked here, so neither root nor qemu-user is needed. What their maintainer scripts would
-have done, and a guest needs, is done by hand below. The cache is $SLMD_CACHE, else $XDG_CACHE_HOME/slmd, else ~/.cache/slmd, in the folder emulate; a root is named
-after the versions of its packages and what this folder adds. With a root in the cache, nothing is downloaded.
+Packages come through this machine's own apt configuration and are unpacked here, so neither root nor qemu-user is needed. For another suite than this machine's,
+that configuration's entries are taken with the other name, and the lists are the cache's. What maintainer scripts would have done, and a guest needs, is done by hand
+below. The cache is $SLMD_CACHE, else $XDG_CACHE_HOME/slmd, else ~/.cache/slmd, in the folder emulate/SUITE; a root is named after the versions of its packages and what
+this folder adds. With a root in the cache, nothing is downloaded.
 """
 import fcntl
 import fnmatch
@@ -25,6 +26,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PACKAGES = ["base-files", "base-passwd", "bash", "coreutils", "dash", "debianutils", "diffutils", "dpkg", "findutils", "gpiod", "grep", "gzip", "init-system-helpers",
             "kmod", "libc-bin", "mount", "perl-base", "procps", "sed", "systemd", "systemd-sysv", "tar", "udev", "usr-is-merged", "util-linux"]
 KERNEL = "linux-image-arm64"
+SUITES = ("bookworm", "trixie")
 # i6300esb: the watchdog of virt; the bcm28* ones: raspi3b. The rest of what boards need is built into Debian's kernel.
 MODULES = ["leds-gpio", "ledtrig-timer", "ledtrig-pattern", "ledtrig-heartbeat", "gpio-keys", "i6300esb", "softdog", "bcm2835_thermal", "bcm2835_wdt", "ext4", "loop",
            "autofs4"]
@@ -60,10 +62,20 @@ def run(*command, **options):
     return done.stdout
 
 
-class Apt:
-    """apt for a machine on which nothing is installed, of architecture arm64, with this machine's sources."""
+def own_suite():
+    """The release of Debian that runs here, by name."""
+    with open("/etc/os-release", encoding="utf-8") as f:
+        return (re.search(r"^VERSION_CODENAME=(.*)$", f.read(), re.M) or ("", "none"))[1]
 
-    def __init__(self, folder):
+
+class Apt:
+    """apt for a machine on which nothing is installed, of architecture arm64 and of the suite, with this machine's sources."""
+
+    def __init__(self, folder, suite):
+        self.suite, self.other, self.lists = suite, {}, "/var/lib/apt/lists"
+        if suite != own_suite():
+            self.sources, self.lists = os.path.join(folder, "sources"), os.path.join(folder, "lists")
+            self.other = {"Dir::Etc::sourcelist": "-", "Dir::Etc::sourceparts": self.sources, "Dir::State::lists": self.lists}
         self.archives = os.path.join(folder, "debs")
         self.none = os.path.join(folder, "none")  # apt lists only what its archive does not hold
         for place in (self.archives, self.none):
@@ -71,11 +83,27 @@ class Apt:
         self.status = os.path.join(folder, "empty")
         open(self.status, "w").close()
 
-    def __call__(self, program, *arguments, archives=None):
+    def update(self):
+        """The lists of another suite, anew; this machine's own are its owner's affair."""
+        if not self.other:
+            return
+        os.makedirs(self.sources, exist_ok=True)
+        own = re.compile(rf"(?<=\s){own_suite()}(?=(-updates|-security)?(\s|$))")
+        for path in ["/etc/apt/sources.list", *glob.glob("/etc/apt/sources.list.d/*.list"), *glob.glob("/etc/apt/sources.list.d/*.sources")]:
+            if os.path.exists(path):
+                with open(path, encoding="utf-8") as f:
+                    entries = re.split(r"\n\s*\n" if path.endswith(".sources") else r"\n", f.read())
+                with open(os.path.join(self.sources, os.path.basename(path)), "w", encoding="utf-8") as out:
+                    out.write("\n\n".join(own.sub(self.suite, e) for e in entries if own.search(e)) + "\n")
+        os.makedirs(os.path.join(self.lists, "partial"), exist_ok=True)
+        self("apt-get", "update")
+
+    def __call__(self, program, *arguments, archives=None, **where):
         options = {"APT::Architecture": "arm64", "APT::Architectures::": "arm64", "Dir::State::status": self.status, "Dir::Cache::archives": archives or self.none,
-                   "Dir::Cache::pkgcache": "", "Dir::Cache::srcpkgcache": "", "Debug::NoLocking": "1", "APT::Sandbox::User": "root", "Acquire::Retries": "3"}
+                   "Dir::Cache::pkgcache": "", "Dir::Cache::srcpkgcache": "", "Debug::NoLocking": "1", "APT::Sandbox::User": "root", "Acquire::Retries": "3",
+                   **self.other}
         words = [w for name, value in options.items() for w in ("-o", f"{name}={value}")]
-        return run(program, *words, "-qq", *arguments).decode()
+        return run(program, *words, "-qq", *arguments, **where).decode()
 
     def resolve(self, packages):
         """File names of the packages and all that they depend on, or of those alone that cannot run here (the kernel)."""
@@ -91,10 +119,13 @@ class Apt:
         self("apt-get", "--no-install-recommends", "--download-only", "-y", "install", *packages, archives=self.archives)
         if not glob.glob(os.path.join(self.archives, kernel + "_*.deb")):
             with tempfile.TemporaryDirectory(dir=self.archives) as place:
-                words = ["-o", "APT::Architecture=arm64", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3"]
-                run("apt-get", *words, "-qq", "download", kernel, cwd=place)
+                self("apt-get", "download", kernel, cwd=place)
                 for name in os.listdir(place):
                     os.rename(os.path.join(place, name), os.path.join(self.archives, name))
+
+
+# Links into /usr: where build_tree makes them, as Debian 12's packages still hold files below them and no package holds the links, which Debian 13's base-files does.
+LINKED = ("bin", "lib", "sbin")
 
 
 class Tree:
@@ -105,8 +136,7 @@ class Tree:
 
     @staticmethod
     def merged(path):
-        # /bin, /lib and /sbin are links into /usr, but packages still hold files below them.
-        return "usr/" + path if re.match(r"(bin|sbin|lib)(/|$)", path) else path
+        return "usr/" + path if path.split("/")[0] in LINKED else path
 
     def put(self, path, data=b"", mode=0o644, uid=0, gid=0, kind=stat.S_IFREG):
         path = self.merged(path.strip("/"))
@@ -131,7 +161,7 @@ class Tree:
                 continue
             listed.append("/" + path)
             place = self.merged(path)
-            if not wanted(place) or any(fnmatch.fnmatch(place, pattern) for pattern in UNWANTED):
+            if path in LINKED or not wanted(place) or any(fnmatch.fnmatch(place, pattern) for pattern in UNWANTED):
                 continue
             attributes = {"mode": member.mode, "uid": member.uid, "gid": member.gid}
             if member.isdir():
@@ -209,7 +239,7 @@ def add_modules(tree, deb):
 
 def build_tree(debs):
     tree = Tree()
-    for name in ("bin", "sbin", "lib"):
+    for name in LINKED:
         tree.entries[name] = (stat.S_IFLNK | 0o777, 0, 0, b"usr/" + name.encode())
         tree.folder("usr/" + name)
     for path, mode in (("proc", 0o555), ("sys", 0o555), ("dev", 0o755), ("run", 0o755), ("tmp", 0o1777), ("root", 0o700), ("var/tmp", 0o1777), ("var/lib/dpkg/updates", 0o755)):
@@ -269,17 +299,21 @@ class Root:
         return all(os.path.exists(p) for p in (self.kernel, self.archive, self.raspi3b_dtb))
 
 
-def prepare(extra=(), say=print):
+def prepare(extra, suite, say=print):
     """The root that holds PACKAGES and the packages named in extra, from the cache or made."""
-    folder = cache_folder()
+    folder = os.path.join(cache_folder(), suite)
     os.makedirs(folder, exist_ok=True)
+    apt = Apt(folder, suite)
     packages = sorted(set(PACKAGES) | set(extra))
     recipe = hashlib.sha256()
     for path in [os.path.join(HERE, "root.py")] + sorted(glob.glob(os.path.join(HERE, "guest", "*"))):
         with open(path, "rb") as f:
             recipe.update(os.path.basename(path).encode() + b"\0" + f.read() + b"\0")
-    lists = [(p, os.stat(p).st_size, os.stat(p).st_mtime) for p in sorted(glob.glob("/var/lib/apt/lists/*Packages*"))]
-    question = hashlib.sha256(json.dumps([packages, lists, recipe.hexdigest()]).encode()).hexdigest()[:16]
+
+    def question():
+        lists = [(p, os.stat(p).st_size, os.stat(p).st_mtime) for p in sorted(glob.glob(os.path.join(apt.lists, "*Packages*")))]
+        return hashlib.sha256(json.dumps([packages, lists, recipe.hexdigest()]).encode()).hexdigest()[:16]
+
     memo = os.path.join(folder, "last.json")
     with open(os.path.join(folder, ".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -288,9 +322,9 @@ def prepare(extra=(), say=print):
                 last = json.load(f)
         except (OSError, ValueError):
             last = {}
-        if last.get("question") == question and Root(folder, last["key"]).complete():
+        if last.get("question") == question() and Root(folder, last["key"]).complete():
             return Root(folder, last["key"])
-        apt = Apt(folder)
+        apt.update()
         names, kernel, image = apt.resolve(packages)
         key = hashlib.sha256("\n".join(sorted(names) + [image, recipe.hexdigest()]).encode()).hexdigest()[:16]
         root = Root(folder, key)
@@ -298,7 +332,7 @@ def prepare(extra=(), say=print):
             have = set(os.listdir(apt.archives))
             missing = [n for n in names + [image] if n not in have]
             if missing:
-                say(f"downloading {len(missing)} packages of Debian for arm64")
+                say(f"downloading {len(missing)} packages of Debian {suite} for arm64")
                 apt.fetch(packages, kernel)
             say("unpacking them into a root file system")
             tree = build_tree([os.path.join(apt.archives, n) for n in names])
@@ -313,5 +347,5 @@ def prepare(extra=(), say=print):
             for name in have - set(names) - {image, "partial", "lock"}:
                 os.unlink(os.path.join(apt.archives, name))
         with open(memo, "w") as f:
-            json.dump({"question": question, "key": key}, f)
+            json.dump({"question": question(), "key": key}, f)
         return root

@@ -10,9 +10,10 @@ MODEL = "/var/lib/slmd/models/default.slm"
 UART = "/dev/ttyS0"  # the guest's end of guest.uart
 
 
-def packages():
-    """The newest package of slmd for arm64 that toolchain/package has made, in a list; empty: there is none."""
-    return sorted(glob.glob(os.path.join(PROJECT, "build", "packages", "slmd_*_arm64.deb")), key=os.path.getmtime)[-1:]
+def packages(suite):
+    """The newest package of slmd for arm64 that toolchain/package has made, or for another suite tests/packaging, in a list; empty: there is none."""
+    folder = os.path.join(PROJECT, "build", "packages", "" if suite == root.own_suite() else suite)
+    return sorted(glob.glob(os.path.join(folder, "slmd_*_arm64.deb")), key=os.path.getmtime)[-1:]
 
 
 def tiny_model():
