@@ -558,6 +558,8 @@ TEST(Names, LoseTheNumberFormat) {
         {"tinyllama-1.1b.gguf", "tinyllama-1.1b"},
         {"m-f16.gguf", "m"},
         {"stories260K.bin", "stories260K"},
+        {"m-Q4_0-00001-of-00003.gguf", "m"},
+        {"m-0001-of-00003.gguf", "m-0001-of-00003"},
         {"/models/Llama-3/", "Llama-3"},
         {"Q4_0.gguf", "Q4_0"}};
     for (const auto& [path, name] : cases) {

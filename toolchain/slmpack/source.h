@@ -61,6 +61,8 @@ class Source {
     std::string chat_template;          // Jinja, empty when the source has none
     std::string format;                 // "GGUF v3", "safetensors", "llama2.c", for provenance
     std::string path;
+    std::vector<std::string> parts;     // further files of a split GGUF
+    std::vector<std::string> warnings;  // what the user should know before the model is used
 
     // Row-major float32 values, rows * cols. Query and key rows are in halves order (element i of a head pairs with i +
     // rope_dims / 2), whatever the source uses. Errors name the tensor.

@@ -40,8 +40,9 @@ struct SourceFiles {
     std::uint64_t bytes = 0;  // of the weights
 };
 
-// The source's files with their hashes: one, or those of a folder that say what the model is.
-Result<SourceFiles> describe_files(const std::string& path) {
+// The source's files with their hashes: one, the parts of a split one, or those of a folder that say what the model is.
+Result<SourceFiles> describe_files(const Source& source) {
+    const std::string& path = source.path;
     std::vector<fs::path> files;
     std::error_code failed;
     if (fs::is_directory(path, failed)) {
@@ -53,6 +54,7 @@ Result<SourceFiles> describe_files(const std::string& path) {
         std::sort(files.begin(), files.end());
     } else {
         files.push_back(path);
+        for (const std::string& part : source.parts) files.emplace_back(part);
     }
     SourceFiles out;
     for (const fs::path& file : files) {
@@ -127,7 +129,7 @@ Result<Kind> kind_of(const Source& source, const SourceTensor& tensor, const Imp
 }
 
 Result<ImportSummary> import_model(const Source& source, const std::string& path, const ImportOptions& options) {
-    const SourceFiles files = TRY(describe_files(source.path));
+    const SourceFiles files = TRY(describe_files(source));
     ImageContents contents;
     contents.params = source.params;
     if (!options.name.empty()) {

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "base/bytes.h"
+#include "toolchain/slmpack/source/four_bit.h"
 
 namespace slmd::pack {
 namespace {
@@ -164,7 +165,10 @@ Result<void> StoredSource::take(const Family& family, Form form, std::map<std::s
                                e.source.c_str(), t.rows, t.cols, static_cast<unsigned long long>(used[e.source]),
                                e.cols);
         const std::size_t row_bytes = std::size_t(t.cols / t.type->block) * t.type->bytes;
-        t.bytes = t.bytes.subspan(e.first_row * row_bytes, e.rows * row_bytes);
+        if (t.packed)
+            t.first_row = e.first_row;
+        else
+            t.bytes = t.bytes.subspan(e.first_row * row_bytes, e.rows * row_bytes);
         t.rows = e.rows;
         add(e.name, t, pairs && e.rope, e.plus_one);
     }
@@ -199,10 +203,11 @@ Result<std::vector<float>> StoredSource::read(const SourceTensor& tensor) const 
     const Place& p = *TRY(place(tensor));
     const StoredTensor& s = p.stored;
     const std::size_t blocks = s.cols / s.type->block, row_bytes = blocks * s.type->bytes;
-    std::vector<float> values(std::size_t(s.rows) * s.cols);
+    std::vector<float> values =
+        s.packed ? s.packed->read(s.first_row, s.rows) : std::vector<float>(std::size_t(s.rows) * s.cols);
     for (std::uint32_t r = 0; r < s.rows; r++) {
         float* row = values.data() + std::size_t(r) * s.cols;
-        s.type->dequantize(s.bytes.data() + source_row(p, r) * row_bytes, row, blocks);
+        if (!s.packed) s.type->dequantize(s.bytes.data() + source_row(p, r) * row_bytes, row, blocks);
         if (p.plus_one)
             for (std::uint32_t c = 0; c < s.cols; c++) row[c] += 1;
         for (std::uint32_t c = 0; c < s.cols; c++)
@@ -219,6 +224,7 @@ Result<std::optional<Codes>> StoredSource::codes(const SourceTensor& tensor) con
     using Maybe = std::optional<Codes>;
     const Place& p = *TRY(place(tensor));
     const StoredTensor& s = p.stored;
+    if (s.packed) return s.packed->codes(s.first_row, s.rows);
     const std::size_t row_bytes = std::size_t(s.cols / s.type->block) * s.type->bytes, groups = s.cols / group;
     if (is(s.type, "MXFP4"))
         return mxfp4_codes(s.rows, s.cols,
