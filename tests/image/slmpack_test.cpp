@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 
 #include "synthetic.h"
+#include "tests/pack/tiny.h"
 #include "toolchain/slmpack/npy.h"
 
 namespace slmd::test {
@@ -34,11 +35,11 @@ class Slmpack : public testing::Test {
         EXPECT_NE(r.error.find(part), std::string::npos) << r.error;
     }
     TemporaryFolder folder;
-    const std::string tiny = SLMD_SOURCE "/models/tiny", image = folder / "m.slm";
+    const std::string tiny_model = SLMD_SOURCE "/models/tiny", image = folder / "m.slm";
 };
 
 TEST_F(Slmpack, ImportInspectVerifyCat) {
-    Answer r = run("import " + tiny + " -o " + image);
+    Answer r = run("import " + tiny_model + " -o " + image);
     ASSERT_EQ(r.code, 0) << r.error;
     EXPECT_NE(r.out.find("of the source's"), std::string::npos) << r.out;
     r = run("inspect " + image);
@@ -49,7 +50,7 @@ TEST_F(Slmpack, ImportInspectVerifyCat) {
 
     r = run("cat " + image);
     ASSERT_EQ(r.code, 0);
-    ASSERT_EQ(run("import " + tiny + " --raw -o " + (folder / "m.raw")).code, 0);
+    ASSERT_EQ(run("import " + tiny_model + " --raw -o " + (folder / "m.raw")).code, 0);
     const auto raw = read_file(folder / "m.raw");
     EXPECT_TRUE(r.out == std::string(raw.begin(), raw.end())) << "cat gives the raw form";
     EXPECT_EQ(run("verify " + (folder / "m.raw")).code, 0);
@@ -61,10 +62,24 @@ TEST_F(Slmpack, ImportInspectVerifyCat) {
     expect_error(run("inspect " + image), "CRC mismatch");
 }
 
+TEST_F(Slmpack, ImportWarnsOfCodesThatCannotStay) {
+    for (const bool permuted : {false, true}) {
+        const tiny::FourBitModel model(tiny::FourBitForm::gptq, 32, permuted);
+        const std::string file = model.file.file();
+        write_file(folder / "model.safetensors", {file.begin(), file.end()});
+        write_file(folder / "config.json", {model.config.begin(), model.config.end()});
+        const Answer r = run("import " + folder.path + " -o " + image);
+        ASSERT_EQ(r.code, 0) << r.error;
+        // With groups of 32, only the one layer of two groups can be out of order.
+        EXPECT_EQ(r.error.starts_with("slmpack: warning: 1 of 13 layers have groups"), permuted) << r.error;
+        EXPECT_EQ(r.error.empty(), !permuted) << r.error;
+    }
+}
+
 TEST_F(Slmpack, WrongUseIsTwoAndWrongInputIsOne) {
     EXPECT_EQ(run("").code, 2);
     EXPECT_EQ(run("import").code, 2);
-    EXPECT_EQ(run("import " + tiny + " -o " + image + " --kind i5").code, 2);
+    EXPECT_EQ(run("import " + tiny_model + " -o " + image + " --kind i5").code, 2);
     EXPECT_EQ(run("--version").code, 0);
     for (const char* command : {"import", "inspect", "verify", "cat", "tokenize", "logits", "eval"}) {
         const Answer r = run(std::string(command) + " --help");
@@ -76,15 +91,15 @@ TEST_F(Slmpack, WrongUseIsTwoAndWrongInputIsOne) {
          {"import " + absent + " -o " + image, "inspect " + absent, "verify " + absent, "cat " + absent,
           "tokenize " + absent, "eval " + absent + " --source " + absent + " --text " + absent})
         expect_error(run(command), absent);
-    expect_error(run("import " + tiny + " -o /nonexistent/m.slm"), "/nonexistent/m.slm");
+    expect_error(run("import " + tiny_model + " -o /nonexistent/m.slm"), "/nonexistent/m.slm");
 }
 
 TEST_F(Slmpack, TokenizeAndBack) {
-    ASSERT_EQ(run("import " + tiny + " -o " + image).code, 0);
+    ASSERT_EQ(run("import " + tiny_model + " -o " + image).code, 0);
     const std::string text = "What is the capital of France?\n  two spaces, \xc3\xa9t\xc3\xa9";
     const Answer ids = run("tokenize " + image, text);
     ASSERT_EQ(ids.code, 0) << ids.error;
-    EXPECT_EQ(run("tokenize " + tiny, text).out, ids.out) << "image and source agree";
+    EXPECT_EQ(run("tokenize " + tiny_model, text).out, ids.out) << "image and source agree";
     EXPECT_EQ(run("tokenize --decode " + image, ids.out).out, text);
     EXPECT_NE(run("tokenize " + image, "<|im_end|>").out, run("tokenize --specials " + image, "<|im_end|>").out);
     expect_error(run("tokenize --decode " + image, "12 99999"), "99999");
@@ -92,7 +107,7 @@ TEST_F(Slmpack, TokenizeAndBack) {
 }
 
 TEST_F(Slmpack, LogitsOfEngineAndReference) {
-    ASSERT_EQ(run("import " + tiny + " --kind i8 -o " + image).code, 0);
+    ASSERT_EQ(run("import " + tiny_model + " --kind i8 -o " + image).code, 0);
     const std::int32_t tokens[] = {1, 271, 13, 309, 274, 277, 285, 275, 35, 73, 117, 298, 289, 66, 2};
     std::string npy = "\x93NUMPY";
     const std::string header =
@@ -104,8 +119,8 @@ TEST_F(Slmpack, LogitsOfEngineAndReference) {
     for (const std::string& command :
          {"logits " + image + rest + (folder / "image.npy"),
           "logits " + image + rest + (folder / "scalar.npy") + " --level scalar --threads 1 --batch 1",
-          "logits " + tiny + rest + (folder / "source.npy"),  // through a temporary image, i4
-          "logits " + tiny + rest + (folder / "f32.npy") + " --f32"}) {
+          "logits " + tiny_model + rest + (folder / "source.npy"),  // through a temporary image, i4
+          "logits " + tiny_model + rest + (folder / "f32.npy") + " --f32"}) {
         const Answer r = run(command);
         ASSERT_EQ(r.code, 0) << r.error;
     }
@@ -133,11 +148,11 @@ TEST_F(Slmpack, LogitsOfEngineAndReference) {
 }
 
 TEST_F(Slmpack, EvalOfAnImageAgainstItsSource) {
-    ASSERT_EQ(run("import " + tiny + " --kind i8 -o " + image).code, 0);
+    ASSERT_EQ(run("import " + tiny_model + " --kind i8 -o " + image).code, 0);
     std::string text;
     for (int i = 0; i < 20; i++) text += "The capital of France is Paris. Turn on the pump in the garden. ";
     write_file(folder / "text", {text.begin(), text.end()});
-    const Answer r = run("eval " + image + " --source " + tiny + " --text " + (folder / "text") + " --window 64");
+    const Answer r = run("eval " + image + " --source " + tiny_model + " --text " + (folder / "text") + " --window 64");
     ASSERT_EQ(r.code, 0) << r.error;
     double kl = -1, ratio = -1;
     if (const auto at = r.out.find("KL(source || image)"); at != std::string::npos)
@@ -146,7 +161,7 @@ TEST_F(Slmpack, EvalOfAnImageAgainstItsSource) {
     EXPECT_GT(kl, 0) << r.out;
     EXPECT_LT(kl, 0.02) << r.out;
     EXPECT_NEAR(ratio, 1, 0.05) << r.out;
-    expect_error(run("eval " + image + " --source " + tiny + " --text " + (folder / "text") + " --window 60000"),
+    expect_error(run("eval " + image + " --source " + tiny_model + " --text " + (folder / "text") + " --window 60000"),
                  "window");
 }
 

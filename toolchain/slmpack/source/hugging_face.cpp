@@ -124,8 +124,9 @@ Result<std::unique_ptr<Source>> open_hugging_face(std::string_view config_text,
     s->path = path;
     s->format = "safetensors";
     std::map<std::string, StoredTensor> stored;
-    for (auto& [name, bytes] : shards) {
-        s->files.push_back(std::move(bytes));
+    for (auto& shard : shards) {
+        const std::string& name = shard.first;
+        s->files.push_back(std::move(shard.second));
         const auto listed = index.find(name);
         const auto misplaced = [&](bool present) -> Result<void> {
             if (listed == index.end()) return {};
