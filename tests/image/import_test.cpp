@@ -5,6 +5,7 @@
 
 #include "image/image.h"
 #include "synthetic.h"
+#include "tests/pack/tiny.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 #include "unpack.h"
@@ -15,7 +16,7 @@ namespace {
 using image::Image;
 using image::Kind;
 
-constexpr char tiny[] = SLMD_SOURCE "/models/tiny";
+constexpr char tiny_model[] = SLMD_SOURCE "/models/tiny";
 
 // Relative RMS distance of an image's tensor from the source's values.
 double distance(const image::Tensor& t, const std::vector<float>& want) {
@@ -30,7 +31,7 @@ double distance(const image::Tensor& t, const std::vector<float>& want) {
 }
 
 TEST(Import, TinyModelByKind) {
-    const auto source = pack::Source::open(tiny);
+    const auto source = pack::Source::open(tiny_model);
     ASSERT_TRUE(source) << source.error().text;
     const TemporaryFolder folder;
     struct Case {
@@ -67,7 +68,7 @@ TEST(Import, TinyModelByKind) {
 }
 
 TEST(Import, SectionsAreUsable) {
-    const auto source = pack::Source::open(tiny);
+    const auto source = pack::Source::open(tiny_model);
     ASSERT_TRUE(source) << source.error().text;
     const TemporaryFolder folder;
     pack::ImportOptions options;
@@ -91,7 +92,7 @@ TEST(Import, SectionsAreUsable) {
 TEST(Import, TheSameBytesEveryTime) {
     const TemporaryFolder folder;
     for (const char* name : {"a", "b"}) {
-        const auto source = pack::Source::open(tiny);
+        const auto source = pack::Source::open(tiny_model);
         ASSERT_TRUE(source);
         ASSERT_TRUE(pack::import_model(*source.value(), folder / name, {}));
     }
@@ -99,7 +100,7 @@ TEST(Import, TheSameBytesEveryTime) {
 }
 
 TEST(Import, UnknownChatTemplateIsRefused) {
-    const auto source = pack::Source::open(tiny);
+    const auto source = pack::Source::open(tiny_model);
     ASSERT_TRUE(source);
     const TemporaryFolder folder;
     pack::ImportOptions options;
@@ -167,6 +168,54 @@ TEST(Import, CodesOfTheSourceStayAsTheyAre) {
     auto rounded = Image::open((folder / "m.slm").c_str(), {});
     ASSERT_TRUE(rounded);
     for (const auto& t : rounded->tensors()) EXPECT_EQ(t.kind, Kind::i4);
+}
+
+// What a source's own codes become in the image: the same values, and nothing is rounded.
+void expect_kept(const pack::Source& source, Kind kind, const std::string& name, double bound) {
+    const TemporaryFolder folder;
+    const auto done = pack::import_model(source, folder / "m.slm", {});
+    ASSERT_TRUE(done) << done.error().text;
+    auto image = Image::open((folder / "m.slm").c_str(), {});
+    ASSERT_TRUE(image) << image.error().text;
+    const auto t = image->tensor(name);
+    ASSERT_TRUE(t);
+    EXPECT_EQ(t.value().kind, kind);
+    const auto codes = source.codes(*source.find(name)).value();
+    ASSERT_TRUE(codes);
+    for (std::uint32_t r = 0; r < t.value().rows; r++)
+        for (std::uint32_t c = 0; c < t.value().cols; c++)
+            ASSERT_EQ(element(t.value(), r, c).code, codes->codes[r * t.value().cols + c]);
+    EXPECT_LE(distance(t.value(), source.read(*source.find(name)).value()), bound);
+}
+
+TEST(Import, Mxfp4IsExact) {
+    auto g = tiny::llama_gguf();
+    g.erase("tokenizer.ggml.model");
+    auto& v = g.tensor("blk.0.attn_v.weight");
+    v.type = pack::tensor_type("MXFP4")->id;
+    std::mt19937 random(3);
+    v.data = tiny::blocks("MXFP4", 64 * 32, random);
+    const TemporaryFolder folder;
+    const std::string file = g.file();
+    write_file(folder / "tiny.gguf", {file.begin(), file.end()});
+    const auto source = pack::Source::open(folder / "tiny.gguf");
+    ASSERT_TRUE(source) << source.error().text;
+    expect_kept(*source.value(), Kind::i4, "blk.0.attn_v", 0);
+}
+
+TEST(Import, FourBitFoldersKeepTheirCodes) {
+    for (const auto form : {tiny::FourBitForm::gptq, tiny::FourBitForm::awq}) {
+        const tiny::FourBitModel model(form, 32);
+        const TemporaryFolder folder;
+        const std::string file = model.file.file();
+        write_file(folder / "model.safetensors", {file.begin(), file.end()});
+        write_file(folder / "config.json", {model.config.begin(), model.config.end()});
+        const auto source = pack::Source::open(folder / "");
+        ASSERT_TRUE(source) << source.error().text;
+        expect_kept(*source.value(), Kind::i4a, "blk.0.ffn_down", 1e-3);  // the minimum is rounded to f16
+        EXPECT_EQ(pack::kind_of(*source.value(), *source.value()->find("blk.1.ffn_down"), {}).value(), Kind::i4)
+            << "not quantized in the source";
+    }
 }
 
 }  // namespace

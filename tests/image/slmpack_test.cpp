@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 
 #include "synthetic.h"
+#include "tests/pack/tiny.h"
 #include "toolchain/slmpack/npy.h"
 
 namespace slmd::test {
@@ -34,11 +35,11 @@ class Slmpack : public testing::Test {
         EXPECT_NE(r.error.find(part), std::string::npos) << r.error;
     }
     TemporaryFolder folder;
-    const std::string tiny = SLMD_SOURCE "/models/tiny", image = folder / "m.slm";
+    const std::string tiny_model = SLMD_SOURCE "/models/tiny", image = folder / "m.slm";
 };
 
 TEST_F(Slmpack, ImportInspectVerifyCat) {
-    Answer r = run("import " + tiny + " -o " + image);
+    Answer r = run("import " + tiny_model + " -o " + image);
     ASSERT_EQ(r.code, 0) << r.error;
     EXPECT_NE(r.out.find("of the source's"), std::string::npos) << r.out;
     r = run("inspect " + image);
@@ -49,7 +50,7 @@ TEST_F(Slmpack, ImportInspectVerifyCat) {
 
     r = run("cat " + image);
     ASSERT_EQ(r.code, 0);
-    ASSERT_EQ(run("import " + tiny + " --raw -o " + (folder / "m.raw")).code, 0);
+    ASSERT_EQ(run("import " + tiny_model + " --raw -o " + (folder / "m.raw")).code, 0);
     const auto raw = read_file(folder / "m.raw");
     EXPECT_TRUE(r.out == std::string(raw.begin(), raw.end())) << "cat gives the raw form";
     EXPECT_EQ(run("verify " + (folder / "m.raw")).code, 0);
@@ -63,8 +64,8 @@ TEST_F(Slmpack, ImportInspectVerifyCat) {
 
 TEST_F(Slmpack, DiffAndApply) {
     const std::string next = folder / "next.slm", delta = folder / "delta", out = folder / "out.slm";
-    ASSERT_EQ(run("import " + tiny + " -o " + image).code, 0);
-    ASSERT_EQ(run("import " + tiny + " --name other -o " + next).code, 0);
+    ASSERT_EQ(run("import " + tiny_model + " -o " + image).code, 0);
+    ASSERT_EQ(run("import " + tiny_model + " --name other -o " + next).code, 0);
     const Answer made = run("diff " + image + " " + next + " -o " + delta);
     ASSERT_EQ(made.code, 0) << made.error;
     EXPECT_NE(made.out.find("of "), std::string::npos) << made.out;
@@ -72,13 +73,27 @@ TEST_F(Slmpack, DiffAndApply) {
     EXPECT_EQ(run("apply " + image + " " + delta + " -o " + out).code, 0);
     EXPECT_EQ(read_file(out), read_file(next));
     expect_error(run("apply " + next + " " + delta + " -o " + out), "is not the image that");
-    expect_error(run("diff " + image + " " + tiny + "/config.json -o " + delta), "config.json");
+    expect_error(run("diff " + image + " " + tiny_model + "/config.json -o " + delta), "config.json");
+}
+
+TEST_F(Slmpack, ImportWarnsOfCodesThatCannotStay) {
+    for (const bool permuted : {false, true}) {
+        const tiny::FourBitModel model(tiny::FourBitForm::gptq, 32, permuted);
+        const std::string file = model.file.file();
+        write_file(folder / "model.safetensors", {file.begin(), file.end()});
+        write_file(folder / "config.json", {model.config.begin(), model.config.end()});
+        const Answer r = run("import " + folder.path + " -o " + image);
+        ASSERT_EQ(r.code, 0) << r.error;
+        // With groups of 32, only the one layer of two groups can be out of order.
+        EXPECT_EQ(r.error.starts_with("slmpack: warning: 1 of 13 layers have groups"), permuted) << r.error;
+        EXPECT_EQ(r.error.empty(), !permuted) << r.error;
+    }
 }
 
 TEST_F(Slmpack, WrongUseIsTwoAndWrongInputIsOne) {
     EXPECT_EQ(run("").code, 2);
     EXPECT_EQ(run("import").code, 2);
-    EXPECT_EQ(run("import " + tiny + " -o " + image + " --kind i5").code, 2);
+    EXPECT_EQ(run("import " + tiny_model + " -o " + image + " --kind i5").code, 2);
     EXPECT_EQ(run("--version").code, 0);
     for (const char* command :
          {"import", "quantize", "inspect", "verify", "cat", "diff", "apply", "tokenize", "logits", "eval"}) {
@@ -91,15 +106,15 @@ TEST_F(Slmpack, WrongUseIsTwoAndWrongInputIsOne) {
                                        "inspect " + absent, "verify " + absent, "cat " + absent, "tokenize " + absent,
                                        "eval " + absent + " --source " + absent + " --text " + absent})
         expect_error(run(command), absent);
-    expect_error(run("import " + tiny + " -o /nonexistent/m.slm"), "/nonexistent/m.slm");
+    expect_error(run("import " + tiny_model + " -o /nonexistent/m.slm"), "/nonexistent/m.slm");
 }
 
 TEST_F(Slmpack, TokenizeAndBack) {
-    ASSERT_EQ(run("import " + tiny + " -o " + image).code, 0);
+    ASSERT_EQ(run("import " + tiny_model + " -o " + image).code, 0);
     const std::string text = "What is the capital of France?\n  two spaces, \xc3\xa9t\xc3\xa9";
     const Answer ids = run("tokenize " + image, text);
     ASSERT_EQ(ids.code, 0) << ids.error;
-    EXPECT_EQ(run("tokenize " + tiny, text).out, ids.out) << "image and source agree";
+    EXPECT_EQ(run("tokenize " + tiny_model, text).out, ids.out) << "image and source agree";
     EXPECT_EQ(run("tokenize --decode " + image, ids.out).out, text);
     EXPECT_NE(run("tokenize " + image, "<|im_end|>").out, run("tokenize --specials " + image, "<|im_end|>").out);
     expect_error(run("tokenize --decode " + image, "12 99999"), "99999");
@@ -107,7 +122,7 @@ TEST_F(Slmpack, TokenizeAndBack) {
 }
 
 TEST_F(Slmpack, LogitsOfEngineAndReference) {
-    ASSERT_EQ(run("import " + tiny + " --kind i8 -o " + image).code, 0);
+    ASSERT_EQ(run("import " + tiny_model + " --kind i8 -o " + image).code, 0);
     const std::int32_t tokens[] = {1, 271, 13, 309, 274, 277, 285, 275, 35, 73, 117, 298, 289, 66, 2};
     std::string npy = "\x93NUMPY";
     const std::string header =
@@ -119,8 +134,8 @@ TEST_F(Slmpack, LogitsOfEngineAndReference) {
     for (const std::string& command :
          {"logits " + image + rest + (folder / "image.npy"),
           "logits " + image + rest + (folder / "scalar.npy") + " --level scalar --threads 1 --batch 1",
-          "logits " + tiny + rest + (folder / "source.npy"),  // through a temporary image, i4
-          "logits " + tiny + rest + (folder / "f32.npy") + " --f32"}) {
+          "logits " + tiny_model + rest + (folder / "source.npy"),  // through a temporary image, i4
+          "logits " + tiny_model + rest + (folder / "f32.npy") + " --f32"}) {
         const Answer r = run(command);
         ASSERT_EQ(r.code, 0) << r.error;
     }
@@ -163,17 +178,17 @@ std::vector<double> figures(const Answer& eval, const std::string& model) {
 }
 
 TEST_F(Slmpack, EvalOfModelsAgainstTheirSource) {
-    ASSERT_EQ(run("import " + tiny + " --kind i8 -o " + image).code, 0);
+    ASSERT_EQ(run("import " + tiny_model + " --kind i8 -o " + image).code, 0);
     const std::string i4 = folder / "i4.slm", svg = folder / "plot.svg", work = folder / "eval.work";
-    ASSERT_EQ(run("import " + tiny + " --kind i4 -o " + i4).code, 0);
+    ASSERT_EQ(run("import " + tiny_model + " --kind i4 -o " + i4).code, 0);
     std::string text;
     for (int i = 0; i < 20; i++) text += "The capital of France is Paris. Turn on the pump in the garden. ";
     write_file(folder / "text", {text.begin(), text.end()});
-    const std::string rest = " --source " + tiny + " --text " + (folder / "text") + " --window 64";
-    const std::string all = "eval " + image + " " + i4 + " " + tiny + rest + " --plot " + svg + " --work " + work;
+    const std::string rest = " --source " + tiny_model + " --text " + (folder / "text") + " --window 64";
+    const std::string all = "eval " + image + " " + i4 + " " + tiny_model + rest + " --plot " + svg + " --work " + work;
     const Answer r = run(all);
     ASSERT_EQ(r.code, 0) << r.error;
-    const std::vector<double> fine = figures(r, image), coarse = figures(r, i4), same = figures(r, tiny);
+    const std::vector<double> fine = figures(r, image), coarse = figures(r, i4), same = figures(r, tiny_model);
     EXPECT_GT(fine[3], 0);
     EXPECT_LT(fine[3], 0.02);
     EXPECT_NEAR(fine[2], 1, 0.05);
@@ -202,7 +217,7 @@ TEST_F(Slmpack, EvalOfModelsAgainstTheirSource) {
     EXPECT_EQ(read_file(work), kept);
     expect_error(run("eval " + image + rest + " --work " + work), "another evaluation");
 
-    expect_error(run("eval " + image + " --source " + tiny + " --text " + (folder / "text") + " --window 60000"),
+    expect_error(run("eval " + image + " --source " + tiny_model + " --text " + (folder / "text") + " --window 60000"),
                  "window");
 }
 
@@ -211,15 +226,15 @@ TEST_F(Slmpack, Quantize) {
     for (int i = 0; i < 60; i++) text += "The capital of France is Paris. Turn on the pump in the garden. ";
     write_file(folder / "text", {text.begin(), text.end()});
     const std::string like = " --text " + (folder / "text") + " --window 64",
-                      command = "quantize " + tiny + like + " --kl 0.2 --verbose -o ";
+                      command = "quantize " + tiny_model + like + " --kl 0.2 --verbose -o ";
     const Answer r = run(command + image);
     ASSERT_EQ(r.code, 0) << r.error;
     EXPECT_NE(r.out.find("forecast: "), std::string::npos) << r.out;
     EXPECT_NE(r.out.find("blk.0.ffn_down"), std::string::npos) << r.out;
     EXPECT_EQ(run("verify " + image).code, 0);
     const std::string plain = folder / "plain.slm";
-    ASSERT_EQ(run("import " + tiny + " --kind i4 -o " + plain).code, 0);
-    const Answer eval = run("eval " + image + " " + plain + " --source " + tiny + like);
+    ASSERT_EQ(run("import " + tiny_model + " --kind i4 -o " + plain).code, 0);
+    const Answer eval = run("eval " + image + " " + plain + " --source " + tiny_model + like);
     ASSERT_EQ(eval.code, 0) << eval.error;
     const std::vector<double> ours = figures(eval, image), rounded = figures(eval, plain);
     EXPECT_GT(ours[3], 0) << eval.out;
@@ -232,12 +247,12 @@ TEST_F(Slmpack, Quantize) {
     EXPECT_EQ(read_file(again), read_file(image)) << "one thread or two, the same bytes";
 
     // Without a text it writes its own.
-    ASSERT_EQ(run("quantize " + tiny + " --tokens 640 --window 32 --price 1e-6 -o " + again).code, 0);
+    ASSERT_EQ(run("quantize " + tiny_model + " --tokens 640 --window 32 --price 1e-6 -o " + again).code, 0);
     EXPECT_NE(run("inspect " + again).out.find("sampled from the model"), std::string::npos);
 
-    expect_error(run("quantize " + tiny + " -o " + image + " --window 8192"), "--window");
-    expect_error(run("quantize " + tiny + " -o " + image + " --tokens 128 --window 64"), "calibration text");
-    EXPECT_EQ(run("quantize " + tiny + " -o " + image + " --kl 0.05 --size 80k").code, 2);
+    expect_error(run("quantize " + tiny_model + " -o " + image + " --window 8192"), "--window");
+    expect_error(run("quantize " + tiny_model + " -o " + image + " --tokens 128 --window 64"), "calibration text");
+    EXPECT_EQ(run("quantize " + tiny_model + " -o " + image + " --kl 0.05 --size 80k").code, 2);
 }
 
 }  // namespace

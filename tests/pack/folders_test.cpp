@@ -2,12 +2,14 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 
 #include "tests/pack/tiny.h"
 #include "toolchain/slmpack/source/safetensors.h"
+#include "toolchain/slmpack/source/tensor_types.h"
 
 namespace slmd::pack {
 namespace {
@@ -155,10 +157,8 @@ TEST(HuggingFace, RefusalsNameWhatIsWrong) {
                 "partial_rotary_factor is 2.4");
     EXPECT_SAYS(open_folder(replaced(config, "\"rope_scaling\": null", "\"attention_bias\": true"), file),
                 "attention_bias is true");
-    EXPECT_SAYS(
-        open_folder(replaced(config, "\"rope_scaling\": null", "\"quantization_config\": {\"quant_method\": \"awq\"}"),
-                    file),
-        "awq");
+    EXPECT_SAYS(open_folder(config, replaced(file, "\"dtype\":\"F32\"", "\"dtype\":\"I32\"")),
+                "tensor model.embed_tokens.weight is of type I32");
     EXPECT_SAYS(open_folder(replaced(config, "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1"), file),
                 "model.layers.1.input_layernorm.weight is not part of family llama");
 
@@ -192,6 +192,168 @@ TEST(HuggingFace, RefusalsNameWhatIsWrong) {
     ASSERT_TRUE(s);
     EXPECT_SAYS(s.value()->read(*s.value()->find("output_norm")),
                 "output_norm holds a value that is not finite, at row 0, column 31");
+}
+
+std::string four_bit_config(const std::string& text) {
+    return replaced(tiny::llama_config, "\"rope_scaling\": null", "\"quantization_config\": " + text);
+}
+
+// The module's name in the source, by the image's name.
+std::string module_of(const std::string& name) {
+    const std::map<std::string, std::string> ours = {
+        {"attn_q", "self_attn.q_proj"},      {"attn_k", "self_attn.k_proj"}, {"attn_v", "self_attn.v_proj"},
+        {"attn_output", "self_attn.o_proj"}, {"ffn_gate", "mlp.gate_proj"},  {"ffn_up", "mlp.up_proj"},
+        {"ffn_down", "mlp.down_proj"}};
+    const auto found = name.starts_with("blk.") ? ours.find(name.substr(6)) : ours.end();
+    return found == ours.end() ? "" : "model.layers." + name.substr(4, 1) + "." + found->second;
+}
+
+TEST(FourBit, ValuesAreTheDefinitionsAndCodesStay) {
+    for (const auto form : {tiny::FourBitForm::gptq, tiny::FourBitForm::gptq_v2, tiny::FourBitForm::awq})
+        for (const std::size_t group : {32, 64, 0}) {
+            const tiny::FourBitModel model(form, group);
+            const std::string file = model.file.file();
+            const auto opened = open_folder(model.config, file);
+            ASSERT_TRUE(opened) << opened.error().what();
+            const Source& s = *opened.value();
+            EXPECT_TRUE(s.warnings.empty());
+            std::size_t checked = 0;
+            for (const auto& t : s.tensors) {
+                const auto layer = model.layers.find(module_of(t.name));
+                const auto codes = s.codes(t);
+                ASSERT_TRUE(codes) << codes.error().what();
+                ASSERT_EQ(codes.value().has_value(), layer != model.layers.end()) << t.name;
+                if (!codes.value()) continue;
+                checked++;
+                EXPECT_EQ(t.type, form == tiny::FourBitForm::awq ? "AWQ" : "GPTQ");
+                const tiny::FourBitLayer& l = layer->second;
+                const Codes& c = *codes.value();
+                const auto values = s.read(t).value();
+                ASSERT_EQ(t.rows, l.outputs);
+                ASSERT_EQ(t.cols, l.inputs);
+                EXPECT_EQ(c.kind, image::Kind::i4a);
+                for (std::size_t o = 0; o < l.outputs; o++)
+                    for (std::size_t i = 0; i < l.inputs; i++) {
+                        const std::size_t at = o * l.inputs + i;
+                        ASSERT_EQ(values[at], l.value(o, i)) << t.name << " " << o << " " << i;
+                        ASSERT_EQ(c.codes[at], l.codes[at]) << t.name << " " << o << " " << i;
+                        const float scale = half_to_float(c.scales[at / 32]);
+                        ASSERT_EQ(c.scales[at / 32], l.scales[std::size_t(l.group[i]) * l.outputs + o]);
+                        // The minimum is rounded to f16; what the kind stores is the definition but for that.
+                        ASSERT_NEAR(float(c.codes[at]) * scale + half_to_float(c.minimums[at / 32]), l.value(o, i),
+                                    std::fabs(scale) / 136);
+                    }
+            }
+            EXPECT_EQ(checked, 13u);  // the last down_proj is not quantized
+        }
+}
+
+TEST(FourBit, GroupsThatAreNotContiguousAreRead) {
+    for (const auto form : {tiny::FourBitForm::gptq, tiny::FourBitForm::gptq_v2}) {
+        const tiny::FourBitModel model(form, 16, true);
+        const std::string file = model.file.file();
+        const auto opened = open_folder(model.config, file);
+        ASSERT_TRUE(opened) << opened.error().what();
+        const Source& s = *opened.value();
+        ASSERT_EQ(s.warnings.size(), 1u);
+        EXPECT_NE(s.warnings[0].find("13 of 13 layers"), std::string::npos) << s.warnings[0];
+        for (const auto& t : s.tensors) {
+            EXPECT_FALSE(s.codes(t).value()) << t.name;
+            const auto layer = model.layers.find(module_of(t.name));
+            if (layer == model.layers.end()) continue;
+            const auto values = s.read(t).value();
+            for (std::size_t i = 0; i < values.size(); i++)
+                ASSERT_EQ(values[i], layer->second.value(i / t.cols, i % t.cols)) << t.name << " at " << i;
+        }
+    }
+}
+
+TEST(FourBit, RefusalsNameWhatIsWrong) {
+    const std::string plain = tiny::llama_safetensors().file();
+    const auto method = [&](const char* text, const char* part) {
+        EXPECT_SAYS(open_folder(four_bit_config(text), plain), part);
+    };
+    method(R"({"quant_method": "bitsandbytes", "load_in_4bit": true})", "quant_method is \"bitsandbytes\"");
+    method(R"({"quant_method": "aqlm"})", "\"aqlm\", not gptq or awq: take the unquantized model, or a GGUF");
+    method(R"({"bits": 4})", "quant_method is \"missing\"");
+    method("[4]", "quant_method is \"missing\"");
+    method(R"({"quant_method": "gptq", "bits": 8, "group_size": 32})", "bits is \"8\", not 4");
+    method(R"({"quant_method": "gptq", "group_size": 32})", "bits is \"null\", not 4");
+    method(R"({"quant_method": "gptq", "bits": 4})", "group_size is \"null\"");
+    method(R"({"quant_method": "gptq", "bits": 4, "group_size": 0})", "group_size is \"0\"");
+    method(R"({"quant_method": "gptq", "bits": 4, "group_size": -2})", "group_size is \"-2\"");
+    method(R"({"quant_method": "gptq", "bits": 4, "group_size": 32, "checkpoint_format": "marlin"})", "\"marlin\"");
+    method(R"({"quant_method": "gptq", "bits": 4, "group_size": 32, "pack_dtype": "int16"})", "\"int16\"");
+    method(R"({"quant_method": "awq", "w_bit": 4, "q_group_size": 32, "version": "GEMV"})", "version is \"gemv\"");
+    method(R"({"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": false})", "zero_point is \"false\"");
+    EXPECT_TRUE(open_folder(four_bit_config(R"({"quant_method": "awq", "w_bit": 4, "q_group_size": 32})"), plain))
+        << "nothing is quantized";
+
+    const tiny::FourBitModel model(tiny::FourBitForm::gptq, 32);
+    const std::string q = "model.layers.0.self_attn.q_proj", config = model.config;
+    const auto says = [&](auto change, const char* part) {
+        tiny::FourBitModel changed = model;
+        change(changed.file);
+        const std::string file = changed.file.file();
+        EXPECT_SAYS(open_folder(config, file), part);
+    };
+    using S = tiny::Safetensors;
+    const auto erase = [](S& f, const std::string& name) {
+        std::erase_if(f.tensors, [&](const auto& t) { return t.name == name; });
+    };
+    says([&](S& f) { erase(f, q + ".scales"); }, "q_proj.scales is missing");
+    says([&](S& f) { erase(f, q + ".qzeros"); }, "q_proj.qzeros is missing");
+    says([&](S& f) { erase(f, q + ".qweight"); }, "q_proj.g_idx is of type I32");
+    says([&](S& f) { f.tensor(q + ".qweight").dtype = "F32"; }, "q_proj.qweight is of type F32");
+    says([&](S& f) { f.tensor(q + ".qweight").shape = {8, 16}; }, "q_proj.qzeros is 1 x 4: 16 x 64 inputs in 4 bits");
+    says([&](S& f) { f.tensor(q + ".qweight").shape = {32, 4}; }, "q_proj.qweight: 4 outputs, 256 inputs");
+    says([&](S& f) { f.tensor(q + ".scales").shape = {2, 16}; }, "q_proj.scales is 2 x 16");
+    says([&](S& f) { f.tensor(q + ".g_idx").shape = {2, 16}; }, "q_proj.g_idx is 2 x 16");
+    says([&](S& f) { f.tensor(q + ".g_idx").data[4 * 5] = 1; }, "q_proj.g_idx holds 1 at 5: there are 1 groups");
+    says([&](S& f) { f.tensor(q + ".g_idx").data[4 * 5 + 3] = char(0x80); }, "q_proj.g_idx holds 2147483648 at 5");
+    says(
+        [&](S& f) {
+            f.tensors.push_back({q + ".weight", "F16", {32, 32}, std::string(2048, 0)});
+        },
+        "q_proj is there as .weight and as .qweight");
+    says([&](S& f) { f.tensor(q + ".bias").data[7] = 1; }, "q_proj.bias is not part of family llama");
+
+    const std::string file = model.file.file();
+    EXPECT_SAYS(open_folder(replaced(config, "\"group_size\": 32", "\"group_size\": 16"), file),
+                "groups of 16 ask for");
+    EXPECT_SAYS(open_folder(replaced(tiny::llama_config, "48", "64"), file),
+                "config.json has no quantization_config that says what it holds");
+    tiny::FourBitModel damaged = model;
+    damaged.file.tensor(q + ".scales").data[11] = 0x7C;  // output 5 of group 0
+    const std::string infinite = damaged.file.file();
+    const auto s = open_folder(config, infinite);
+    ASSERT_TRUE(s) << s.error().what();
+    EXPECT_SAYS(s.value()->read(*s.value()->find("blk.0.attn_q")), "attn_q holds a value that is not finite, at row 5");
+}
+
+TEST(FourBit, FlippedBitsAreAnErrorOrAModel) {
+    std::mt19937 random(23);
+    int refused = 0;
+    for (int round = 0; round < 1000; round++) {
+        const auto form = std::array{tiny::FourBitForm::gptq, tiny::FourBitForm::awq}[round % 2];
+        static const tiny::FourBitModel models[] = {{tiny::FourBitForm::gptq, 32}, {tiny::FourBitForm::awq, 32}};
+        const tiny::FourBitModel& model = models[form == tiny::FourBitForm::awq];
+        std::string config = model.config, file = model.file.file();
+        if (round % 3 == 0)
+            config[random() % config.size()] ^= char(1 << random() % 8);
+        else
+            file[random() % (round % 3 == 1 ? 8 + model.file.header().size() : file.size())] ^= char(1 << random() % 8);
+        const auto s = open_folder(config, file);
+        refused += !s;
+        if (!s) continue;
+        for (const auto& t : s.value()->tensors) {
+            const auto values = s.value()->read(t);
+            EXPECT_TRUE(!values || values.value().size() == std::size_t(t.rows) * t.cols);
+            (void)s.value()->codes(t);
+        }
+    }
+    EXPECT_GT(refused, 200);
+    EXPECT_LT(refused, 1000);
 }
 
 TEST(HuggingFace, EveryTruncationIsAnError) {
@@ -270,12 +432,80 @@ TEST_F(Folder, OneFileOrShards) {
     EXPECT_SAYS(Source::open(path_), "is no safetensors file beside it");
     write("model.safetensors.index.json", "{}");
     EXPECT_SAYS(Source::open(path_), "weight_map");
+    write("model.safetensors.index.json", replaced(index, "model-00001-of-00002", "..\\/x"));
+    EXPECT_SAYS(Source::open(path_), "\"../x.safetensors\" is no safetensors file beside it");
+    write("model.safetensors.index.json", replaced(index, "00001-of-00002", "00001-of-00003"));
+    EXPECT_SAYS(Source::open(path_), "names 3 files, one of them model-00001-of-00002.safetensors");
+    write("model.safetensors.index.json", replaced(index, "model.norm.weight", "model.absent.weight"));
+    EXPECT_SAYS(Source::open(path_), "tensor model.absent.weight is not in model-00002-of-00002.safetensors");
+    write("model.safetensors.index.json",
+          replaced(index, "embed_tokens.weight\": \"model-00001", "embed_tokens.weight\": \"model-00002"));
+    EXPECT_SAYS(Source::open(path_),
+                "model-00002-of-00002.safetensors, where model.safetensors.index.json says it is, "
+                "but in another file");
     second.tensors.push_back(first.tensors[0]);
     write("model-00002-of-00002.safetensors", second.file());
     write("model.safetensors.index.json", index);
     EXPECT_SAYS(Source::open(path_), "stands in another file too");
     fs::remove(path_ / "model-00002-of-00002.safetensors");
-    EXPECT_SAYS(Source::open(path_), "model-00002-of-00002.safetensors");
+    EXPECT_SAYS(Source::open(path_), "model-00002-of-00002.safetensors is missing");
+}
+
+TEST_F(Folder, GgufInParts) {
+    const tiny::Gguf whole = tiny::llama_gguf();
+    const auto name = [](int n, int count) {
+        char text[64];
+        std::snprintf(text, sizeof text, "tiny.Q4_1-%05d-of-%05d.gguf", n, count);
+        return std::string(text);
+    };
+    const auto part = [&](int n, int count, std::uint32_t total) {  // from 0
+        tiny::Gguf g;
+        if (n == 0) g.keys = whole.keys;
+        for (const auto& [key, v] : {std::pair{"split.no", n}, {"split.count", count}})
+            g.keys.emplace_back(key, tiny::raw<std::uint32_t>(2) + tiny::raw<std::uint16_t>(std::uint16_t(v)));
+        g.keys.emplace_back("split.tensors.count", tiny::raw<std::uint32_t>(5) + tiny::raw(total));
+        // The first has no tensors at all (--no-tensor-first-split).
+        for (std::size_t i = 0; n > 0 && i < whole.tensors.size(); i++)
+            if (int(i % 2) == n - 1) g.tensors.push_back(whole.tensors[i]);
+        return g;
+    };
+    for (int n = 0; n < 3; n++) write(name(n + 1, 3), part(n, 3, 20).file());
+    const std::string first = path_ / name(1, 3);
+    const auto opened = Source::open(first);
+    ASSERT_TRUE(opened) << opened.error().what();
+    EXPECT_STREQ(opened.value()->params.name, "tiny");
+    EXPECT_EQ(opened.value()->parts, (std::vector<std::string>{path_ / name(2, 3), path_ / name(3, 3)}));
+    const std::string bytes = whole.file();
+    const auto same = open_gguf(lend(bytes), "tiny.gguf");
+    ASSERT_EQ(opened.value()->tensors.size(), same.value()->tensors.size());
+    for (const auto& t : same.value()->tensors)
+        EXPECT_EQ(opened.value()->read(t).value(), same.value()->read(t).value()) << t.name;
+
+    EXPECT_SAYS(Source::open(path_ / name(2, 3)), "part 2 of 3 of a split GGUF: give the first, ");
+    EXPECT_SAYS(Source::open(path_ / name(2, 3)), name(1, 3));
+    fs::copy(first, path_ / "renamed.gguf");
+    EXPECT_SAYS(Source::open(path_ / "renamed.gguf"),
+                "part 1 of 3 of a split GGUF: its name must end in -00001-of-00003");
+    write(name(1, 3), part(0, 3, 21).file());
+    EXPECT_SAYS(Source::open(first), "the 3 parts hold 20 tensors, key split.tensors.count says 21");
+    write(name(1, 3), part(0, 3, 20).file());
+    write(name(3, 3), part(1, 3, 20).file());
+    EXPECT_SAYS(Source::open(first), "tiny.Q4_1-00003-of-00003.gguf says it is part 2 of 3, not 3 of 3");
+    write(name(3, 3), part(2, 4, 20).file());
+    EXPECT_SAYS(Source::open(first), "says it is part 3 of 4, not 3 of 3");
+    write(name(3, 3), whole.file());
+    EXPECT_SAYS(Source::open(first), "says it is part 1 of 1, not 3 of 3");
+    auto twice = part(2, 3, 20);
+    twice.tensors.push_back(whole.tensors[0]);
+    write(name(3, 3), twice.file());
+    EXPECT_SAYS(Source::open(first),
+                "tensor token_embd.weight is in tiny.Q4_1-00003-of-00003.gguf and in a part before");
+    write(name(3, 3), "GGUF");
+    EXPECT_SAYS(Source::open(first), "GGUF ends inside its header");
+    fs::remove(path_ / name(3, 3));
+    EXPECT_SAYS(Source::open(first), "part 3 of 3 of a split GGUF is missing");
+    write(name(1, 3), part(3, 3, 20).file());
+    EXPECT_SAYS(Source::open(first), "split.no and split.count are 3 and 3");
 }
 
 TEST_F(Folder, TokenizerAndTemplateComeAlong) {

@@ -7,6 +7,7 @@ import numpy as np
 rng = np.random.default_rng(20261122)
 T = gguf.GGMLQuantizationType
 scales = {T.Q4_0: [0], T.Q4_1: [0, 2], T.Q5_0: [0], T.Q5_1: [0, 2], T.Q8_0: [0], T.Q4_K: [0, 2], T.Q5_K: [0, 2], T.Q6_K: [208]}
+scales |= {T.Q2_K: [80, 82], T.Q3_K: [108], T.IQ4_NL: [0], T.IQ4_XS: [0], T.MXFP4: []}
 writer = gguf.GGUFWriter("number_formats.gguf", "none")
 values = []
 for t in [T.F32, T.F16, T.BF16, *scales]:
@@ -16,6 +17,9 @@ for t in [T.F32, T.F16, T.BF16, *scales]:
     for at in scales.get(t, []):  # f16 scales over their whole finite range, subnormal ones too
         bits = rng.integers(0, 0x6000, raw.shape[:2]).astype(np.uint16) | (rng.integers(0, 2, raw.shape[:2]).astype(np.uint16) << 15)
         raw[:, :, at : at + 2] = bits[:, :, None].view(np.uint8).reshape(*raw.shape[:2], 2)
+    if t == T.MXFP4:  # exponents whose values are finite, the subnormal ones too
+        raw[:, :, 0] = rng.integers(0, 252, raw.shape[:2], dtype=np.uint8)
+        raw[0, :, 0] = [0, 1]
     if t in (T.F32, T.F16, T.BF16):
         x = rng.standard_normal((rows, columns)).astype(np.float32) * np.float32(10) ** rng.integers(-6, 4, (rows, columns)).astype(np.float32)
         raw = gguf.quants.quantize(x, t)

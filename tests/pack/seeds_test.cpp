@@ -25,6 +25,16 @@ void check(const std::string& name, const std::string& bytes) {
 TEST(Seeds, Gguf) {
     auto g = tiny::llama_gguf(true);
     check("gguf/llama", g.file());
+    tiny::Gguf first = g, second;
+    second.tensors.assign(first.tensors.begin() + 4, first.tensors.end());
+    first.tensors.resize(4);
+    for (tiny::Gguf* part : {&first, &second}) {
+        part->number("split.no", part == &second);
+        part->number("split.count", 2);
+        part->number("split.tensors.count", std::uint32_t(g.tensors.size()));
+    }
+    const std::string text = first.file();
+    check("gguf/parts", "PART" + tiny::raw(std::uint32_t(text.size())) + text + second.file());
     g.tensors.clear();
     g.erase("tokenizer.ggml.model");
     g.text("tokenizer.ggml.model", "llama");
@@ -33,10 +43,31 @@ TEST(Seeds, Gguf) {
 }
 
 TEST(Seeds, Safetensors) {
-    const std::string config = tiny::llama_config, file = tiny::llama_safetensors().file();
-    check("safetensors/llama", tiny::raw(std::uint16_t(config.size())) + config + file);
-    tiny::Safetensors empty;
-    check("safetensors/empty", tiny::raw(std::uint16_t(2)) + "{}" + empty.file());
+    const auto seed = [](const std::string& config, const std::string& index, const std::string& first,
+                         const std::string& second) {
+        return tiny::raw(std::uint16_t(config.size())) + config + tiny::raw(std::uint16_t(index.size())) + index +
+               tiny::raw(std::uint32_t(first.size())) + first + second;
+    };
+    const tiny::Safetensors llama = tiny::llama_safetensors();
+    check("safetensors/llama", seed(tiny::llama_config, "", llama.file(), ""));
+    check("safetensors/empty", seed("{}", "", tiny::Safetensors{}.file(), ""));
+    check("safetensors/gptq", [&] {
+        const tiny::FourBitModel model(tiny::FourBitForm::gptq, 32);
+        return seed(model.config, "", model.file.file(), "");
+    }());
+    check("safetensors/awq", [&] {
+        const tiny::FourBitModel model(tiny::FourBitForm::awq, 32);
+        return seed(model.config, "", model.file.file(), "");
+    }());
+    tiny::Safetensors first, second;
+    std::string index;
+    for (const auto& t : llama.tensors) {
+        const bool one = first.tensors.size() < 12;
+        (one ? first : second).tensors.push_back(t);
+        index += (index.empty() ? "{\"weight_map\":{\"" : ",\"") + t.name +
+                 (one ? "\":\"a.safetensors\"" : "\":\"b.safetensors\"");
+    }
+    check("safetensors/shards", seed(tiny::llama_config, index + "}}", first.file(), second.file()));
 }
 
 }  // namespace

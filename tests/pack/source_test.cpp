@@ -38,6 +38,12 @@ std::string refusal(const std::string& file) {
 std::vector<float> from_codes(const Codes& c) {
     std::vector<float> v(c.codes.size());
     for (std::size_t i = 0; i < v.size(); i++) {
+        if (c.kind == image::Kind::i4) {  // as runtime/image/format.h says
+            const int index = c.indices[i / 32];
+            v[i] = float(c.book[std::size_t(c.codes[i])]) * c.steps[i / (v.size() / c.steps.size())] *
+                   float((index & 128 ? -1 : 1) * std::ldexp(1 + (index & 15) / 16.0, (index >> 4 & 7) - 7));
+            continue;
+        }
         v[i] = float(c.codes[i]) * half_to_float(c.scales[i / 32]);
         if (c.kind == image::Kind::i4a) v[i] += half_to_float(c.minimums[i / 32]);
     }
@@ -77,7 +83,8 @@ class NumberFormats : public testing::Test {
         gguf_ = std::move(g).value();
         auto v = read_npy_floats(SLMD_TESTS "/number_formats.npy");
         ASSERT_TRUE(v) << v.error().what();
-        const char* names[] = {"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"};
+        const char* names[] = {"F32",  "F16",  "BF16", "Q4_0", "Q4_1", "Q5_0",   "Q5_1",   "Q8_0",
+                               "Q4_K", "Q5_K", "Q6_K", "Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "MXFP4"};
         const float* at = v->values.data();
         for (const char* name : names) {
             const auto& t = gguf_.tensors().find(name)->second;
@@ -107,28 +114,98 @@ TEST_F(NumberFormats, CodesGiveTheSameValues) {
     for (const auto& [name, expected] : expected_) {
         const auto codes = source_.codes(*source_.find(name));
         ASSERT_TRUE(codes) << codes.error().what();
-        const bool four = name == "Q4_0" || name == "Q4_1" || name == "Q4_K", eight = name == "Q5_0" || name == "Q8_0";
+        const bool four = name == "Q4_0" || name == "Q4_1" || name == "Q4_K",
+                   eight = name == "Q5_0" || name == "Q8_0" || name == "IQ4_NL" || name == "IQ4_XS",
+                   rounded = name == "Q4_K" || name == "IQ4_XS";
         ASSERT_EQ(codes.value().has_value(), four || eight) << name;
         if (!codes.value()) continue;
         const Codes& c = *codes.value();
         EXPECT_EQ(c.kind, four ? image::Kind::i4a : image::Kind::i8);
         const auto values = from_codes(c);
         for (std::size_t i = 0; i < values.size(); i++) {
-            // Q4_K's products of scales are rounded to f16: half a unit in the last place of scale (times the code) and
-            // minimum.
-            const float scale = half_to_float(c.scales[i / 32]);
+            // Products of scales are rounded to f16: half a unit in the last place of scale (times the code) and
+            // minimum; of a subnormal one, 2^-25 (times the code).
+            const float scale = half_to_float(c.scales[i / 32]), code = std::fabs(float(c.codes[i])),
+                        minimum = four ? std::fabs(half_to_float(c.minimums[i / 32])) : 0;
             const float error =
-                name != "Q4_K"
-                    ? 0
-                    : std::ldexp(std::fabs(scale) * float(c.codes[i]) + std::fabs(half_to_float(c.minimums[i / 32])),
-                                 -11) +
-                          0x1p-20f;
+                rounded ? std::ldexp(std::fabs(scale) * code + minimum, -11) + std::ldexp(code + 1, -25) : 0;
             ASSERT_LE(std::fabs(values[i] - expected[i]), error) << name << " at " << i;
             if (c.kind == image::Kind::i4a) {
                 ASSERT_TRUE(c.codes[i] >= 0 && c.codes[i] <= 15);
             }
         }
     }
+}
+
+// Blocks of MXFP4 whose exponents are given, in rows of two; their values by the OCP specification: exponent with bias
+// 127, levels 0 0.5 1 1.5 2 3 4 6.
+struct Mxfp4 {
+    std::string data;
+    std::vector<float> values;
+    explicit Mxfp4(const std::vector<int>& exponents) {
+        std::mt19937 random(5);
+        for (const int e : exponents) {
+            std::uint8_t nibbles[32];
+            for (auto& n : nibbles) n = std::uint8_t(random() & 15);
+            data += char(e);
+            for (int j = 0; j < 16; j++) data += char(nibbles[j] | nibbles[j + 16] << 4);
+            for (const auto n : nibbles) {
+                const double level[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+                values.push_back(float(std::ldexp(n & 8 ? -level[n & 7] : level[n & 7], e - 127)));
+            }
+        }
+    }
+    StoredSource source() const {
+        StoredSource s;
+        s.add("t", {tensor_type("MXFP4"), std::uint32_t(values.size() / 64), 64, std::as_bytes(std::span(data))},
+              false);
+        return s;
+    }
+};
+
+TEST(Codes, Mxfp4IsExactInTheFirstKindThatHoldsIt) {
+    const auto codes_of = [](const Mxfp4& m) {
+        const auto s = m.source();
+        EXPECT_EQ(s.read(s.tensors[0]).value(), m.values);
+        auto c = s.codes(s.tensors[0]);
+        EXPECT_TRUE(c) << c.error().what();
+        return std::move(c).value();
+    };
+    // Eight octaves a row, anywhere; rows differ.
+    const Mxfp4 near({120, 127, 2, 9, 240, 240});
+    const auto four = codes_of(near);
+    ASSERT_TRUE(four);
+    EXPECT_EQ(four->kind, image::Kind::i4);
+    EXPECT_EQ(from_codes(*four), near.values);
+    for (std::size_t i = 0; i < four->codes.size(); i++) {
+        const auto byte = std::uint8_t(near.data[i / 32 * 17 + 1 + i % 16]);
+        EXPECT_EQ(four->codes[i], i % 32 < 16 ? byte & 15 : byte >> 4);
+    }
+
+    const Mxfp4 wider({120, 128, 104, 143});
+    const auto eight = codes_of(wider);
+    ASSERT_TRUE(eight);
+    EXPECT_EQ(eight->kind, image::Kind::i8);
+    EXPECT_EQ(from_codes(*eight), wider.values);
+
+    EXPECT_FALSE(codes_of(Mxfp4({120, 128, 103, 120})));
+    EXPECT_FALSE(codes_of(Mxfp4({120, 128, 144, 140})));
+    EXPECT_FALSE(codes_of(Mxfp4({1, 2})));
+
+    // The exponent of a block of zeros counts for nothing.
+    Mxfp4 zeros({120, 250, 0, 255});
+    for (const std::size_t block : {1, 2, 3}) {
+        for (std::size_t j = 1; j < 17; j++) zeros.data[block * 17 + j] = j % 2 ? 0 : char(0x80);
+        std::fill_n(zeros.values.begin() + std::ptrdiff_t(block) * 32, 32, 0.0f);
+    }
+    const auto none = codes_of(zeros);
+    ASSERT_TRUE(none);
+    EXPECT_EQ(none->kind, image::Kind::i4);
+    EXPECT_EQ(from_codes(*none), zeros.values);
+
+    const Mxfp4 infinite({254, 254});
+    const auto s = infinite.source();
+    EXPECT_TRUE(contains(s.read(s.tensors[0]).error().what(), "tensor t holds a value that is not finite"));
 }
 
 TEST(Codes, EightBitUnlessMinus128) {
@@ -324,9 +401,19 @@ TEST(GgufSource, RefusalsNameWhatIsWrong) {
                    "llama.attention.value_length is 8");
     EXPECT_REFUSED(with([](G& g) { g.number("split.count", 3); }), "split GGUF");
     EXPECT_REFUSED(with([](G& g) { g.number("general.alignment", 48); }), "general.alignment is 48");
-    EXPECT_REFUSED(with([](G& g) { g.tensor("blk.0.attn_q.weight").type = 20; }),
+    EXPECT_REFUSED(with([](G& g) { g.tensor("blk.0.attn_q.weight").type = 16; }),
                    "tensor blk.0.attn_q.weight, at offset 1");
-    EXPECT_REFUSED(with([](G& g) { g.tensor("blk.0.attn_q.weight").type = 20; }), "of type IQ4_NL");
+    EXPECT_REFUSED(with([](G& g) { g.tensor("blk.0.attn_q.weight").type = 16; }), "of type IQ2_XXS");
+    EXPECT_REFUSED(with([](G& g) { g.tensor("blk.0.attn_q.weight").type = 26; }), "of type I32");
+    for (const std::uint32_t type : {10, 11, 23})
+        EXPECT_REFUSED(with([&](G& g) { g.tensor("blk.0.attn_q.weight").type = type; }),
+                       "rows of 64 values are not whole blocks of 256");
+    for (const std::uint32_t type : {20, 39})
+        EXPECT_REFUSED(with([&](G& g) {
+                           g.tensor("blk.0.attn_q.weight").type = type;
+                           g.tensor("blk.0.attn_q.weight").dims = {48, 64};
+                       }),
+                       "rows of 48 values are not whole blocks of 32");
     EXPECT_REFUSED(with([](G& g) { g.tensor("blk.0.attn_q.weight").type = 77; }), "unknown type 77");
     EXPECT_REFUSED(with([](G& g) {
                        g.tensor("blk.0.attn_q.weight").dims = {65, 64};
@@ -471,6 +558,8 @@ TEST(Names, LoseTheNumberFormat) {
         {"tinyllama-1.1b.gguf", "tinyllama-1.1b"},
         {"m-f16.gguf", "m"},
         {"stories260K.bin", "stories260K"},
+        {"m-Q4_0-00001-of-00003.gguf", "m"},
+        {"m-0001-of-00003.gguf", "m-0001-of-00003"},
         {"/models/Llama-3/", "Llama-3"},
         {"Q4_0.gguf", "Q4_0"}};
     for (const auto& [path, name] : cases) {

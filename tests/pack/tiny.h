@@ -1,8 +1,10 @@
 // Writes tiny models in the forms of the outside world, so that the readers' tests need no foreign file.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <random>
 #include <string>
 #include <utility>
@@ -111,6 +113,8 @@ inline std::string blocks(const char* type_name, std::size_t values, std::mt1993
             half(at);
         } else if (name == "Q6_K") {
             half(at + 208);
+        } else if (name == "MXFP4") {  // six octaves
+            s[at] = char(117 + random() % 6);
         } else {
             half(at);
             if (name == "Q4_1" || name == "Q5_1" || name == "Q4_K" || name == "Q5_K") half(at + 2);
@@ -238,6 +242,109 @@ inline Safetensors llama_safetensors() {
     add("model.norm.weight", "BF16", {32});
     return f;
 }
+
+// A linear layer in 4 bits: value(o, i) = (code - zero) x scale.
+struct FourBitLayer {
+    std::size_t outputs, inputs;
+    std::vector<int> codes;             // outputs x inputs
+    std::vector<int> zeros;             // groups x outputs
+    std::vector<std::uint16_t> scales;  // groups x outputs, f16
+    std::vector<std::int32_t> group;    // of every input
+    float value(std::size_t o, std::size_t i) const {
+        const std::size_t g = std::size_t(group[i]) * outputs + o;
+        return float(codes[o * inputs + i] - zeros[g]) * pack::half_to_float(scales[g]);
+    }
+};
+
+enum class FourBitForm { gptq, gptq_v2, awq };
+
+// llama_safetensors() with hidden 64 and its linear layers in 4 bits, but the last down_proj. group 0: one a row.
+struct FourBitModel {
+    Safetensors file;
+    std::map<std::string, FourBitLayer> layers;  // by the module's name
+    std::string config;
+
+    FourBitModel(FourBitForm form, std::size_t group_size, bool permuted = false) {
+        std::mt19937 random(17);
+        for (Safetensors::Tensor t : llama_safetensors().tensors) {
+            const bool is_linear = t.name.find("_proj.") != t.name.npos;
+            if (is_linear)
+                for (auto& n : t.shape) n = n == 48 ? 64 : n;
+            const std::string module = t.name.substr(0, t.name.rfind('.'));
+            if (is_linear && module == "model.layers.1.mlp.down_proj") t.data = blocks("F16", 32 * 64, random);
+            if (is_linear && module != "model.layers.1.mlp.down_proj")
+                add(module, form, t.shape[0], t.shape[1], group_size == 0 ? t.shape[1] : group_size, permuted, random);
+            else
+                file.tensors.push_back(t);
+        }
+        config = llama_config;
+        config.replace(config.find("\"intermediate_size\": 48"), 23, "\"intermediate_size\": 64");
+        config.replace(config.find("\"rope_scaling\": null"), 20,
+                       "\"quantization_config\": " + quantization(form, group_size, permuted));
+    }
+
+  private:
+    static std::string quantization(FourBitForm form, std::size_t group_size, bool permuted) {
+        const std::string size = group_size == 0 ? "-1" : std::to_string(group_size);
+        if (form == FourBitForm::awq)
+            return R"({"bits": 4, "group_size": )" + size +
+                   R"(, "modules_to_not_convert": ["model.layers.1.mlp.down_proj"],
+                    "quant_method": "awq", "version": "gemm", "zero_point": true})";
+        return std::string(R"({"bits": 4, "checkpoint_format": ")") + (form == FourBitForm::gptq ? "gptq" : "gptq_v2") +
+               R"(", "desc_act": )" + (permuted ? "true" : "false") + R"(, "group_size": )" + size +
+               R"(, "quant_method": "gptq", "sym": false})";
+    }
+
+    void add(const std::string& module, FourBitForm form, std::size_t outputs, std::size_t inputs, std::size_t size,
+             bool permuted, std::mt19937& random) {
+        FourBitLayer l{outputs, inputs, {}, {}, {}, {}};
+        const std::size_t groups = (inputs + size - 1) / size;
+        for (std::size_t i = 0; i < outputs * inputs; i++) l.codes.push_back(int(random() % 16));
+        for (std::size_t i = 0; i < groups * outputs; i++) l.zeros.push_back(int(random() % 16));
+        const std::string scales = blocks("F16", groups * outputs, random);
+        l.scales.resize(groups * outputs);
+        std::memcpy(l.scales.data(), scales.data(), scales.size());
+        for (std::size_t i = 0; i < inputs; i++) l.group.push_back(std::int32_t(i / size));
+        if (permuted) std::shuffle(l.group.begin(), l.group.end(), random);
+
+        // The packing, as the projects describe it.
+        std::vector<std::uint32_t> weight(inputs * outputs / 8), zero(groups * outputs / 8);
+        if (form == FourBitForm::awq) {
+            const std::size_t order[8] = {0, 2, 4, 6, 1, 3, 5, 7};
+            for (std::size_t word = 0; word < outputs / 8; word++)
+                for (std::size_t n = 0; n < 8; n++) {
+                    const std::size_t output = word * 8 + order[n];
+                    for (std::size_t i = 0; i < inputs; i++)
+                        weight[i * (outputs / 8) + word] |= std::uint32_t(l.codes[output * inputs + i]) << (4 * n);
+                    for (std::size_t g = 0; g < groups; g++)
+                        zero[g * (outputs / 8) + word] |= std::uint32_t(l.zeros[g * outputs + output]) << (4 * n);
+                }
+        } else {
+            for (std::size_t o = 0; o < outputs; o++) {
+                for (std::size_t i = 0; i < inputs; i++)
+                    weight[i / 8 * outputs + o] |= std::uint32_t(l.codes[o * inputs + i]) << (i % 8 * 4);
+                for (std::size_t g = 0; g < groups; g++) {
+                    const int stored = l.zeros[g * outputs + o] - (form == FourBitForm::gptq ? 1 : 0);
+                    zero[(g * outputs + o) / 8] |= (std::uint32_t(stored) & 15) << (o % 8 * 4);
+                }
+            }
+        }
+        const auto text = [](const auto& v) {
+            return std::string(reinterpret_cast<const char*>(v.data()), v.size() * sizeof v[0]);
+        };
+        const bool awq = form == FourBitForm::awq;
+        file.tensors.push_back({module + ".qweight", "I32",
+                                awq ? std::vector{inputs, outputs / 8} : std::vector{inputs / 8, outputs},
+                                text(weight)});
+        file.tensors.push_back({module + ".qzeros", "I32", {groups, outputs / 8}, text(zero)});
+        file.tensors.push_back({module + ".scales", "F16", {groups, outputs}, scales});
+        if (!awq) {
+            file.tensors.push_back({module + ".g_idx", "I32", {inputs}, text(l.group)});
+            file.tensors.push_back({module + ".bias", "F16", {outputs}, std::string(2 * outputs, 0)});  // AutoGPTQ's
+        }
+        layers.emplace(module, std::move(l));
+    }
+};
 
 // The same shape in llama2.c's format, every value its place in the file.
 inline std::string llama_llama2c(bool tied, std::vector<std::size_t>* boundaries = nullptr) {

@@ -60,6 +60,8 @@ int run_import(const ImportCommand& command) {
     const auto start = std::chrono::steady_clock::now();
     const auto source = Source::open(command.source);
     if (!source) return fail(source.error().text);
+    for (const std::string& warning : source.value()->warnings)
+        std::fprintf(stderr, "slmpack: warning: %s\n", warning.c_str());
     ImportOptions options;
     if (!command.kind.empty()) options.kind = command.kind == "i4" ? image::Kind::i4 : image::Kind::i8;
     options.name = command.name;

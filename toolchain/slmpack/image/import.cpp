@@ -35,8 +35,9 @@ struct SourceFiles {
     std::uint64_t bytes = 0;  // of the weights
 };
 
-// The source's files with their hashes: one, or those of a folder that say what the model is.
-Result<SourceFiles> describe_files(const std::string& path) {
+// The source's files with their hashes: one, the parts of a split one, or those of a folder that say what the model is.
+Result<SourceFiles> describe_files(const Source& source) {
+    const std::string& path = source.path;
     std::vector<fs::path> files;
     std::error_code failed;
     if (fs::is_directory(path, failed)) {
@@ -48,6 +49,7 @@ Result<SourceFiles> describe_files(const std::string& path) {
         std::sort(files.begin(), files.end());
     } else {
         files.push_back(path);
+        for (const std::string& part : source.parts) files.emplace_back(part);
     }
     SourceFiles out;
     for (const fs::path& file : files) {
@@ -62,16 +64,22 @@ Result<SourceFiles> describe_files(const std::string& path) {
 
 Result<TensorData> convert(const Source& source, const SourceTensor& tensor, Kind kind, bool requantize,
                            KindSummary& summary) {
-    if (!requantize && (kind == Kind::i4a || kind == Kind::i8) && !is_float(tensor)) {
+    if (!requantize && kind != Kind::f32 && !is_float(tensor)) {
         if (auto codes = TRY(source.codes(tensor))) {
             const std::size_t groups = std::size_t{tensor.rows} * (tensor.cols / 32);
             if (codes->kind != kind || codes->codes.size() != std::size_t{tensor.rows} * tensor.cols ||
-                codes->scales.size() != groups || codes->minimums.size() != (kind == Kind::i4a ? groups : 0))
+                codes->scales.size() != (kind == Kind::i4 ? 0 : groups) ||
+                codes->minimums.size() != (kind == Kind::i4a ? groups : 0) ||
+                codes->indices.size() != (kind == Kind::i4 ? groups : 0) ||
+                codes->steps.size() != (kind == Kind::i4 ? tensor.rows : 0))
                 return Error::make(Code::unknown, "the source's codes do not have the tensor's shape");
             TensorData t{.kind = kind, .rows = tensor.rows, .cols = tensor.cols};
             t.codes = std::move(codes->codes);
             t.scales = std::move(codes->scales);
             t.minimums = std::move(codes->minimums);
+            t.indices = std::move(codes->indices);
+            t.steps = std::move(codes->steps);
+            t.book = codes->book;
             return t;
         }
     }
@@ -117,7 +125,7 @@ std::string hex(const image::Sha256& digest) {
 }
 
 Result<std::string> describe_source(const Source& source) {
-    const SourceFiles files = TRY(describe_files(source.path));
+    const SourceFiles files = TRY(describe_files(source));
     return files.list.dump(1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -139,11 +147,11 @@ Result<Kind> kind_of(const Source& source, const SourceTensor& tensor, const Imp
     if (options.kind) return *options.kind;
     if (is_float(tensor)) return is_embedding(tensor) ? Kind::i8 : Kind::i4;
     if (const auto codes = TRY(source.codes(tensor))) return codes->kind;
-    return Kind::i8;  // Q5_1, Q5_K, Q6_K: 4 bits would lose what the source still has
+    return Kind::i8;  // rounded to 4 bits, it would lose what the source still has
 }
 
 Result<ImportSummary> import_model(const Source& source, const std::string& path, const ImportOptions& options) {
-    const SourceFiles files = TRY(describe_files(source.path));
+    const SourceFiles files = TRY(describe_files(source));
     ImageContents contents;
     contents.params = source.params;
     if (!options.name.empty()) {

@@ -43,9 +43,9 @@ Result<std::string> describe_source(const Source& source);
 // Bytes that the file will have besides its matrices, about.
 Result<double> stored_besides_matrices(const Source& source);
 
-// Codes that fit go in unchanged (i4a, i8). Otherwise sources above 4 bits (Q5_1, Q5_K, Q6_K) become i8; float matrices
-// become i4, embedding and output i8; vectors stay f32. The same source and options give the same bytes. Errors: those
-// of the source, of the tokenizer and chat builders and of write_image().
+// Codes that fit go in unchanged (i4, i4a, i8). Other quantized matrices (Q2_K, Q3_K, Q5_1, Q5_K, Q6_K) become i8;
+// float matrices become i4, embedding and output i8; vectors stay f32. The same source and options give the same bytes.
+// Errors: those of the source, of the tokenizer and chat builders and of write_image().
 Result<ImportSummary> import_model(const Source& source, const std::string& path, const ImportOptions& options);
 
 // The kind that import_model() gives a tensor.

@@ -403,6 +403,11 @@ void set_name(ModelParams& p, const std::string& path) {
     for (const char* extension : {".gguf", ".bin", ".safetensors"})
         if (name.size() > std::char_traits<char>::length(extension) && name.ends_with(extension))
             name.resize(name.size() - std::char_traits<char>::length(extension));
+    // "-00001-of-00003": a part of a split file.
+    if (const auto at = name.rfind("-of-"); at != name.npos && at > 6 && at + 9 == name.size() && name[at - 6] == '-' &&
+                                            name.find_first_not_of("0123456789", at - 5) == at &&
+                                            name.find_first_not_of("0123456789", at + 4) == name.npos)
+        name.resize(at - 6);
     // ".Q4_1", "-Q4_K_M", "-f16" at the end is a number format, not the model.
     if (const auto at = name.find_last_of(".-"); at != std::string::npos && at > 0) {
         std::string tail = name.substr(at + 1);

@@ -130,10 +130,11 @@ Result<Gguf> Gguf::open(std::span<const std::byte> bytes) {
         if (!tensor.type)
             return Error::make(Code::model_format, "GGUF: %s, at offset %zu, has the unknown type %u", what.c_str(), at,
                                type);
-        if (tensor.type->block == 0)
+        if (!tensor.type->dequantize)
             return Error::make(
                 Code::not_supported,
-                "%s, at offset %zu, is of type %s: slmpack reads F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K",
+                "%s, at offset %zu, is of type %s: slmpack reads F32 F16 BF16 MXFP4, Q8_0 Q5_0 Q5_1 Q4_0 Q4_1, "
+                "Q2_K to Q6_K, IQ4_NL IQ4_XS",
                 what.c_str(), at, tensor.type->name);
         if (tensor.dims[0] % tensor.type->block != 0)
             return Error::make(Code::model_format,

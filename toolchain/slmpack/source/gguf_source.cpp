@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include "toolchain/slmpack/source/gguf.h"
 #include "toolchain/slmpack/source/rope.h"
@@ -39,7 +40,8 @@ Result<bool> flag(const Gguf& g, const char* key, bool otherwise) {
     return v ? *v != 0 : otherwise;
 }
 
-Result<std::vector<float>> rope_frequencies(const Gguf& g, image::ModelParams& p, const std::string& arch) {
+Result<std::vector<float>> rope_frequencies(const Gguf& g, const std::map<std::string, Gguf::Tensor>& tensors,
+                                            image::ModelParams& p, const std::string& arch) {
     RopeScaling scaling;
     const std::string prefix = arch + ".rope.scaling.";
     const auto take = [&](const std::string& key, double& to) -> Result<void> {
@@ -47,7 +49,7 @@ Result<std::vector<float>> rope_frequencies(const Gguf& g, image::ModelParams& p
         return {};
     };
     scaling.type = TRY(g.text(prefix + "type")).value_or("none");
-    if (g.tensors().contains("rope_factors_long.weight") || g.tensors().contains("rope_factors_short.weight"))
+    if (tensors.contains("rope_factors_long.weight") || tensors.contains("rope_factors_short.weight"))
         scaling.type = "longrope";
     const auto old = TRY(g.number(arch + ".rope.scale_linear"));
     if (old && scaling.type == "none") {
@@ -65,8 +67,8 @@ Result<std::vector<float>> rope_frequencies(const Gguf& g, image::ModelParams& p
     std::vector<float> f = TRY(scaled_inv_freq(p, scaling));
     if (temperature != 1) p.rope_scale = float(temperature * (p.rope_scale == 0 ? 1 : p.rope_scale));
 
-    const auto found = g.tensors().find("rope_freqs.weight");  // Llama 3: a divisor for every frequency
-    if (found == g.tensors().end()) return f;
+    const auto found = tensors.find("rope_freqs.weight");  // Llama 3: a divisor for every frequency
+    if (found == tensors.end()) return f;
     const auto& t = found->second;
     if (t.type->id != 0 || t.bytes.size() != f.size() * sizeof(float))
         return Error::make(Code::model_format,
@@ -82,6 +84,32 @@ Result<std::vector<float>> rope_frequencies(const Gguf& g, image::ModelParams& p
     }
     return f;
 }
+
+// The place of a part among those of a split file, from 0; 0 of 1 for a file that is whole.
+struct Split {
+    std::uint32_t number = 0, count = 1;
+};
+
+Result<Split> split_of(const Gguf& g) {
+    const double number = TRY(g.number("split.no")).value_or(0), count = TRY(g.number("split.count")).value_or(0);
+    if (count == 0 || count == 1) return Split{};
+    constexpr int most = 99999;  // a name has five digits
+    if (!(count > 1 && count <= most && number >= 0 && number < count) || count != std::floor(count) ||
+        number != std::floor(number))
+        return Error::make(Code::model_format,
+                           "GGUF: keys split.no and split.count are %g and %g: not a part of 1 to %d", number, count,
+                           most);
+    return Split{std::uint32_t(number), std::uint32_t(count)};
+}
+
+// What llama.cpp ends a part's name in; number from 0.
+std::string part_ending(std::uint32_t number, std::uint32_t count) {
+    char text[40];
+    std::snprintf(text, sizeof text, "-%05u-of-%05u.gguf", number + 1, count);
+    return text;
+}
+
+std::string file_name(const std::string& path) { return shown(std::filesystem::path(path).filename().string()); }
 
 }  // namespace
 
@@ -152,23 +180,72 @@ Result<TokenizerSpec> read_gguf_tokenizer(const std::string& path) {
 }
 
 Result<std::unique_ptr<Source>> open_gguf(FileBytes file, const std::string& path) {
+    const Gguf g = TRY(Gguf::open(file.bytes));
+    const Split split = TRY(split_of(g));
+    std::vector<std::pair<std::string, FileBytes>> parts;
+    parts.emplace_back(path, std::move(file));
+    if (split.count == 1) return open_gguf(std::move(parts), path);
+    const std::string ending = part_ending(split.number, split.count), first = part_ending(0, split.count);
+    if (!path.ends_with(ending))
+        return Error::make(Code::incorrect_parameters,
+                           "part %u of %u of a split GGUF: its name must end in %s, so that the others are found: "
+                           "rename it, or join the parts (llama-gguf-split --merge)",
+                           split.number + 1, split.count, ending.c_str());
+    const std::string stem = path.substr(0, path.size() - ending.size());
+    if (split.number != 0)
+        return Error::make(Code::incorrect_parameters, "part %u of %u of a split GGUF: give the first, %s",
+                           split.number + 1, split.count, file_name(stem + first).c_str());
+    for (std::uint32_t n = 1; n < split.count; n++) {
+        const std::string name = stem + part_ending(n, split.count);
+        if (!std::filesystem::exists(name))
+            return Error::make(Code::not_found, "part %u of %u of a split GGUF is missing: %s: put it beside the first",
+                               n + 1, split.count, file_name(name).c_str());
+        parts.emplace_back(name, TRY(FileBytes::open(name)));
+    }
+    return open_gguf(std::move(parts), path);
+}
+
+// NOLINTNEXTLINE(performance-unnecessary-value-param): moved from
+Result<std::unique_ptr<Source>> open_gguf(std::vector<std::pair<std::string, FileBytes>> parts,
+                                          const std::string& path) {
     auto s = std::make_unique<StoredSource>();
     s->path = path;
-    s->files.push_back(std::move(file));
-    const Gguf g = TRY(Gguf::open(s->files[0].bytes));
+    std::vector<Gguf> ggufs;
+    std::map<std::string, Gguf::Tensor> tensors;
+    for (auto& [name, bytes] : parts) {
+        const std::size_t n = ggufs.size();
+        const std::string shown_name = file_name(name);
+        s->files.push_back(std::move(bytes));
+        if (n > 0) s->parts.push_back(name);
+        ggufs.push_back(TRY(Gguf::open(s->files.back().bytes)));
+        const Split split = TRY(split_of(ggufs[n]));
+        if (split.number != n || split.count != parts.size())
+            return Error::make(Code::model_format,
+                               "%s says it is part %u of %u, not %zu of %zu: the files were renamed or do not belong "
+                               "together",
+                               shown_name.c_str(), split.number + 1, split.count, n + 1, parts.size());
+        for (const auto& [tensor, t] : ggufs[n].tensors())
+            if (!tensors.emplace(tensor, t).second)
+                return Error::make(Code::model_format,
+                                   "tensor %s is in %s and in a part before it: the files do not belong together",
+                                   shown(tensor).c_str(), shown_name.c_str());
+    }
+    const Gguf& g = ggufs[0];
+    if (const auto count = TRY(g.number("split.tensors.count"));
+        parts.size() > 1 && count && *count != double(tensors.size()))
+        return Error::make(Code::model_format,
+                           "the %zu parts hold %zu tensors, key split.tensors.count says %.0f: download them again",
+                           parts.size(), tensors.size(), *count);
     s->format = "GGUF v" + std::to_string(g.version());
 
     const auto arch = TRY(g.text("general.architecture"));
     if (!arch) return Error::make(Code::model_format, "GGUF: key general.architecture is missing");
     const Family family = TRY(find_family(Form::gguf, *arch));
-    if (TRY(g.number("split.count")).value_or(0) > 1)
-        return Error::make(Code::not_supported,
-                           "one part of a split GGUF: join the parts first (llama-gguf-split --merge)");
-    if (g.tensors().empty())
+    if (tensors.empty())
         return Error::make(Code::model_format, "GGUF: no tensors: the file holds a vocabulary and nothing else");
 
     std::map<std::string, StoredTensor> stored;
-    for (const auto& [name, t] : g.tensors()) {
+    for (const auto& [name, t] : tensors) {
         std::uint64_t rows = 1;
         for (std::size_t d = 1; d < t.dims.size(); d++) rows *= t.dims[d];
         if (rows > UINT32_MAX || t.dims[0] > UINT32_MAX || (t.dims.size() > 2 && rows != t.dims[1]))
@@ -195,7 +272,7 @@ Result<std::unique_ptr<Source>> open_gguf(FileBytes file, const std::string& pat
     }
     set_name(s->params, path);
     if (auto r = s->take(family, Form::gguf, std::move(stored)); !r) return r.error();
-    s->inv_freq = TRY(rope_frequencies(g, s->params, *arch));
+    s->inv_freq = TRY(rope_frequencies(g, tensors, s->params, *arch));
     if (s->params.rope_theta_local != 0)
         s->inv_freq_local = plain_inv_freq(s->params.rope_theta_local, s->params.rope_dims);
 

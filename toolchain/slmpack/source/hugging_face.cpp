@@ -4,6 +4,7 @@
 #include <set>
 #include <sstream>
 
+#include "toolchain/slmpack/source/four_bit.h"
 #include "toolchain/slmpack/source/rope.h"
 #include "toolchain/slmpack/source/safetensors.h"
 #include "toolchain/slmpack/tokenizer/tokenizer.h"
@@ -107,7 +108,7 @@ Result<std::string> folder_chat_template(const std::string& folder) {
 Result<std::unique_ptr<Source>> open_hugging_face(std::string_view config_text,
                                                   // NOLINTNEXTLINE(performance-unnecessary-value-param): moved from
                                                   std::vector<std::pair<std::string, FileBytes>> shards,
-                                                  const std::string& path) {
+                                                  const std::string& path, const ShardIndex& index) {
     const json config = TRY(parse_json(config_text, "config.json"));
     const json& architectures = lookup(config, "architectures");
     const json& architecture =
@@ -115,19 +116,37 @@ Result<std::unique_ptr<Source>> open_hugging_face(std::string_view config_text,
     if (!architecture.is_string())
         return Error::make(Code::model_format, "config.json: it names neither architectures nor a model_type");
     const Family family = TRY(find_family(Form::hugging_face, architecture.get<std::string>()));
-    if (const json& q = lookup(config, "quantization_config"); !q.is_null())
-        return Error::make(Code::not_supported,
-                           "config.json: the weights are quantized (%s): take the unquantized model, or a GGUF of it",
-                           shown(lookup(q, "quant_method").dump()).c_str());
+    const json& quantization = lookup(config, "quantization_config");
+    std::optional<FourBitConfig> four_bit;
+    if (!quantization.is_null()) four_bit = TRY(read_four_bit_config(quantization));
 
     auto s = std::make_unique<StoredSource>();
     s->path = path;
     s->format = "safetensors";
     std::map<std::string, StoredTensor> stored;
-    for (auto& [name, bytes] : shards) {
-        s->files.push_back(std::move(bytes));
-        if (auto r = read_safetensors(s->files.back().bytes, name, stored); !r) return r.error();
+    for (auto& shard : shards) {
+        const std::string& name = shard.first;
+        s->files.push_back(std::move(shard.second));
+        const auto listed = index.find(name);
+        const auto misplaced = [&](bool present) -> Result<void> {
+            if (listed == index.end()) return {};
+            for (const std::string& tensor : listed->second)
+                if (stored.contains(tensor) == present)
+                    return Error::make(
+                        Code::model_format,
+                        "tensor %s is not in %s, where model.safetensors.index.json says it is%s: download both again",
+                        shown(tensor).c_str(), shown(name).c_str(), present ? ", but in another file" : "");
+            return {};
+        };
+        TRY(misplaced(true));
+        TRY(read_safetensors(s->files.back().bytes, name, stored));
+        TRY(misplaced(false));
     }
+    bool has_output = false;
+    for (const auto& t : family.tensors)
+        has_output |=
+            t.name == "output" && (stored.contains(t.hugging_face) ||
+                                   stored.contains(t.hugging_face.substr(0, t.hugging_face.rfind('.')) + ".qweight"));
     std::uint32_t embedding_rows = 0;
     for (const auto& t : family.tensors)
         if (const auto found = stored.find(t.hugging_face); t.name == "token_embd" && found != stored.end())
@@ -145,10 +164,19 @@ Result<std::unique_ptr<Source>> open_hugging_face(std::string_view config_text,
     const json& tied = lookup(config, "tie_word_embeddings");
     if (!tied.is_null() && !tied.is_boolean())
         return Error::make(Code::model_format, "config.json: key tie_word_embeddings is neither true nor false");
-    bool has_output = false;
-    for (const auto& t : family.tensors) has_output |= t.name == "output" && stored.contains(t.hugging_face);
     if (tied.is_boolean() ? tied.get<bool>() : !has_output) s->params.flags |= image::flag_tied_output;
     set_name(s->params, path);
+    if (four_bit) {
+        std::set<std::string> expected;
+        for (const auto& e : expected_tensors(family, Form::hugging_face, s->params)) expected.insert(e.source);
+        TRY(join_four_bit(
+            *four_bit, [&](const std::string& name) { return expected.contains(name); }, stored, s->warnings));
+    }
+    for (const auto& [name, t] : stored)
+        if (!t.packed && !t.type->dequantize)
+            return Error::make(Code::not_supported, "tensor %s is of type %s: slmpack reads F32 F16 BF16%s",
+                               shown(name).c_str(), t.type->name,
+                               four_bit ? "" : "; config.json has no quantization_config that says what it holds");
     if (auto r = s->take(family, Form::hugging_face, std::move(stored)); !r) return r.error();
     s->inv_freq = TRY(rope_frequencies(config, s->params));
     if (s->params.rope_theta_local != 0)
@@ -162,20 +190,17 @@ Result<std::unique_ptr<Source>> open_hugging_face(const std::string& folder) {
         return Error::make(Code::not_found, "%.120s: the folder has no config.json: it is no Hugging Face model",
                            folder.c_str());
     std::set<std::string> names;
+    ShardIndex index;
     if (fs::exists(folder + "/model.safetensors")) {
         names.insert("model.safetensors");
     } else if (fs::exists(folder + "/model.safetensors.index.json")) {
         const std::string text = TRY(file_text(folder + "/model.safetensors.index.json"));
-        const json index = TRY(parse_json(text, "model.safetensors.index.json"));
-        const json& map = lookup(index, "weight_map");
-        if (!map.is_object() || map.empty())
-            return Error::make(Code::model_format, "model.safetensors.index.json: key weight_map is missing or empty");
-        for (const auto& [tensor, file] : map.items()) {
-            const std::string name = file.is_string() ? file.get<std::string>() : "";
-            if (name.empty() || name.find('/') != name.npos || !name.ends_with(".safetensors"))
-                return Error::make(Code::model_format,
-                                   "model.safetensors.index.json: tensor %s: \"%s\" is no safetensors file beside it",
-                                   shown(tensor).c_str(), shown(name).c_str());
+        index = TRY(read_shard_index(text));
+        for (const auto& [name, tensors] : index) {
+            if (!fs::exists(folder + "/" + name))
+                return Error::make(Code::not_found,
+                                   "%.100s: %s is missing, which model.safetensors.index.json names: download it too",
+                                   folder.c_str(), shown(name).c_str());
             names.insert(name);
         }
     } else {
@@ -186,7 +211,7 @@ Result<std::unique_ptr<Source>> open_hugging_face(const std::string& folder) {
     std::vector<std::pair<std::string, FileBytes>> shards;
     for (const auto& name : names) shards.emplace_back(name, TRY(FileBytes::open(folder + "/" + name)));
     const std::string config = TRY(file_text(folder + "/config.json"));
-    auto s = TRY(open_hugging_face(config, std::move(shards), folder));
+    auto s = TRY(open_hugging_face(config, std::move(shards), folder, index));
     s->chat_template = TRY(folder_chat_template(folder));
     auto tokenizer = read_tokenizer_folder(folder);
     if (!tokenizer && tokenizer.error().code == Code::not_found) return s;  // weights alone: logits can be had

@@ -1,6 +1,7 @@
 #include "toolchain/slmpack/source/safetensors.h"
 
 #include <algorithm>
+#include <charconv>
 #include <stdexcept>
 
 #include "base/bytes.h"
@@ -27,6 +28,34 @@ Result<json> parse_json(std::string_view text, const std::string& what) {
     } catch (const std::exception& e) {
         return Error::make(Code::model_format, "%s cannot be read: %.80s", what.c_str(), e.what());
     }
+}
+
+Result<ShardIndex> read_shard_index(std::string_view text) {
+    const std::string what = "model.safetensors.index.json";
+    const json index = TRY(parse_json(text, what));
+    const auto map = index.is_object() ? index.find("weight_map") : index.end();
+    if (map == index.end() || !map->is_object() || map->empty())
+        return Error::make(Code::model_format, "%s: key weight_map is missing or empty", what.c_str());
+    ShardIndex shards;
+    for (const auto& [tensor, file] : map->items()) {
+        const std::string name = file.is_string() ? file.get<std::string>() : "";
+        if (name.find('/') != name.npos || !name.ends_with(".safetensors"))
+            return Error::make(Code::model_format,
+                               "%s: tensor %s: \"%s\" is no safetensors file beside it: download the folder again",
+                               what.c_str(), shown(tensor).c_str(), shown(name).c_str());
+        shards[name].push_back(tensor);
+    }
+    for (const auto& [name, tensors] : shards) {  // model-00001-of-00002.safetensors
+        const std::size_t stem = name.size() - std::char_traits<char>::length(".safetensors"), at = name.rfind("-of-");
+        if (at == name.npos || at + 4 >= stem) continue;
+        std::size_t count = 0;
+        const auto [end, error] = std::from_chars(name.data() + at + 4, name.data() + stem, count);
+        if (error == std::errc{} && end == name.data() + stem && count != shards.size())
+            return Error::make(Code::model_format,
+                               "%s: it names %zu files, one of them %s: the index is incomplete: download it again",
+                               what.c_str(), shards.size(), shown(name).c_str());
+    }
+    return shards;
 }
 
 Result<void> read_safetensors(std::span<const std::byte> bytes, const std::string& file,
@@ -67,7 +96,7 @@ Result<void> read_safetensors(std::span<const std::byte> bytes, const std::strin
         if (!dtype.is_string() || !shape.is_array() || !offsets.is_array() || offsets.size() != 2)
             return wrong(what + " has no dtype, shape or data_offsets");
         const std::string type_name = dtype.get<std::string>();
-        if (type_name != "F32" && type_name != "F16" && type_name != "BF16")
+        if (type_name != "F32" && type_name != "F16" && type_name != "BF16" && type_name != "I32")
             return Error::make(Code::not_supported, "%s: %s is of type %s: slmpack reads F32 F16 BF16", name.c_str(),
                                what.c_str(), shown(type_name).c_str());
         StoredTensor t{tensor_type(type_name.c_str()), 1, 1, {}};

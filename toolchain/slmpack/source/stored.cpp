@@ -1,9 +1,12 @@
 #include "toolchain/slmpack/source/stored.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 
 #include "base/bytes.h"
+#include "toolchain/slmpack/source/four_bit.h"
 
 namespace slmd::pack {
 namespace {
@@ -12,6 +15,17 @@ constexpr std::uint32_t group = 32;
 
 bool is(const TensorType* type, const char* name) { return std::strcmp(type->name, name) == 0; }
 bool finite(std::uint16_t half) { return (half & 0x7C00) != 0x7C00; }
+
+// What codes become of a type. Q4_K and IQ4_XS multiply two scales: their products are rounded to f16, the rest is
+// exact. Not here, and rounded: Q5_1, Q5_K (5 bits and a minimum), Q2_K, Q6_K (a scale for every 16), Q3_K (the same,
+// and -32 times -4 is one more than i8 holds).
+std::optional<image::Kind> kind_of_codes(const TensorType* type) {
+    for (const char* name : {"Q4_0", "Q4_1", "Q4_K"})
+        if (is(type, name)) return image::Kind::i4a;
+    for (const char* name : {"Q8_0", "Q5_0", "IQ4_NL", "IQ4_XS"})  // IQ4's levels are more than a book's 31
+        if (is(type, name)) return image::Kind::i8;
+    return std::nullopt;
+}
 
 // One row of a 4-bit or 8-bit type as codes. False when a value does not fit (a code of -128, a scale beyond f16).
 bool row_codes(const TensorType* type, const std::byte* from, std::uint32_t cols, std::int8_t* code,
@@ -22,6 +36,19 @@ bool row_codes(const TensorType* type, const std::byte* from, std::uint32_t cols
             to[j + 16] = std::int8_t(std::to_integer<int>(q[j]) >> 4);
         }
     };
+    const auto levels = [&](const std::byte* q, std::int8_t* to) {
+        nibbles(q, to);
+        for (std::uint32_t j = 0; j < group; j++) to[j] = iq4_levels[to[j]];
+    };
+    if (is(type, "IQ4_XS")) {
+        for (std::uint32_t b = 0; b < cols / 256; b++, from += 136)
+            for (int g = 0; g < 8; g++, code += group) {
+                *scale = float_to_half(half_to_float(load<std::uint16_t>(from)) * float(scale_iq4_xs(from, g)));
+                if (!finite(*scale++)) return false;
+                levels(from + 8 + g * 16, code);
+            }
+        return true;
+    }
     if (is(type, "Q4_K")) {
         for (std::uint32_t b = 0; b < cols / 256; b++, from += 144, code += 256) {
             const float d = half_to_float(load<std::uint16_t>(from)),
@@ -51,6 +78,8 @@ bool row_codes(const TensorType* type, const std::byte* from, std::uint32_t cols
             const std::uint32_t high = load<std::uint32_t>(from + 2);
             nibbles(from + 6, code);
             for (std::uint32_t j = 0; j < group; j++) code[j] = std::int8_t((code[j] | int(high >> j & 1) << 4) - 16);
+        } else if (is(type, "IQ4_NL")) {
+            levels(from + 2, code);
         } else {  // Q8_0
             std::memcpy(code, from + 2, group);
             for (std::uint32_t j = 0; j < group; j++)
@@ -58,6 +87,51 @@ bool row_codes(const TensorType* type, const std::byte* from, std::uint32_t cols
         }
     }
     return true;
+}
+
+// MXFP4 in the first kind that holds it exactly: i4 has MXFP4's levels as its book and eight octaves of scales a row,
+// i8 the scales that f16 has. Nullopt: neither.
+std::optional<Codes> mxfp4_codes(std::uint32_t rows, std::uint32_t cols,
+                                 const std::function<const std::byte*(std::uint32_t row)>& row_at) {
+    const std::size_t groups = cols / group;
+    Codes c{image::Kind::i4, std::vector<std::int8_t>(std::size_t(rows) * cols)};
+    c.indices.resize(rows * groups);
+    c.steps.resize(rows);
+    std::copy_n(mxfp4_levels, 16, c.book.begin());
+    std::vector<std::uint8_t> exponents(rows * groups);
+    bool octaves = true, halves = true;
+    for (std::uint32_t r = 0; r < rows; r++) {
+        const std::byte* from = row_at(r);
+        std::uint8_t *exponent = exponents.data() + r * groups, least = 255, most = 0;
+        std::int8_t* code = c.codes.data() + std::size_t(r) * cols;
+        for (std::size_t g = 0; g < groups; g++, from += 17, code += group) {
+            bool zero = true;
+            for (int j = 0; j < 16; j++) {
+                code[j] = std::int8_t(std::to_integer<int>(from[1 + j]) & 15);
+                code[j + 16] = std::int8_t(std::to_integer<int>(from[1 + j]) >> 4);
+                zero &= ((code[j] | code[j + 16]) & 7) == 0;
+            }
+            if (zero) continue;  // whatever its exponent
+            exponent[g] = std::to_integer<std::uint8_t>(from[0]);
+            least = std::min(least, exponent[g]);
+            most = std::max(most, exponent[g]);
+            halves &= exponent[g] >= 128 - 24 && exponent[g] <= 128 + 15;
+        }
+        if (most < least) continue;                 // zeros alone
+        octaves &= most - least < 8 && least >= 2;  // below are the subnormal ones
+        c.steps[r] = std::ldexp(1.0f, most - 128);
+        for (std::size_t g = 0; g < groups; g++)
+            c.indices[r * groups + g] = std::uint8_t(std::max(exponent[g] - most + 7, 0) << 4);
+    }
+    if (octaves) return c;
+    if (!halves) return std::nullopt;
+    c.kind = image::Kind::i8;
+    for (std::int8_t& code : c.codes) code = mxfp4_levels[code];
+    for (const std::uint8_t e : exponents) c.scales.push_back(e == 0 ? 0 : float_to_half(std::ldexp(1.0f, e - 128)));
+    c.indices.clear();
+    c.steps.clear();
+    c.book = {};
+    return c;
 }
 
 }  // namespace
@@ -91,7 +165,10 @@ Result<void> StoredSource::take(const Family& family, Form form, std::map<std::s
                                e.source.c_str(), t.rows, t.cols, static_cast<unsigned long long>(used[e.source]),
                                e.cols);
         const std::size_t row_bytes = std::size_t(t.cols / t.type->block) * t.type->bytes;
-        t.bytes = t.bytes.subspan(e.first_row * row_bytes, e.rows * row_bytes);
+        if (t.packed)
+            t.first_row = e.first_row;
+        else
+            t.bytes = t.bytes.subspan(e.first_row * row_bytes, e.rows * row_bytes);
         t.rows = e.rows;
         add(e.name, t, pairs && e.rope, e.plus_one);
     }
@@ -126,10 +203,11 @@ Result<std::vector<float>> StoredSource::read(const SourceTensor& tensor) const 
     const Place& p = *TRY(place(tensor));
     const StoredTensor& s = p.stored;
     const std::size_t blocks = s.cols / s.type->block, row_bytes = blocks * s.type->bytes;
-    std::vector<float> values(std::size_t(s.rows) * s.cols);
+    std::vector<float> values =
+        s.packed ? s.packed->read(s.first_row, s.rows) : std::vector<float>(std::size_t(s.rows) * s.cols);
     for (std::uint32_t r = 0; r < s.rows; r++) {
         float* row = values.data() + std::size_t(r) * s.cols;
-        s.type->dequantize(s.bytes.data() + source_row(p, r) * row_bytes, row, blocks);
+        if (!s.packed) s.type->dequantize(s.bytes.data() + source_row(p, r) * row_bytes, row, blocks);
         if (p.plus_one)
             for (std::uint32_t c = 0; c < s.cols; c++) row[c] += 1;
         for (std::uint32_t c = 0; c < s.cols; c++)
@@ -146,11 +224,15 @@ Result<std::optional<Codes>> StoredSource::codes(const SourceTensor& tensor) con
     using Maybe = std::optional<Codes>;
     const Place& p = *TRY(place(tensor));
     const StoredTensor& s = p.stored;
-    const bool four = is(s.type, "Q4_0") || is(s.type, "Q4_1") || is(s.type, "Q4_K"),
-               eight = is(s.type, "Q8_0") || is(s.type, "Q5_0");
-    if (!four && !eight) return Maybe{};
+    if (s.packed) return s.packed->codes(s.first_row, s.rows);
     const std::size_t row_bytes = std::size_t(s.cols / s.type->block) * s.type->bytes, groups = s.cols / group;
-    Codes c{four ? image::Kind::i4a : image::Kind::i8, {}, {}, {}};
+    if (is(s.type, "MXFP4"))
+        return mxfp4_codes(s.rows, s.cols,
+                           [&](std::uint32_t r) { return s.bytes.data() + source_row(p, r) * row_bytes; });
+    const auto kind = kind_of_codes(s.type);
+    if (!kind) return Maybe{};
+    const bool four = *kind == image::Kind::i4a;
+    Codes c{*kind, {}};
     c.codes.resize(std::size_t(s.rows) * s.cols);
     c.scales.resize(s.rows * groups);
     c.minimums.resize(four ? s.rows * groups : 0);

@@ -1,6 +1,7 @@
 // What every reader ends in: a source whose tensors lie in mapped files, each with its number format.
 #pragma once
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -18,12 +19,16 @@ struct FileBytes {
     static Result<FileBytes> open(const std::string& path);
 };
 
+class FourBit;
+
 // A tensor as it lies in a source's file, checked: inside the file, of a known type, bytes.size() what rows * cols of
-// the type take.
+// the type take. One in 4 bits whose rows are no run of bytes (GPTQ, AWQ) has `packed` in place of bytes.
 struct StoredTensor {
     const TensorType* type;
     std::uint32_t rows, cols;
     std::span<const std::byte> bytes;
+    std::shared_ptr<const FourBit> packed{};
+    std::uint32_t first_row = 0;  // of packed
 };
 
 class StoredSource : public Source {
@@ -51,12 +56,19 @@ class StoredSource : public Source {
 };
 
 // The readers. `path` names the source; the bytes may come from elsewhere.
+// A file that is the first part of a split one (llama-gguf-split) opens the others, which lie beside it.
 Result<std::unique_ptr<Source>> open_gguf(FileBytes file, const std::string& path);
+// All parts in order, each with its name.
+Result<std::unique_ptr<Source>> open_gguf(std::vector<std::pair<std::string, FileBytes>> parts,
+                                          const std::string& path);
 Result<std::unique_ptr<Source>> open_llama2c(FileBytes file, const std::string& path);
-// config: the text of config.json; shards: the safetensors files, each with its name.
+// The tensors that each file holds, by the file's name.
+using ShardIndex = std::map<std::string, std::vector<std::string>>;
+// config: the text of config.json; shards: the safetensors files, each with its name; index: what they should hold,
+// empty when there is none.
 Result<std::unique_ptr<Source>> open_hugging_face(std::string_view config,
                                                   std::vector<std::pair<std::string, FileBytes>> shards,
-                                                  const std::string& path);
+                                                  const std::string& path, const ShardIndex& index = {});
 Result<std::unique_ptr<Source>> open_hugging_face(const std::string& folder);
 
 }  // namespace slmd::pack

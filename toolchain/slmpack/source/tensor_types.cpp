@@ -122,18 +122,105 @@ void from_q6_k(const std::byte* from, float* to, std::size_t blocks) {
     }
 }
 
+// 256 values in sixteen groups of 16; a byte holds a group's scale (low nibble) and minimum (high).
+void from_q2_k(const std::byte* from, float* to, std::size_t blocks) {
+    for (; blocks-- > 0; from += 84) {
+        const std::uint8_t *s = u8(from), *q = u8(from + 16);
+        const float d = half_at(from + 80), min = half_at(from + 82);
+        for (int half = 0; half < 2; half++, q += 32)
+            for (int shift = 0; shift < 8; shift += 2)
+                for (int l = 0; l < 32; l += 16, s++) {
+                    const float scale = d * float(*s & 15), minimum = min * float(*s >> 4);
+                    for (int i = l; i < l + 16; i++) *to++ = scale * float(q[i] >> shift & 3) - minimum;
+                }
+    }
+}
+
+// 256 values in sixteen groups of 16 with 6-bit scales; a bit that is not set in `high` takes 4 away.
+void from_q3_k(const std::byte* from, float* to, std::size_t blocks) {
+    for (; blocks-- > 0; from += 110) {
+        const std::uint8_t *high = u8(from), *q = u8(from + 32), *s = u8(from + 96);
+        const float d = half_at(from + 108);
+        for (int g = 0; g < 16; g++) {
+            const int low = g < 8 ? s[g] & 15 : s[g - 8] >> 4, top = s[8 + g % 4] >> (g / 4 * 2) & 3;
+            const float scale = d * float((low | top << 4) - 32);
+            const int half = g / 8, shift = g % 8 / 2 * 2, l = g % 2 * 16;
+            for (int i = l; i < l + 16; i++)
+                *to++ = scale * float((q[half * 32 + i] >> shift & 3) - (high[i] >> (g / 2) & 1 ? 0 : 4));
+        }
+    }
+}
+
+void from_iq4_nl(const std::byte* from, float* to, std::size_t blocks) {
+    for (; blocks-- > 0; from += 18, to += 32) {
+        const float d = half_at(from);
+        const std::uint8_t* q = u8(from + 2);
+        for (int j = 0; j < 16; j++) {
+            to[j] = d * float(iq4_levels[q[j] & 15]);
+            to[j + 16] = d * float(iq4_levels[q[j] >> 4]);
+        }
+    }
+}
+
+// IQ4_NL's levels in blocks of 256 in eight groups of 32 with 6-bit scales.
+void from_iq4_xs(const std::byte* from, float* to, std::size_t blocks) {
+    for (; blocks-- > 0; from += 136) {
+        const std::uint8_t* q = u8(from + 8);
+        for (int g = 0; g < 8; g++, q += 16, to += 32) {
+            const float scale = half_at(from) * float(scale_iq4_xs(from, g));
+            for (int j = 0; j < 16; j++) {
+                to[j] = scale * float(iq4_levels[q[j] & 15]);
+                to[j + 16] = scale * float(iq4_levels[q[j] >> 4]);
+            }
+        }
+    }
+}
+
+void from_mxfp4(const std::byte* from, float* to, std::size_t blocks) {
+    for (; blocks-- > 0; from += 17, to += 32) {
+        const float d = std::ldexp(1.0f, int(*u8(from)) - 128);
+        const std::uint8_t* q = u8(from + 1);
+        for (int j = 0; j < 16; j++) {
+            to[j] = d * float(mxfp4_levels[q[j] & 15]);
+            to[j + 16] = d * float(mxfp4_levels[q[j] >> 4]);
+        }
+    }
+}
+
 constexpr TensorType types[] = {
-    {0, "F32", 1, 4, from_f32},        {1, "F16", 1, 2, from_f16},        {2, "Q4_0", 32, 18, from_q4_0},
-    {3, "Q4_1", 32, 20, from_q4_1},    {6, "Q5_0", 32, 22, from_q5_0},    {7, "Q5_1", 32, 24, from_q5_1},
-    {8, "Q8_0", 32, 34, from_q8_0},    {12, "Q4_K", 256, 144, from_q4_k}, {13, "Q5_K", 256, 176, from_q5_k},
-    {14, "Q6_K", 256, 210, from_q6_k}, {30, "BF16", 1, 2, from_bf16},     {9, "Q8_1", 0, 0, nullptr},
-    {10, "Q2_K", 0, 0, nullptr},       {11, "Q3_K", 0, 0, nullptr},       {15, "Q8_K", 0, 0, nullptr},
-    {16, "IQ2_XXS", 0, 0, nullptr},    {17, "IQ2_XS", 0, 0, nullptr},     {18, "IQ3_XXS", 0, 0, nullptr},
-    {19, "IQ1_S", 0, 0, nullptr},      {20, "IQ4_NL", 0, 0, nullptr},     {21, "IQ3_S", 0, 0, nullptr},
-    {22, "IQ2_S", 0, 0, nullptr},      {23, "IQ4_XS", 0, 0, nullptr},     {24, "I8", 0, 0, nullptr},
-    {25, "I16", 0, 0, nullptr},        {26, "I32", 0, 0, nullptr},        {27, "I64", 0, 0, nullptr},
-    {28, "F64", 0, 0, nullptr},        {29, "IQ1_M", 0, 0, nullptr},      {34, "TQ1_0", 0, 0, nullptr},
-    {35, "TQ2_0", 0, 0, nullptr},      {39, "MXFP4", 0, 0, nullptr},
+    {0, "F32", 1, 4, from_f32},
+    {1, "F16", 1, 2, from_f16},
+    {2, "Q4_0", 32, 18, from_q4_0},
+    {3, "Q4_1", 32, 20, from_q4_1},
+    {6, "Q5_0", 32, 22, from_q5_0},
+    {7, "Q5_1", 32, 24, from_q5_1},
+    {8, "Q8_0", 32, 34, from_q8_0},
+    {10, "Q2_K", 256, 84, from_q2_k},
+    {11, "Q3_K", 256, 110, from_q3_k},
+    {12, "Q4_K", 256, 144, from_q4_k},
+    {13, "Q5_K", 256, 176, from_q5_k},
+    {14, "Q6_K", 256, 210, from_q6_k},
+    {20, "IQ4_NL", 32, 18, from_iq4_nl},
+    {23, "IQ4_XS", 256, 136, from_iq4_xs},
+    {30, "BF16", 1, 2, from_bf16},
+    {39, "MXFP4", 32, 17, from_mxfp4},
+    {26, "I32", 1, 4, nullptr},
+    // Known by name only.
+    {9, "Q8_1", 0, 0, nullptr},
+    {15, "Q8_K", 0, 0, nullptr},
+    {16, "IQ2_XXS", 0, 0, nullptr},
+    {17, "IQ2_XS", 0, 0, nullptr},
+    {18, "IQ3_XXS", 0, 0, nullptr},
+    {19, "IQ1_S", 0, 0, nullptr},
+    {21, "IQ3_S", 0, 0, nullptr},
+    {22, "IQ2_S", 0, 0, nullptr},
+    {24, "I8", 0, 0, nullptr},
+    {25, "I16", 0, 0, nullptr},
+    {27, "I64", 0, 0, nullptr},
+    {28, "F64", 0, 0, nullptr},
+    {29, "IQ1_M", 0, 0, nullptr},
+    {34, "TQ1_0", 0, 0, nullptr},
+    {35, "TQ2_0", 0, 0, nullptr},
 };
 
 }  // namespace

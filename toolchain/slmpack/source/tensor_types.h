@@ -31,11 +31,24 @@ inline ScaleMin scale_min_k4(const std::uint8_t* s, int j) {
     return {std::uint8_t((s[j + 4] & 15) | (s[j - 4] >> 6) << 4), std::uint8_t((s[j + 4] >> 4) | (s[j] >> 6) << 4)};
 }
 
+// The levels of IQ4_NL and IQ4_XS, and those of MXFP4's E2M1 doubled (OCP Microscaling Formats 1.0, 5.3.3): its block's
+// exponent is halved instead, 2^(e - 128).
+inline constexpr std::int8_t iq4_levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                               1,    13,   25,  38,  53,  69,  89,  113};
+inline constexpr std::int8_t mxfp4_levels[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+// The scale of group g of 8 of an IQ4_XS block, -32..31.
+inline int scale_iq4_xs(const std::byte* block, int g) {
+    const int low = std::to_integer<int>(block[4 + g / 2]) >> (g % 2 * 4) & 15,
+              high = std::to_integer<int>(block[2 + g / 4]) >> (g % 4 * 2) & 3;
+    return (low | high << 4) - 32;
+}
+
 struct TensorType {
     std::uint32_t id;            // GGUF's number
     const char* name;            // "Q4_1"
-    std::uint32_t block, bytes;  // values and bytes of a block; 0: known by name only, not readable
-    void (*dequantize)(const std::byte* from, float* to, std::size_t blocks);
+    std::uint32_t block, bytes;  // values and bytes of a block; 0: known by name only
+    void (*dequantize)(const std::byte* from, float* to, std::size_t blocks);  // null: holds no weights (I32)
 };
 
 // Null for a number that nobody has given out.
