@@ -48,7 +48,7 @@ const std::string& folder() {
 
 void write(const std::string& path, const std::uint8_t* data, std::size_t size) {
     std::FILE* f = std::fopen(path.c_str(), "wb");
-    if (f == nullptr || std::fwrite(data, 1, size, f) != size) std::abort();
+    if (f == nullptr || (size != 0 && std::fwrite(data, 1, size, f) != size)) std::abort();
     std::fclose(f);
 }
 
