@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 
@@ -45,8 +46,14 @@ struct EvalCommand {
 };
 int run_eval(const EvalCommand& command);
 
+struct SignCommand {
+    std::string image, key, output;
+};
+int run_sign(const SignCommand& command);
+int run_keygen(const std::string& path);
+
 int run_inspect(const std::string& path);
-int run_verify(const std::string& path);
+int run_verify(const std::string& path, const std::vector<std::string>& keys);
 int run_cat(const std::string& path);
 
 struct ImportSummary;
