@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdarg>
 #include <cstring>
 
 #include "image/sha256.h"
@@ -19,10 +20,12 @@ constexpr std::uint8_t public_prefix[26] = {0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 
                                             0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
                                             0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00};
 
-template <class... Values>
-Error wrong(const char* path, const char* format, Values... values) {
+[[gnu::format(printf, 2, 3)]] Error wrong(const char* path, const char* format, ...) {
     char what[160];
-    std::snprintf(what, sizeof what, format, values...);
+    va_list args;
+    va_start(args, format);
+    std::vsnprintf(what, sizeof what, format, args);
+    va_end(args);
     return Error::make(Code::incorrect_parameters, "%s: %s", path, what);
 }
 
@@ -93,7 +96,7 @@ Result<Pem> parse_pem(const char* path, std::string_view text) {
     text.remove_prefix(begin.size());
     const std::size_t label_end = text.find(dashes);
     Pem pem{};
-    if (label_end == std::string_view::npos || label_end >= sizeof pem.label)
+    if (label_end >= sizeof pem.label)  // npos, too
         return wrong(path, "not a key in PEM: its first line does not end");
     const std::string_view label = text.substr(0, label_end);
     std::memcpy(pem.label, label.data(), label.size());
