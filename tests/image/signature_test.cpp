@@ -384,6 +384,20 @@ TEST_F(Signing, MemoryThatWasKeptIsAskedForItsSignature) {
     close(again);
 }
 
+// Plans are made from the params, before anything else is read.
+TEST_F(Signing, AnIndexOpensOnlyWithTheParamsThatWereSigned) {
+    const std::string path = write_signed("m.raw", {.raw = true});
+    auto bytes = read_file(path);
+    RawHeader header;
+    std::memcpy(&header, bytes.data(), sizeof header);
+    bytes[find_section(header, SectionId::params)->offset + offsetof(ModelParams, layers)] ^= 1;
+    write_file(path, bytes);
+    EXPECT_TRUE(Image::open_index(path.c_str()));
+    const auto index = Image::open_index(path.c_str(), {keys});
+    ASSERT_FALSE(index);
+    expect_part(index.error().text, "section params: SHA-256 mismatch");
+}
+
 TEST_F(Signing, HashingIsHalfOfTheProgress) {
     const std::string path = write_signed("m.slm");
     std::vector<std::pair<std::uint64_t, std::uint64_t>> seen;
