@@ -14,12 +14,6 @@
 namespace slmd::image {
 namespace {
 
-// SubjectPublicKeyInfo { { id-ecPublicKey, prime256v1 }, BIT STRING } up to the point: in DER every P-256 key begins
-// so.
-constexpr std::uint8_t public_prefix[26] = {0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48,
-                                            0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
-                                            0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00};
-
 [[gnu::format(printf, 2, 3)]] Error wrong(const char* path, const char* format, ...) {
     char what[160];
     va_list args;
@@ -133,10 +127,10 @@ Result<PublicKey> parse_public_key(const char* path, std::string_view text) {
                      "a private key, which stays where images are signed; the public one (KEY.pub) is needed here");
     if (std::strcmp(pem.label, "PUBLIC KEY") != 0) return wrong(path, "\"%s\" instead of \"PUBLIC KEY\"", pem.label);
     std::array<std::uint8_t, 65> point;
-    if (pem.size < sizeof public_prefix || std::memcmp(pem.der, public_prefix, sizeof public_prefix) != 0 ||
-        pem.size != sizeof public_prefix + point.size())
+    if (pem.size < sizeof public_key_prefix || std::memcmp(pem.der, public_key_prefix, sizeof public_key_prefix) != 0 ||
+        pem.size != sizeof public_key_prefix + point.size())
         return wrong(path, "not a public key on the curve P-256; slmpack keygen makes one");
-    std::memcpy(point.data(), pem.der + sizeof public_prefix, point.size());
+    std::memcpy(point.data(), pem.der + sizeof public_key_prefix, point.size());
 
     psa_status_t status = psa_crypto_init();
     if (status != PSA_SUCCESS)

@@ -35,7 +35,13 @@ Result<PublicKey> parse_public_key(const char* path, std::string_view text);
 // Errors: those, and storage_failure.
 Result<PublicKey> read_public_key(const char* path);
 
-// ---- for whoever reads other kinds of keys
+// ---- for whoever reads or writes other kinds of keys
+
+// SubjectPublicKeyInfo { { id-ecPublicKey, prime256v1 }, BIT STRING } up to the point: in DER every P-256 key begins
+// so.
+constexpr std::uint8_t public_key_prefix[26] = {0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48,
+                                                0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
+                                                0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00};
 
 struct KeyText {
     static constexpr std::size_t most = 8192;  // bytes; no P-256 key has that many

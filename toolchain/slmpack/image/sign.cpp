@@ -30,8 +30,6 @@ constexpr std::uint8_t pkcs8_front[] = {0x30, 0x81, 0x87, 0x02, 0x01, 0x00, 0x30
                                         0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d,
                                         0x03, 0x01, 0x07, 0x04, 0x6d, 0x30, 0x6b, 0x02, 0x01, 0x01, 0x04, 0x20};
 constexpr std::uint8_t pkcs8_middle[] = {0xa1, 0x44, 0x03, 0x42, 0x00};
-constexpr std::uint8_t public_front[] = {0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01,
-                                         0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00};
 
 using Bytes = std::span<const std::uint8_t>;
 
@@ -198,7 +196,8 @@ Result<image::PublicKey> make_key(const std::string& path) {
     const auto written = write_new(path, text, 0600);
     explicit_bzero(text.data(), text.size());
     TRY(written);
-    if (auto ok = write_new(path + ".pub", pem_text("PUBLIC KEY", {public_front, key.public_key.point}), 0644); !ok) {
+    if (auto ok = write_new(path + ".pub", pem_text("PUBLIC KEY", {public_key_prefix, key.public_key.point}), 0644);
+        !ok) {
         unlink(path.c_str());  // ours, a moment old; half a pair is of no use
         return ok.error();
     }
