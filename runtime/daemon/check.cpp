@@ -12,6 +12,7 @@
 #include <algorithm>
 
 #include "compute/kernels.h"
+#include "daemon/trust.h"
 #include "hal/board_file.h"
 
 namespace slmd::daemon {
@@ -92,11 +93,13 @@ Result<void> check_config(const Config& config, char* out, std::size_t size) {
         const auto board = hal::find_board(root.value(), config.board.files, config.board.name);
         if (!board) return at(config, 0, "%s", board.error().text);
     }
-    auto model = image::Image::open_index(config.model);
+    TrustedKeys keys;
+    TRY(read_keys(config, keys));
+    auto model = image::Image::open_index(config.model, keys.trust());
     if (!model) return at(config, config.lines.model, "model %s", model.error().text);
-    Images images{std::move(model.value()), {}};
+    Images images{std::move(model.value()), {}, keys.trust()};
     if (config.draft_model[0] != 0) {
-        auto draft = image::Image::open_index(config.draft_model);
+        auto draft = image::Image::open_index(config.draft_model, keys.trust());
         if (!draft) return at(config, config.lines.draft_model, "draft model %s", draft.error().text);
         images.draft.emplace(std::move(draft.value()));
     }

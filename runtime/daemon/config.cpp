@@ -83,6 +83,10 @@ struct Reader : hal::TomlFile {
             const std::string_view k = key.str();
             if (k == "model")
                 TRY(text("model", node, config.model, sizeof config.model, config.lines.model));
+            else if (k == "require_signature")
+                TRY(flag("require_signature", node, config.require_signature));
+            else if (k == "allowed_keys")
+                TRY(keys(node));
             else if (k == "state")
                 TRY(text("state", node, config.state, sizeof config.state, config.lines.state));
             else if (k == "engine")
@@ -107,8 +111,26 @@ struct Reader : hal::TomlFile {
                 TRY(list("output", node, &Reader::output));
             else
                 return unknown(key,
-                               "model, state, [engine], [socket], [[tty]], [limits], [generate], [board], "
-                               "[governor], [pins], [[trigger]], [[output]]");
+                               "model, require_signature, allowed_keys, state, [engine], [socket], [[tty]], [limits], "
+                               "[generate], [board], [governor], [pins], [[trigger]], [[output]]");
+        }
+        // Who names keys means that only they count: without a signature there is nothing that they could be held to.
+        const toml::node* const required = t.get("require_signature");
+        if (required == nullptr) config.require_signature = config.key_count > 0;
+        if (config.require_signature && config.key_count == 0)
+            return at(*required,
+                      "require_signature without a key: name those of whom you take images, allowed_keys = "
+                      "[\"/etc/slmd/keys/NAME.pub\"]");
+        return {};
+    }
+    Result<void> keys(const toml::node& node) const {
+        const auto* list = node.as_array();
+        if (list == nullptr || list->empty())
+            return at(node, "allowed_keys is a list of files: [\"/etc/slmd/keys/NAME.pub\"]");
+        for (const toml::node& n : *list) {
+            if (config.key_count == Config::max_keys) return at(n, "at most 8 keys");
+            Config::AllowedKey& key = config.allowed_keys[config.key_count++];
+            TRY(text("allowed_keys", n, key.path, sizeof key.path, key.line));
         }
         return {};
     }

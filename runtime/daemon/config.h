@@ -24,8 +24,8 @@ struct TriggerConfig {
     When when = rising;
     int debounce_ms = 20;
     char prompt[512] = "";
-    int max = 64;                // tokens of the answer
-    char to[32] = "events";      // "events", "tty0" .. "tty3", "file": STATE/triggers/NAME
+    int max = 64;            // tokens of the answer
+    char to[32] = "events";  // "events", "tty0" .. "tty3", "file": STATE/triggers/NAME
     bool operator==(const TriggerConfig&) const = default;
 };
 
@@ -60,14 +60,21 @@ struct PinsConfig {
 };
 
 struct Config {
-    static constexpr int max_ttys = 4, max_clients = 64, max_queue = 64, max_triggers = 8, max_outputs = 8;
+    static constexpr int max_ttys = 4, max_clients = 64, max_queue = 64, max_triggers = 8, max_outputs = 8,
+                         max_keys = 8;
 
     const char* file = nullptr;  // where it was read; null: only options
 
     char model[512] = "";
     char draft_model[512] = "";  // a smaller one of the same tokenizer, which guesses what the model will say; "": none
-    char state[256] = "";        // a folder for what was measured once; "": nothing is kept
-    engine::Config engine;       // context 0: what the model has, 2048 at most
+    struct AllowedKey {
+        char path[256] = "";
+        unsigned line = 0;
+    } allowed_keys[max_keys];  // whose images are run; none: anybody's
+    int key_count = 0;
+    bool require_signature = false;  // read_config(): with keys true, unless the file says otherwise
+    char state[256] = "";            // a folder for what was measured once; "": nothing is kept
+    engine::Config engine;           // context 0: what the model has, 2048 at most
     char level[16] = "";
     char socket[108] = "";  // "": none, unless systemd hands one over
     unsigned socket_mode = 0660;
@@ -91,7 +98,7 @@ struct Config {
     int trigger_count = 0;
     OutputConfig outputs[max_outputs];
     int output_count = 0;
-    char system[512] = "";  // what stands before every conversation; "": what the model's own template says
+    char system[512] = "";       // what stands before every conversation; "": what the model's own template says
     bool trace_sandbox = false;  // log the system calls that the sandbox refuses
     // Lines of the file, for what is found out later; 0: not from the file.
     struct {

@@ -7,21 +7,28 @@
 #include <utility>
 
 #include "daemon/log.h"
+#include "daemon/trust.h"
 
 namespace slmd::daemon {
 namespace {
 
-constexpr char prefix[] = "image-";
+struct Name {
+    char text[sizeof HandedOver::Kept::name];
 
-Result<image::Image> open_index(const char* path, const Config& config, HandedOver& handed_over) {
-    if (handed_over.image_count == 0) return image::Image::open_index(path);
-    char name[sizeof HandedOver::Kept::name];
-    snprintf(name, sizeof name, "%s%s", prefix, TRY(image::identity(path)).hex);
+    Name(const image::Identity& identity, const image::Trust& trust) {
+        snprintf(text, sizeof text, "image-%s%s", identity.hex, trust.keys.empty() ? "" : "-hashed");
+    }
+};
+
+Result<image::Image> open_index(const char* path, const Config& config, const image::Trust& trust,
+                                HandedOver& handed_over) {
+    if (handed_over.image_count == 0) return image::Image::open_index(path, trust);
+    const Name name(TRY(image::identity(path)), trust);
     for (int i = 0; i < handed_over.image_count; i++) {
         HandedOver::Kept& kept = handed_over.images[i];
-        if (kept.fd < 0 || strcmp(kept.name, name) != 0) continue;
-        auto image = image::Image::adopt(path, kept.fd, loading_threads(config));
-        if (image && strcmp(image.value().identity().hex, name + sizeof prefix - 1) == 0) {
+        if (kept.fd < 0 || strcmp(kept.name, name.text) != 0) continue;
+        auto image = image::Image::adopt(path, kept.fd, loading_threads(config), trust);
+        if (image && strcmp(Name(image.value().identity(), trust).text, name.text) == 0) {
             kept.fd = -1;
             log(Level::info, {{"SLMD_EVENT", "image"}, {"SLMD_FROM", "store"}},
                 "%s: kept in memory over the restart, the file is not read", path);
@@ -31,14 +38,18 @@ Result<image::Image> open_index(const char* path, const Config& config, HandedOv
             image ? "the image file was replaced just now" : image.error().text);
         if (image) kept.fd = -1;  // gone with the image
     }
-    return image::Image::open_index(path);
+    return image::Image::open_index(path, trust);
 }
 
 }  // namespace
 
-Result<Images> adopt_images(const Config& config, HandedOver& handed_over, Notify& notify) {
-    Images images{TRY(open_index(config.model, config, handed_over)), {}};
-    if (config.draft_model[0] != 0) images.draft.emplace(TRY(open_index(config.draft_model, config, handed_over)));
+Result<Images> adopt_images(const Config& config, const image::Trust& trust, HandedOver& handed_over, Notify& notify) {
+    Images images{TRY(open_index(config.model, config, trust, handed_over)), {}, trust};
+    log_signer(config.model, images.model, trust);
+    if (config.draft_model[0] != 0) {
+        images.draft.emplace(TRY(open_index(config.draft_model, config, trust, handed_over)));
+        log_signer(config.draft_model, *images.draft, trust);
+    }
     for (int i = 0; i < handed_over.image_count; i++) {
         HandedOver::Kept& kept = handed_over.images[i];
         if (kept.fd < 0) continue;
@@ -50,11 +61,9 @@ Result<Images> adopt_images(const Config& config, HandedOver& handed_over, Notif
     return images;
 }
 
-void keep_image(Notify& notify, const image::Image& image) {
+void keep_image(Notify& notify, const image::Image& image, const image::Trust& trust) {
     if (image.memfd() < 0) return;
-    char name[sizeof HandedOver::Kept::name];
-    snprintf(name, sizeof name, "%s%s", prefix, image.identity().hex);
-    if (!notify.store(image.memfd(), name))
+    if (!notify.store(image.memfd(), Name(image.identity(), trust).text))
         log(Level::warning, {{"SLMD_EVENT", "image"}},
             "systemd did not take the image: it will be read again after a restart");
 }

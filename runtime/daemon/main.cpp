@@ -14,6 +14,7 @@
 #include "daemon/log.h"
 #include "daemon/sandbox.h"
 #include "daemon/server.h"
+#include "daemon/trust.h"
 
 namespace slmd::daemon {
 namespace {
@@ -295,6 +296,12 @@ int main(int argc, char** argv) {
         log(Level::error, {{"SLMD_EVENT", "configuration"}}, "%s", ok.error().text);
         return exit_config;
     }
+    // Once, before the sandbox closes: the files may be where slmd cannot read later.
+    static TrustedKeys keys;
+    if (auto ok = read_keys(config, keys); !ok) {
+        log(Level::error, {{"SLMD_EVENT", "configuration"}}, "%s", ok.error().text);
+        return exit_config;
+    }
     // Signals come through a descriptor; threads inherit the mask.
     sigset_t set;
     sigemptyset(&set);
@@ -311,7 +318,7 @@ int main(int argc, char** argv) {
     if (!command.only_plans()) hardware = open_hardware(config);
     if (!hardware) return log_failure(hardware.error()), 1;
     const auto planned = [&]() -> Result<Plan> {
-        images.emplace(TRY(adopt_images(config, handed, notify)));
+        images.emplace(TRY(adopt_images(config, keys.trust(), handed, notify)));
         const Plan p = TRY(plan(*images, config));
         if (command.memory_max) printf("%llu\n", static_cast<unsigned long long>(TRY(memory_max(*images, config))));
         if (!command.only_plans()) TRY(check_memory(*images, config, memory_budget(*hardware.value())));

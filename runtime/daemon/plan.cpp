@@ -60,7 +60,7 @@ engine::Config drafter_config(const engine::Config& engine, engine::Engine* with
 }
 
 Result<Images> open_indexes(const Config& config) {
-    Images images{TRY(image::Image::open_index(config.model)), {}};
+    Images images{TRY(image::Image::open_index(config.model)), {}, {}};
     if (config.draft_model[0] != 0) images.draft.emplace(TRY(image::Image::open_index(config.draft_model)));
     return images;
 }

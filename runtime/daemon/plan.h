@@ -77,12 +77,13 @@ struct Plan {
     std::span<const wire::PlanItem> view() const { return {items, static_cast<std::size_t>(count)}; }
 };
 
-// The images that a configuration names.
+// The images that a configuration names, and whose they have to be.
 struct Images {
     image::Image model;
     std::optional<image::Image> draft;
+    image::Trust trust{};
 };
-// Header and index only. Errors: as Image::open_index.
+// Header and index only, of whomever they are. Errors: as Image::open_index.
 Result<Images> open_indexes(const Config& config);
 
 // Errors: as engine::plan.

@@ -18,10 +18,15 @@ namespace slmd::daemon {
 void needs_restart(const Config& now, const Config& fresh, int clients, int queue, char* out, std::size_t size) {
     const auto texts = [](const char* a, const char* b) { return strcmp(a, b) != 0; };
     const engine::Config &a = now.engine, &b = fresh.engine;
+    const bool same_keys = std::equal(now.allowed_keys, now.allowed_keys + now.key_count, fresh.allowed_keys,
+                                      fresh.allowed_keys + fresh.key_count,
+                                      [](const auto& x, const auto& y) { return strcmp(x.path, y.path) == 0; });
     const struct {
         const char* name;
         bool differs;
     } all[] = {{"model", texts(now.model, fresh.model)},
+               {"require_signature", now.require_signature != fresh.require_signature},
+               {"allowed_keys", !same_keys},
                {"state", texts(now.state, fresh.state)},
                {"[socket] path", texts(now.socket, fresh.socket)},
                {"[engine] draft_model", texts(now.draft_model, fresh.draft_model)},

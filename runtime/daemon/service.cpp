@@ -104,6 +104,7 @@ void* Service::thread_main(void* self) {
 Result<void> Service::load() {
     image::OpenOptions options;
     options.threads = loading_threads(config_);
+    options.trust = images_.trust;
     options.context = this;
     options.progress = [](void* context, std::uint64_t done, std::uint64_t total) {
         auto& s = *static_cast<Service*>(context);
@@ -149,8 +150,8 @@ Result<image::Image> Service::open_image(image::Image* adopted, const char* path
 }
 
 void Service::keep(Notify& notify) const {
-    keep_image(notify, *image_);
-    if (draft_image_) keep_image(notify, *draft_image_);
+    keep_image(notify, *image_, images_.trust);
+    if (draft_image_) keep_image(notify, *draft_image_, images_.trust);
 }
 
 const char* Service::describe(char* text, std::size_t size) const {

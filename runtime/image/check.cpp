@@ -1,6 +1,8 @@
 #include "image/check.h"
 
+#include <algorithm>
 #include <cinttypes>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
 
@@ -11,9 +13,36 @@ namespace {
 
 constexpr std::size_t max_sections = sizeof(RawHeader::sections) / sizeof(Section);
 
+bool zero(std::span<const std::uint8_t> bytes) {
+    return std::all_of(bytes.begin(), bytes.end(), [](std::uint8_t b) { return b == 0; });
+}
+
+Result<void> check_signature(const char* path, const Signature& s) {
+    if (s.type > SignatureType::ecdsa_p256_sha256)
+        return Error::make(Code::model_format,
+                           "%s: signed in a way that this program does not know (%" PRIu32 "): update slmd", path,
+                           static_cast<std::uint32_t>(s.type));
+    const auto* const bytes = reinterpret_cast<const std::uint8_t*>(&s);
+    const std::size_t used = s.type == SignatureType::none ? sizeof s.type : offsetof(Signature, zero);
+    if (!zero({bytes + used, sizeof s - used}))
+        return Error::make(Code::model_format, "%s: its signature is malformed; copy the file again", path);
+    return {};
+}
+
+// index has index_sha256, and tensors one hash each.
+bool has_hash(const Section& s) {
+    const auto id = static_cast<SectionId>(s.id);
+    return id != SectionId::index && id != SectionId::tensors;
+}
+
 bool terminated(const char* text, std::size_t size) { return std::memchr(text, 0, size) != nullptr; }
 
 }  // namespace
+
+bool has_hashes(const RawHeader& header) {
+    return std::any_of(std::begin(header.section_sha256), std::end(header.section_sha256),
+                       [](const auto& hash) { return !zero(hash); });
+}
 
 const Section* find_section(const RawHeader& header, SectionId id) {
     for (std::uint32_t i = 0; i < header.section_count && i < max_sections; i++)
@@ -57,6 +86,16 @@ Result<void> check_header(const char* path, const RawHeader& h) {
         return Error::make(Code::model_format, "%s: section params is absent or has a wrong size", path);
     if (find_section(h, SectionId::tensors) == nullptr)
         return Error::make(Code::model_format, "%s: section tensors is absent", path);
+    TRY(check_signature(path, h.signature));
+    const bool hashed = has_hashes(h);
+    for (std::uint32_t i = 0; i < max_sections; i++) {
+        const bool wanted = hashed && i < h.section_count && has_hash(h.sections[i]);
+        if (zero(h.section_sha256[i]) == wanted)
+            return Error::make(Code::model_format,
+                               "%s: the hashes of its sections are not those of a whole image; copy "
+                               "the file again",
+                               path);
+    }
     return {};
 }
 
@@ -79,6 +118,9 @@ Result<void> check_index(const char* path, const RawHeader& h, std::span<const T
         if (t.rows == 0 || t.cols == 0 || t.rows > max_dimension || t.cols > max_dimension)
             return Error::make(Code::model_format, "%s: tensor %s: impossible shape %" PRIu32 " x %" PRIu32, path,
                                t.name, t.rows, t.cols);
+        if (zero(t.sha256) == has_hashes(h))
+            return Error::make(Code::model_format, "%s: tensor %s: %s", path, t.name,
+                               has_hashes(h) ? "its hash is absent" : "it has a hash, and the sections have none");
         const StreamSizes want = stream_sizes(t.kind, t.rows, t.cols);
         const struct {
             const char* name;

@@ -8,13 +8,17 @@
 namespace slmd::image {
 
 // Magic, versions, section table: known and unique ids, aligned, in ascending order, inside raw_size; index and params
-// of the right size. Errors: model_format, beginning with `path`.
+// of the right size; a signature of a known type with nothing behind it; hashes of all sections that have one, or of
+// none. Errors: model_format, beginning with `path`.
 Result<void> check_header(const char* path, const RawHeader& header);
 
 // Every tensor: name, kind, shape, sizes that follow from them, spans in ascending order inside the tensors section;
-// names unique.
+// names unique; hashes of all tensors, or of none, as of the sections.
 Result<void> check_index(const char* path, const RawHeader& header, std::span<const TensorEntry> tensors,
                          const ModelParams& params);
+
+// False in an image that was written before there were hashes: nothing can vouch for its tensors.
+bool has_hashes(const RawHeader& header);
 
 // Null when the image has no such section.
 const Section* find_section(const RawHeader& header, SectionId id);

@@ -24,6 +24,18 @@ struct Section {
     std::uint64_t offset, size;  // in the raw form
 };
 
+enum class SignatureType : std::uint32_t { none = 0, ecdsa_p256_sha256 = 1 };
+
+struct Signature {  // over the RawHeader with this field zeroed; all zero: unsigned
+    SignatureType type;
+    std::uint8_t key_id[8];  // the first bytes of SHA-256 over the public point (65 bytes: 4, x, y)
+    std::uint8_t rs[64];     // r, then s, 32 bytes each, big endian: as PSA has them
+    std::uint8_t zero[512 - 4 - 8 - 64];
+};
+static_assert(sizeof(Signature) == 512);
+
+// What a signature covers: this header; by index_sha256 the index; by that every tensor; by section_sha256 the other
+// sections. What lies between them is zero.
 struct RawHeader {  // 4096 bytes at offset 0 of the raw form; the index section follows in the same 64 KiB unit or
                     // later
     char magic[8];
@@ -32,8 +44,11 @@ struct RawHeader {  // 4096 bytes at offset 0 of the raw form; the index section
     std::uint32_t section_count, tensor_count;
     Section sections[8];
     std::uint8_t index_sha256[32];  // over the index section
-    std::uint8_t signature[512];    // room; zero when unsigned
-    std::uint8_t reserved[4096 - 8 - 8 - 8 - 8 - 8 * 24 - 32 - 512];
+    Signature signature;
+    // Of sections[i], as it lies there. Zero for index, tensors and where there is no section; everywhere in an image
+    // that was written before there were any.
+    std::uint8_t section_sha256[8][32];
+    std::uint8_t reserved[4096 - 8 - 8 - 8 - 8 - 8 * 24 - 32 - 512 - 8 * 32];
 };
 static_assert(sizeof(RawHeader) == 4096);
 
@@ -82,7 +97,8 @@ struct TensorEntry {  // in the index section, in execution order
     std::uint64_t steps, steps_size;  // i4 only
     std::int8_t book[16];             // i4 only
     std::uint32_t crc32c[3];          // of codes, scales, steps; what guards a raw form, whose frames are gone
-    std::uint8_t reserved[28];
+    std::uint8_t sha256[28];          // its first bytes, over codes, scales and steps without their padding; zero: not
+                                      // recorded, as in RawHeader
 };
 static_assert(sizeof(TensorEntry) == 176);
 

@@ -1,7 +1,6 @@
 #include "image/hydrate.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <zstd.h>
@@ -16,29 +15,12 @@
 #include "base/bytes.h"
 #include "base/memory.h"
 #include "image/check.h"
+#include "image/threads.h"
 
 namespace slmd::image {
 namespace {
 
-constexpr int max_threads = 16;
-constexpr std::size_t stack_bytes = 256 * 1024;
 constexpr std::uint64_t readahead_bytes = 8u << 20;
-
-// Runs work(context) on `threads` threads, the caller being one of them. A thread that cannot be made is work for the
-// others.
-void run_together(int threads, void* (*work)(void*), void* context, void (*own)(void*)) {
-    pthread_t others[max_threads];
-    int started = 0;
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, stack_bytes);
-    while (started < std::min(threads, max_threads) - 1 &&
-           pthread_create(&others[started], &attributes, work, context) == 0)
-        started++;
-    pthread_attr_destroy(&attributes);
-    own(context);
-    for (int i = 0; i < started; i++) pthread_join(others[i], nullptr);
-}
 
 struct Job {
     const StoredFile& file;

@@ -18,6 +18,7 @@
 #include "image/check.h"
 #include "image/hydrate.h"
 #include "image/sha256.h"
+#include "image/signature.h"
 #include "image/stored.h"
 
 namespace slmd::image {
@@ -34,10 +35,10 @@ struct Image::State {
     std::span<const TensorEntry> tensors;
 
     // Header, index and params of a stored image; nothing of raw_size is allocated.
-    Result<void> read_index(const char* path, const StoredFile& stored);
-    Result<void> map_raw(const char* path, bool verify);
+    Result<void> read_index(const char* path, const StoredFile& stored, const Trust& trust);
+    Result<void> map_raw(const char* path, bool verify, const Trust& trust);
     // The same of a raw form in memory.
-    Result<void> read_raw(const char* path, std::span<const std::byte> whole, bool verify);
+    Result<void> read_raw(const char* path, std::span<const std::byte> whole, bool verify, const Trust& trust);
     ~State() {
         if (memfd >= 0) {
             munmap(const_cast<std::byte*>(bytes.data()), bytes.size());
@@ -124,9 +125,21 @@ Result<void> check_bytes(const char* path, const RawHeader& header, std::span<co
     return {};
 }
 
+// Decoding is half of the work where hashing follows it.
+OpenOptions first_half(const OpenOptions& options) {
+    OpenOptions half = options;
+    half.context = const_cast<OpenOptions*>(&options);
+    if (options.progress != nullptr)
+        half.progress = [](void* context, std::uint64_t done, std::uint64_t total) {
+            const auto& whole = *static_cast<const OpenOptions*>(context);
+            whole.progress(whole.context, done, 2 * total);
+        };
+    return half;
+}
+
 }  // namespace
 
-Result<void> Image::State::read_index(const char* path, const StoredFile& file) {
+Result<void> Image::State::read_index(const char* path, const StoredFile& file, const Trust& trust) {
     const StoredHeader& stored = file.header();
     sizes = {stored.stored_size, stored.raw_size, stored.frame_count, true};
     RawHeader& h = header;
@@ -144,17 +157,19 @@ Result<void> Image::State::read_index(const char* path, const StoredFile& file) 
     TRY(check_hash(path, entries, h.index_sha256));
     TRY(file.read(path, "params", find_section(h, SectionId::params)->offset,
                   std::as_writable_bytes(std::span(&params, 1))));
+    TRY(check_trust(path, h, params, trust));
     TRY(check_index(path, h, entries, params));
     tensors = entries;
     return {};
 }
 
-Result<void> Image::State::map_raw(const char* path, bool verify) {
+Result<void> Image::State::map_raw(const char* path, bool verify, const Trust& trust) {
     raw_file.emplace(TRY(MappedFile::open(path)));
-    return read_raw(path, raw_file->bytes(), verify);
+    return read_raw(path, raw_file->bytes(), verify, trust);
 }
 
-Result<void> Image::State::read_raw(const char* path, std::span<const std::byte> whole, bool verify) {
+Result<void> Image::State::read_raw(const char* path, std::span<const std::byte> whole, bool verify,
+                                    const Trust& trust) {
     sizes = {whole.size(), whole.size(), 0, false};
     if (whole.size() < sizeof(RawHeader))
         return Error::make(Code::model_integrity, "%s: the file ends inside its header (%zu bytes); copy it again",
@@ -168,8 +183,9 @@ Result<void> Image::State::read_raw(const char* path, std::span<const std::byte>
                            path, whole.size(), header.raw_size);
     const Section& index = *find_section(header, SectionId::index);
     tensors = {reinterpret_cast<const TensorEntry*>(whole.data() + index.offset), header.tensor_count};
-    if (verify) TRY(check_hash(path, tensors, header.index_sha256));
+    if (verify || needs_hashes(header, trust)) TRY(check_hash(path, tensors, header.index_sha256));
     std::memcpy(&params, whole.data() + find_section(header, SectionId::params)->offset, sizeof params);
+    TRY(check_trust(path, header, params, trust));
     return check_index(path, header, tensors, params);
 }
 
@@ -181,7 +197,7 @@ Image& Image::operator=(Image&& o) noexcept {
 }
 Image::~Image() { delete state_; }
 
-Result<Image> Image::open_index(const char* path) {
+Result<Image> Image::open_index(const char* path, const Trust& trust) {
     const Opened file = TRY(open_file(path));
     Image image;
     if (image.state_ == nullptr) {
@@ -191,10 +207,10 @@ Result<Image> Image::open_index(const char* path) {
     State& s = *image.state_;
     if (file.compressed) {
         const StoredFile stored = TRY(StoredFile::open(path, file.fd, file.size));
-        TRY(s.read_index(path, stored));
+        TRY(s.read_index(path, stored, trust));
     } else {
         close(file.fd);
-        TRY(s.map_raw(path, true));
+        TRY(s.map_raw(path, true, trust));
     }
     return image;
 }
@@ -209,15 +225,17 @@ Result<Image> Image::open(const char* path, const OpenOptions& options) {
     State& s = *image.state_;
     if (!file.compressed) {
         close(file.fd);
-        TRY(s.map_raw(path, options.verify));
+        TRY(s.map_raw(path, options.verify, options.trust));
         s.bytes = s.raw_file->bytes();
         if (options.verify) TRY(check_bytes(path, s.header, s.tensors, s.bytes));
+        if (needs_hashes(s.header, options.trust)) TRY(verify_hashes(path, s.header, s.tensors, s.bytes, options));
         return image;
     }
     const StoredFile stored = TRY(StoredFile::open(path, file.fd, file.size));
     s.identity = TRY(identity_of(path, stored.fd(), stored.header()));
-    TRY(s.read_index(path, stored));  // all spans are bounded before the memory is made
-    const Hydrated memory = TRY(hydrate(path, stored, s.header, s.tensors, options));
+    TRY(s.read_index(path, stored, options.trust));  // all spans are bounded before the memory is made
+    const bool hashed = needs_hashes(s.header, options.trust);
+    const Hydrated memory = TRY(hydrate(path, stored, s.header, s.tensors, hashed ? first_half(options) : options));
     s.memfd = memory.fd;
     s.bytes = memory.bytes;
     // The same bytes as before, unless the file changed meanwhile.
@@ -230,6 +248,8 @@ Result<Image> Image::open(const char* path, const OpenOptions& options) {
         return Error::make(Code::model_integrity, "%s: the file changed while it was read", path);
     s.tensors = {reinterpret_cast<const TensorEntry*>(s.bytes.data() + index.offset), s.header.tensor_count};
     std::free(std::exchange(s.own_index, nullptr));
+    // Of the memory, not of the file: it is sealed, and nobody can change it from here on.
+    if (hashed) TRY(verify_hashes(path, s.header, s.tensors, s.bytes, options));
     return image;
 }
 
@@ -243,7 +263,7 @@ Result<Identity> identity(const char* path) {
     return result;
 }
 
-Result<Image> Image::adopt(const char* path, int fd, int threads) {
+Result<Image> Image::adopt(const char* path, int fd, int threads, const Trust& trust) {
     const Opened file = TRY(open_file(path));
     Image image;
     const auto adopted = [&]() -> Result<void> {
@@ -264,7 +284,7 @@ Result<Image> Image::adopt(const char* path, int fd, int threads) {
         if (map == MAP_FAILED) return Error::make(Code::model_memory, "%s: cannot map: %s", path, strerror(errno));
         s.bytes = {static_cast<const std::byte*>(map), stored.raw_size};
         s.memfd = fd;
-        TRY(s.read_raw(path, s.bytes, true));
+        TRY(s.read_raw(path, s.bytes, true, trust));
         if (std::memcmp(s.header.index_sha256, stored.index_sha256, sizeof stored.index_sha256) != 0)
             return refused("is that of another file");
         s.sizes = {stored.stored_size, stored.raw_size, stored.frame_count, true};
@@ -291,6 +311,7 @@ Result<Sizes> Image::sizes(const char* path) {
     return Sizes{file.size, stored.header().raw_size, stored.header().frame_count, true};
 }
 
+const RawHeader& Image::header() const { return state_->header; }
 const ModelParams& Image::params() const { return state_->params; }
 std::span<const TensorEntry> Image::tensors() const { return state_->tensors; }
 std::span<const std::byte> Image::raw() const { return state_->bytes; }

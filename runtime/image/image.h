@@ -17,10 +17,20 @@ struct Tensor {
     const std::int8_t* book;  // 16 levels, i4 only
 };
 
+struct PublicKey;  // image/keys.h
+
+// Whose images are opened. Without keys: anybody's.
+struct Trust {
+    std::span<const PublicKey> keys;  // an image that is signed must be by one of them, and all its hashes must hold
+    bool required = true;             // false: an image that is not signed is opened all the same
+};
+
 struct OpenOptions {
     int threads = 1;  // that hydrate; they end before open() returns
     bool verify =
-        true;  // raw form: check every byte, which reads it all; the stored form is always checked, frame by frame
+        true;       // raw form: check every byte, which reads it all; the stored form is always checked, frame by frame
+    Trust trust{};  // checked before any frame but that of header, index and params is decoded, and whatever `verify`
+                    // says
     // Called now and then from the opening thread. Never null-checked by the caller's thread count: only one call at a
     // time.
     void (*progress)(void* context, std::uint64_t done, std::uint64_t total) = nullptr;
@@ -48,23 +58,25 @@ Result<Identity> identity(const char* path);
 
 class Image {
   public:
-    // Errors: storage_failure; model_format (not an image, newer version, impossible sizes); model_integrity (CRC or
-    // hash, naming tensor and frame); model_memory. The file may be hostile.
+    // Errors: storage_failure; model_format (not an image, newer version, impossible sizes); model_integrity (CRC,
+    // hash or signature, naming what it is of); model_memory. The file may be hostile.
     static Result<Image> open(const char* path, const OpenOptions& options);
     // Takes the memory that an earlier open() of this very file made, perhaps in another process: memfd() of then.
     // Reads the file's header only; the memory's index is checked against it, its other bytes cannot have changed since
-    // they were checked, for it is sealed. Takes fd when it succeeds. Errors: those of identity(); model_integrity when
-    // the memory is not sealed, or is not that of the file.
-    static Result<Image> adopt(const char* path, int fd, int threads);
+    // they were checked, for it is sealed: whoever trusts nobody's images but some must know that it was open() with
+    // such a trust that made it, for of that only the signature is checked again. Takes fd when it succeeds. Errors:
+    // those of identity(); model_integrity when the memory is not sealed, or is not that of the file.
+    static Result<Image> adopt(const char* path, int fd, int threads, const Trust& trust = {});
     static Result<Sizes> sizes(const char* path);
-    // Header and index only, for a plan before anything is loaded: tensor() gives empty spans, params() and the sizes
-    // are valid.
-    static Result<Image> open_index(const char* path);
+    // Header and index only, with their signature, for a plan before anything is loaded: tensor() gives empty spans,
+    // params() and the sizes are valid.
+    static Result<Image> open_index(const char* path, const Trust& trust = {});
 
     Image(Image&&) noexcept;
     Image& operator=(Image&&) noexcept;
     ~Image();
 
+    const RawHeader& header() const;
     const ModelParams& params() const;
     std::span<const TensorEntry> tensors() const;
     Result<Tensor> tensor(std::string_view name) const;  // not_found names the tensor

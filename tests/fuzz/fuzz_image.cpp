@@ -1,7 +1,7 @@
 // LINK: slmd_image slmd_base
 // The first byte chooses: 0 the rest is a file as it is; 1 a stored image whose checksums are made right, so that
 // mutations reach the frames; 2 a raw image given as header (4096 bytes), params (256), index (the rest), opened
-// without its hash. Every tensor that opens is read to its end.
+// without its hash. Every tensor that opens is read to its end, and hashed. Nothing opens for who wants a signature.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "image/image.h"
 #include "image/sha256.h"
+#include "image/signature.h"
 
 namespace {
 
@@ -57,6 +58,18 @@ std::vector<std::byte> raw_from(std::span<const std::byte> parts) {
     return file;
 }
 
+// A key that has signed no seed: that of RFC 6979, A.2.5.
+PublicKey a_key() {
+    constexpr char text[] =
+        "-----BEGIN PUBLIC KEY-----\n"
+        "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEYP7UuiVanTHJYet0xjVtaMBJuJI7\n"
+        "Yfps5mliLmDyn7Z5A/4QCLi8maQa6elWKLxk8vGyDC1+n1F3o8KU1EYimQ==\n"
+        "-----END PUBLIC KEY-----\n";
+    const auto key = parse_public_key("key", text);
+    if (!key) std::abort();
+    return key.value();
+}
+
 volatile std::uint8_t sink;
 
 void read_all(std::span<const std::byte> bytes) {
@@ -87,9 +100,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             read_all(t.value().scales);
             read_all(t.value().steps);
         }
+        (void)verify_hashes(path, image.value().header(), image.value().tensors(), image.value().raw(),
+                            {.threads = 2});  // whatever it says
         for (std::uint32_t id = 0; id < 8; id++) read_all(image.value().section(static_cast<SectionId>(id)));
         if (data[0] % 3 != 2 && !index) std::abort();  // what opens has a plan
     }
+    static const PublicKey key = a_key();
+    if (Image::open(path, {.threads = 2, .trust = {{&key, 1}}})) std::abort();
     close(fd);
     return 0;
 }

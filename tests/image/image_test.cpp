@@ -324,6 +324,19 @@ TEST(Damage, HostileIndexIsRefused) {
     refused("codes unaligned", [](H&, E* e) { e[3].codes += 1; });
     refused("codes in the header", [](H&, E* e) { e[0].codes = 0; });
     refused("kind", [](H&, E* e) { e[1].kind = static_cast<Kind>(9); });
+    refused("signed in an unknown way", [](H& h, E*) { h.signature.type = static_cast<image::SignatureType>(2); });
+    refused("not signed, but with a signature", [](H& h, E*) { h.signature.rs[40] = 1; });
+    refused("not signed, but with a key", [](H& h, E*) { h.signature.key_id[0] = 1; });
+    refused("something behind the signature", [](H& h, E*) {
+        h.signature.type = image::SignatureType::ecdsa_p256_sha256;
+        h.signature.zero[431] = 1;
+    });
+    refused("a section without its hash", [](H& h, E*) { std::memset(h.section_sha256[0], 0, 32); });
+    refused("a hash without its section", [](H& h, E*) { h.section_sha256[7][0] = 1; });
+    refused("a hash of the index, which has one", [](H& h, E*) { h.section_sha256[h.section_count - 1][0] = 1; });
+    refused("a tensor without its hash", [](H&, E* e) { std::memset(e[1].sha256, 0, sizeof e[1].sha256); });
+    refused("tensors with hashes, sections without",
+            [](H& h, E*) { std::memset(h.section_sha256, 0, sizeof h.section_sha256); });
     refused("name twice", [](H&, E* e) { std::memcpy(e[1].name, e[0].name, sizeof e[1].name); });
     refused("endless name", [](H&, E* e) { std::memset(e[1].name, 'x', sizeof e[1].name); });
     refused("book", [](H&, E* e) { e[2].book[3] = 32; });

@@ -95,8 +95,8 @@ TEST_F(Slmpack, WrongUseIsTwoAndWrongInputIsOne) {
     EXPECT_EQ(run("import").code, 2);
     EXPECT_EQ(run("import " + tiny_model + " -o " + image + " --kind i5").code, 2);
     EXPECT_EQ(run("--version").code, 0);
-    for (const char* command :
-         {"import", "quantize", "inspect", "verify", "cat", "diff", "apply", "tokenize", "logits", "eval"}) {
+    for (const char* command : {"import", "quantize", "inspect", "verify", "keygen", "sign", "cat", "diff", "apply",
+                                "tokenize", "logits", "eval"}) {
         const Answer r = run(std::string(command) + " --help");
         EXPECT_EQ(r.code, 0);
         EXPECT_NE(r.out.find("Example: "), std::string::npos) << command;
@@ -107,6 +107,41 @@ TEST_F(Slmpack, WrongUseIsTwoAndWrongInputIsOne) {
                                        "eval " + absent + " --source " + absent + " --text " + absent})
         expect_error(run(command), absent);
     expect_error(run("import " + tiny_model + " -o /nonexistent/m.slm"), "/nonexistent/m.slm");
+}
+
+TEST_F(Slmpack, KeygenSignVerify) {
+    ASSERT_EQ(run("import " + tiny_model + " -o " + image).code, 0);
+    const std::string key = folder / "key", other = folder / "other";
+    Answer r = run("keygen -o " + key);
+    ASSERT_EQ(r.code, 0) << r.error;
+    const std::string id = r.out.substr(r.out.rfind("key ") + 4, 16);
+    EXPECT_EQ(id.find_first_not_of("0123456789abcdef"), std::string::npos) << r.out;
+    ASSERT_EQ(run("keygen -o " + other).code, 0);
+    expect_error(run("keygen -o " + key), "there is a file already");
+
+    EXPECT_NE(run("inspect " + image).out.find("signature not signed"), std::string::npos);
+    EXPECT_EQ(run("verify " + image).out, image + ": good, not signed\n");
+    expect_error(run("verify " + image + " --key " + key + ".pub"), "not signed; slmpack sign IMAGE --key KEY");
+
+    ASSERT_EQ(run("sign " + image + " --key " + key + " -o " + (folder / "signed.slm")).code, 0);
+    EXPECT_EQ(run("verify " + image).out, image + ": good, not signed\n") << "-o leaves the image";
+    r = run("sign " + image + " --key " + key);
+    EXPECT_EQ(r.out, image + ": signed by key " + id + "\n") << r.error;
+    EXPECT_EQ(read_file(image), read_file(folder / "signed.slm"));
+    EXPECT_NE(run("inspect " + image).out.find("signature signed by key " + id), std::string::npos);
+    EXPECT_EQ(run("verify " + image).out, image + ": good, signed by key " + id + " (--key KEY.pub checks that)\n");
+    EXPECT_EQ(run("verify " + image + " --key " + key + ".pub").out, image + ": good, signed by key " + id + "\n");
+    EXPECT_EQ(run("verify --key " + other + ".pub --key " + key + ".pub " + image).code, 0);
+    expect_error(run("verify --key " + other + ".pub " + image), "signed by key " + id + ", which is none of the 1");
+    expect_error(run("verify --key " + key + " " + image), "a private key");
+    expect_error(run("sign " + image + " --key " + key + ".pub"), "a public key");
+    expect_error(run("sign " + image + " --key " + (folder / "absent")), "absent");
+    EXPECT_EQ(run("sign " + image).code, 2);
+
+    // its raw form is signed, too: what zstd makes of it is what was signed
+    r = run("cat " + image);
+    write_file(folder / "m.raw", {r.out.begin(), r.out.end()});
+    EXPECT_EQ(run("verify " + (folder / "m.raw") + " --key " + key + ".pub").code, 0);
 }
 
 TEST_F(Slmpack, TokenizeAndBack) {

@@ -149,6 +149,10 @@ def check_configuration():
                 expect(f"slmd.toml, {table}", shipped.get(table, set()), known)
             section = table or "KEYS AT THE TOP"
             expect(f"slmd.toml.5, {section}", set(tags("slmd.toml.5", section)), {k for k in known if not k.startswith("[")})
+        key = os.path.join(folder, "factory")  # stands for the one that is named as an example
+        if run(os.path.join(BUILD, PROGRAMS["slmpack"]), "keygen", "-o", key).returncode != 0:
+            failures.append("slmpack keygen fails")
+        whole = whole.replace("/etc/slmd/keys/factory", key)
         for name, content in (("as shipped", text), ("with every example", whole)):
             path = os.path.join(folder, "slmd.toml")
             with open(path, "w", encoding="utf-8") as f:

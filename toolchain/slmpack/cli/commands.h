@@ -47,8 +47,14 @@ struct EvalCommand {
 };
 int run_eval(const EvalCommand& command);
 
+struct SignCommand {
+    std::string image, key, output;
+};
+int run_sign(const SignCommand& command);
+int run_keygen(const std::string& path);
+
 int run_inspect(const std::string& path);
-int run_verify(const std::string& path);
+int run_verify(const std::string& path, const std::vector<std::string>& keys);
 int run_cat(const std::string& path);
 int run_diff(const std::string& before, const std::string& after, const std::string& delta);
 int run_apply(const std::string& before, const std::string& delta, const std::string& after);

@@ -10,6 +10,7 @@
 #include "image/check.h"
 #include "image/image.h"
 #include "image/layout.h"
+#include "image/signature.h"
 #include "image/stored.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
@@ -28,6 +29,11 @@ std::uint64_t stored_bytes(const StoredFile& file, std::uint64_t offset, std::ui
     for (std::uint32_t i = file.frame_at(offset), end = file.frame_at(offset + size - 1); i <= end; i++)
         sum += file.frames()[i].stored;
     return sum;
+}
+
+std::string signed_text(const RawHeader& header) {
+    if (is_signed(header)) return std::string("signed by key ") + name_of(signer(header)).hex;
+    return has_hashes(header) ? "not signed" : "not signed, without hashes (import it again to sign it)";
 }
 
 // Tokenizer and chat template, by the code that will run on them, and that they fit the model.
@@ -93,10 +99,9 @@ int run_inspect(const std::string& path) {
     factor("embedding scale", p.embed_scale, 1);
     factor("residual scale", p.residual_scale, 1);
     factor("logit scale", p.logit_scale, 1);
-    std::printf("\n\n");
+    std::printf("\nsignature %s\n\n", signed_text(image.header()).c_str());
 
-    RawHeader header;
-    std::memcpy(&header, image.raw().data(), sizeof header);
+    const RawHeader& header = image.header();
     std::printf("%-24s %12s %12s %12s %7s\n", "section", "offset", "raw", "in file", "ratio");
     for (std::uint32_t i = 0; i < header.section_count; i++) {
         const Section& s = header.sections[i];
@@ -129,13 +134,24 @@ int run_inspect(const std::string& path) {
     return 0;
 }
 
-int run_verify(const std::string& path) {
-    auto problems = verify_image(path, progress_line("verifying " + path));
+int run_verify(const std::string& path, const std::vector<std::string>& key_files) {
+    std::vector<PublicKey> keys;
+    for (const std::string& file : key_files) {
+        const auto key = read_public_key(file.c_str());
+        if (!key) return fail(key.error().text);
+        keys.push_back(key.value());
+    }
+    auto problems = verify_image(path, progress_line("verifying " + path), keys);
     end_progress();
     if (problems.empty()) verify_text(path, problems);
     for (const std::string& problem : problems) std::fprintf(stderr, "slmpack: %s\n", problem.c_str());
-    if (problems.empty()) std::printf("%s: good\n", path.c_str());
-    return problems.empty() ? 0 : 1;
+    if (!problems.empty()) return 1;
+    const auto image = Image::open_index(path.c_str());
+    if (!image) return fail(image.error().text);
+    std::printf("%s: good, %s", path.c_str(), signed_text(image.value().header()).c_str());
+    if (keys.empty() && is_signed(image.value().header())) std::printf(" (--key KEY.pub checks that)");
+    std::printf("\n");
+    return 0;
 }
 
 int run_cat(const std::string& path) {

@@ -82,8 +82,25 @@ int main(int argc, char** argv) {
     c = app.add_subcommand("verify",
                            "Check everything in an image; exit code 1 and the places when something is wrong");
     c->add_option("IMAGE", path)->required();
-    c->footer("Example: slmpack verify smollm2.slm");
-    c->callback([&] { code = run_verify(path); });
+    std::vector<std::string> keys;
+    c->add_option("--key", keys, "A public key: it must be signed by this one, or by another that is given")
+        ->allow_extra_args(false);
+    c->footer("Example: slmpack verify smollm2.slm --key factory.pub");
+    c->callback([&] { code = run_verify(path, keys); });
+
+    std::string key_file;
+    c = app.add_subcommand("keygen", "Make a key that signs images: KEY, to be kept secret, and KEY.pub");
+    c->add_option("-o,--output", key_file, "The private key to write; its public key is KEY.pub")->required();
+    c->footer("Example: slmpack keygen -o factory");
+    c->callback([&] { code = run_keygen(key_file); });
+
+    SignCommand sign;
+    c = app.add_subcommand("sign", "Check every hash of an image, and sign it");
+    c->add_option("IMAGE", sign.image)->required();
+    c->add_option("--key", sign.key, "The private key, in PEM; ECDSA on the curve P-256")->required();
+    c->add_option("-o,--output", sign.output, "The image to write (default: IMAGE itself)");
+    c->footer("Example: slmpack sign smollm2.slm --key factory");
+    c->callback([&] { code = run_sign(sign); });
 
     c = app.add_subcommand("cat", "Write the raw form of an image to standard output (as zstd -dc does)");
     c->add_option("IMAGE", path)->required();

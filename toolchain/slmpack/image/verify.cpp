@@ -12,6 +12,7 @@
 #include "half.h"
 #include "image/check.h"
 #include "image/image.h"
+#include "image/signature.h"
 #include "image/stored.h"
 
 namespace slmd::pack {
@@ -101,14 +102,23 @@ std::string verify_values(const Tensor& t) {
 }  // namespace
 
 std::vector<std::string> verify_image(const std::string& path,
-                                      const std::function<void(std::uint64_t, std::uint64_t)>& progress) {
+                                      const std::function<void(std::uint64_t, std::uint64_t)>& progress,
+                                      std::span<const PublicKey> keys) {
     std::vector<std::string> problems;
     const auto sizes = Image::sizes(path.c_str());
     if (!sizes) return {sizes.error().text};
     if (sizes.value().compressed) verify_stored(path, problems, progress);
     if (!problems.empty()) return problems;
-    const auto image = Image::open(path.c_str(), {});
+    const OpenOptions options{.threads = 4};
+    const auto image = Image::open(path.c_str(), options);
     if (!image) return {image.error().text};
+    const RawHeader& header = image.value().header();
+    if (!keys.empty())
+        if (const auto ok = verify_signature(path.c_str(), header, keys); !ok) problems.push_back(ok.error().text);
+    if (has_hashes(header)) {
+        const auto ok = verify_hashes(path.c_str(), header, image.value().tensors(), image.value().raw(), options);
+        if (!ok) problems.push_back(ok.error().text);
+    }
     for (const TensorEntry& entry : image.value().tensors()) {
         const auto tensor = image.value().tensor(entry.name);
         const std::string wrong = tensor ? verify_values(tensor.value()) : tensor.error().text;

@@ -289,6 +289,10 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
         header.sections[header.section_count++] = {static_cast<std::uint32_t>(id), crc, offset, size};
     };
     const auto put_section = [&](SectionId id, std::vector<std::byte> bytes, std::uint64_t align) -> Result<void> {
+        if (id != SectionId::index) {
+            const Sha256 hash = TRY(sha256(bytes));
+            std::memcpy(header.section_sha256[header.section_count], hash.data(), hash.size());
+        }
         add_section(id, out.raw(), bytes.size(), id == SectionId::index ? 0 : crc32c(bytes));
         pad(bytes, align);
         TRY(out.put_stream(bytes, whole, metadata_level));
@@ -312,6 +316,8 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
         Streams streams = lay_out(tensor);
         const std::vector<std::byte>* parts[] = {&streams.codes, &streams.scales, &streams.steps};
         for (int k = 0; k < 3; k++) entry.crc32c[k] = crc32c(*parts[k]);
+        const Sha256 hash = TRY(sha256({streams.codes, streams.scales, streams.steps}));
+        std::memcpy(entry.sha256, hash.data(), sizeof entry.sha256);
         TensorSummary s;
         const auto put = [&](std::vector<std::byte>& bytes, std::uint64_t unit) -> Result<StreamSummary> {
             const std::uint64_t size = bytes.size();
