@@ -54,34 +54,66 @@ TEST(Memory, a_thousand_streamed_tokens_allocate_nothing) {
     EXPECT_EQ(counts, "counts 0 0 0 0\n");
 }
 
+// How often the threads gave up their core of their own accord, and the clock ticks that they used, so far.
+std::pair<long, long> activity(pid_t pid) {
+    std::pair<long, long> sum{0, 0};
+    for (const auto& task : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task")) {
+        std::ifstream status(task.path() / "status");
+        for (std::string line; std::getline(status, line);)
+            if (line.rfind("voluntary_ctxt_switches:", 0) == 0) sum.first += std::stol(line.substr(24));
+        const std::string stat = slurp(task.path() / "stat");
+        std::istringstream fields(stat.substr(stat.rfind(')') + 1));
+        std::string word;
+        for (int i = 0; i < 13 && fields >> word; i++)
+            if (i == 11 || i == 12) sum.second += std::stol(word);
+    }
+    return sum;
+}
+
 // Between requests every thread sleeps: none gives up its core of its own accord more than once a second, and none uses
 // any time.
 TEST(Memory, idle_means_idle) {
     Daemon d({.arguments = {"--threads", "4", "--draft-model", tiny_image()}});
     EXPECT_FALSE(d.answer("What is the capital of France?").empty());
     sleep(1);
-    const auto activity = [&] {
-        std::pair<long, long> sum{0, 0};  // switches, clock ticks
-        const std::string tasks = "/proc/" + std::to_string(d.pid()) + "/task";
-        for (const auto& task : std::filesystem::directory_iterator(tasks)) {
-            std::ifstream status(task.path() / "status");
-            for (std::string line; std::getline(status, line);)
-                if (line.rfind("voluntary_ctxt_switches:", 0) == 0) sum.first += std::stol(line.substr(24));
-            const std::string stat = slurp(task.path() / "stat");
-            std::istringstream fields(stat.substr(stat.rfind(')') + 1));
-            std::string word;
-            for (int i = 0; i < 13 && fields >> word; i++)
-                if (i == 11 || i == 12) sum.second += std::stol(word);
-        }
-        return sum;
-    };
     constexpr int seconds = 5;
-    const auto before = activity();
+    const auto before = activity(d.pid());
     sleep(seconds);
-    const auto after = activity();
+    const auto after = activity(d.pid());
     EXPECT_GT(before.first, 0);
     EXPECT_LE(after.first - before.first, seconds);
     EXPECT_EQ(after.second - before.second, 0);
+}
+
+// The same for a minute with all that a board has: a serial line and a client, lines in and out, a status LED, the
+// governor's look at heat and power, and systemd's watchdog.
+TEST(Memory, idle_with_a_board_means_idle) {
+    const std::string sim = folder() + "/idle.sim", config = folder() + "/idle.toml",
+                      notify = folder() + "/idle.notify";
+    std::ofstream(sim) << "board pi-5\n0 thermal 50\n0 thermal.throttle 80\n0 gpio.DOOR 0\n0 gpio.SWITCH 0\n0 "
+                          "gpio.BUSY open\n0 gpio.RELAY open\n";
+    std::ofstream(config) << "[board]\nhardware = \"sim:" << sim
+                          << "\"\n[pins]\nstatus = \"ACT\"\nbusy = \"BUSY\"\nprivacy = \"SWITCH\"\n[[trigger]]\nname = "
+                             "\"door\"\nline = \"DOOR\"\nprompt = "
+                             "\"?\"\n[[output]]\nname = \"relay\"\nline = \"RELAY\"\n";
+    const int manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    std::snprintf(address.sun_path, sizeof address.sun_path, "%s", notify.c_str());
+    ASSERT_EQ(bind(manager, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    Daemon d({.arguments = {"--config", config}, .environment = {"NOTIFY_SOCKET=" + notify, "WATCHDOG_USEC=10000000"}});
+    const Wire client = d.connect();
+    EXPECT_FALSE(d.answer("What is the capital of France?").empty());
+    sleep(2);
+    constexpr int seconds = 60;
+    const auto before = activity(d.pid());
+    sleep(seconds);
+    const auto after = activity(d.pid());
+    std::printf("in %d s: %ld wake-ups, %ld ticks of the clock\n", seconds, after.first - before.first,
+                after.second - before.second);
+    EXPECT_GT(after.first - before.first, 0) << "the watchdog was not fed";
+    EXPECT_LE(after.first - before.first, seconds);
+    EXPECT_LE(after.second - before.second, seconds * sysconf(_SC_CLK_TCK) / 1000);
+    close(manager);
 }
 
 // The same, as the kernel sees it; and that the counter above can count at all.
