@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <mutex>
 #include <numeric>
 
 #include "toolchain/slmpack/image/half.h"
@@ -20,8 +19,8 @@ constexpr std::uint32_t group = 32, chunk = 32;  // columns; rows that are worke
 constexpr std::uint32_t sample_rows = 64;        // on which levels, code lengths and step sizes are found
 constexpr double damping = 0.01;                 // of a Hessian's mean diagonal
 constexpr int sample_passes = 3;
-constexpr int index_grid =
-    4;  // i4 scales a quarter of an octave apart: finer ones cost more in the file than they gain
+// i4 scales are a quarter of an octave apart: finer ones cost more in the file than they gain.
+constexpr int index_grid = 4;
 constexpr float longest_code = 12;   // bits; zstd's Huffman codes have at most 11
 constexpr float octave_grid = 0.5f;  // of i8 steps
 
@@ -90,8 +89,8 @@ class Rounder {
                 std::memcpy(&w(long(r), start_[p]), row + objective_.order[p] * group, width(p) * sizeof(float));
             const float largest =
                 *std::max_element(row, row + cols_, [](float a, float b) { return std::abs(a) < std::abs(b); });
-            steps[r] = std::abs(largest) / model.book[15];  // the largest maps to the top level at a scale of 1, an
-                                                            // octave below the end of the range
+            // The largest maps to the top level at a scale of 1, an octave below the end of the range.
+            steps[r] = std::abs(largest) / model.book[15];
             if (model.kind == Kind::i4) t.steps[list[r]] = steps[r] > 1e-35f ? steps[r] : 0;
         }
         Matrix errors;
