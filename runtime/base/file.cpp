@@ -102,4 +102,10 @@ Result<void> AtomicFile::commit() {
     return {};
 }
 
+Result<void> write_file(const char* path, std::span<const std::byte> bytes) {
+    AtomicFile file = TRY(AtomicFile::create(path));
+    TRY(file.write(bytes));
+    return file.commit();
+}
+
 }  // namespace slmd

@@ -28,7 +28,8 @@ class MappedFile {
     std::size_t size_;
 };
 
-// Writes PATH.tmp-PID beside PATH; commit() does fsync, rename, fsync of the folder. Without commit the old file stays and the temporary goes.
+// Writes PATH.tmp-PID beside PATH; commit() does fsync, rename, fsync of the folder. Without commit the old file stays
+// and the temporary goes.
 class AtomicFile {
   public:
     static Result<AtomicFile> create(const char* path);
@@ -44,5 +45,8 @@ class AtomicFile {
     int fd_ = -1;
     char path_[4096], temporary_[4096];
 };
+
+// A file of these bytes, as AtomicFile writes it.
+Result<void> write_file(const char* path, std::span<const std::byte> bytes);
 
 }  // namespace slmd

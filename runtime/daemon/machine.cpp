@@ -284,11 +284,7 @@ void Machine::finish(Trigger& t, const wire::Outcome& outcome) {
 void Machine::keep(const Trigger& t, const TriggerConfig& c) {
     char path[400];
     snprintf(path, sizeof path, "%s/triggers/%s", config_.state, c.name);
-    const auto written = [&]() -> Result<void> {
-        auto file = TRY(AtomicFile::create(path));
-        TRY(file.write(std::as_bytes(std::span(t.text, t.size))));
-        return file.commit();
-    }();
+    const auto written = [&]() -> Result<void> { return write_file(path, std::as_bytes(std::span(t.text, t.size))); }();
     if (!written)
         log(Level::error, {{"SLMD_EVENT", "trigger"}, {"SLMD_PIN", c.name}}, "trigger %s: its answer is lost: %s",
             c.name, written.error().text);

@@ -27,9 +27,7 @@ Result<bool> tune(engine::Engine& engine, const image::Image& model, const char*
     }
     const engine::Threads best = TRY(engine::measure_threads(engine));
     const int n = std::snprintf(line, sizeof line, "%s prefill %d decode %d\n", about, best.prefill, best.decode);
-    auto file = TRY(AtomicFile::create(path));
-    TRY(file.write(std::as_bytes(std::span(line, static_cast<std::size_t>(n)))));
-    TRY(file.commit());
+    TRY(write_file(path, std::as_bytes(std::span(line, static_cast<std::size_t>(n)))));
     return true;
 }
 

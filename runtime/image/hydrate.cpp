@@ -76,7 +76,7 @@ struct Populate {
     std::span<const std::byte> map;
     std::atomic<std::uint64_t> next{0};
 };
-void populate_pieces(void* context) {
+void populate_pieces(void* context, bool) {
     constexpr std::uint64_t piece = 4u << 20;
     Populate& p = *static_cast<Populate*>(context);
     for (std::uint64_t at; (at = p.next.fetch_add(piece)) < p.map.size();)
@@ -88,13 +88,7 @@ void populate_pieces(void* context) {
 
 void populate(std::span<const std::byte> map, int threads) {
     Populate pages{map};
-    run_together(
-        threads,
-        [](void* context) -> void* {
-            populate_pieces(context);
-            return nullptr;
-        },
-        &pages, populate_pieces);
+    run_together(threads, populate_pieces, &pages);
 }
 
 std::uint64_t loading_bytes(int threads) {
@@ -123,12 +117,7 @@ Result<Hydrated> hydrate(const char* path, const StoredFile& file, const RawHead
 
     Job job{.file = file, .options = options, .memory = fd};
     run_together(
-        options.threads,
-        [](void* context) -> void* {
-            decode_frames(*static_cast<Job*>(context), false);
-            return nullptr;
-        },
-        &job, [](void* context) { decode_frames(*static_cast<Job*>(context), true); });
+        options.threads, [](void* context, bool own) { decode_frames(*static_cast<Job*>(context), own); }, &job);
     if (job.failed) {
         close(fd);
         char place[96];

@@ -175,12 +175,7 @@ Result<void> verify_hashes(const char* path, const RawHeader& header, std::span<
                            again);
     Hashing job{.tensors = tensors, .raw = raw, .options = options, .path = path};
     run_together(
-        options.threads,
-        [](void* context) -> void* {
-            hash_tensors(*static_cast<Hashing*>(context), false);
-            return nullptr;
-        },
-        &job, [](void* context) { hash_tensors(*static_cast<Hashing*>(context), true); });
+        options.threads, [](void* context, bool own) { hash_tensors(*static_cast<Hashing*>(context), own); }, &job);
     if (job.failed) return job.error;
     return {};
 }

@@ -1,7 +1,7 @@
 // Fixed memory: nothing is allocated after READY, and what is used is what was planned.
 #include <regex>
 
-#include "harness.h"
+#include "systemd.h"
 
 using namespace slmd::testing;
 
@@ -88,19 +88,15 @@ TEST(Memory, idle_means_idle) {
 // The same for a minute with all that a board has: a serial line and a client, lines in and out, a status LED, the
 // governor's look at heat and power, and systemd's watchdog.
 TEST(Memory, idle_with_a_board_means_idle) {
-    const std::string sim = folder() + "/idle.sim", config = folder() + "/idle.toml",
-                      notify = folder() + "/idle.notify";
+    const std::string sim = folder() + "/idle.sim", config = folder() + "/idle.toml";
     std::ofstream(sim) << "board pi-5\n0 thermal 50\n0 thermal.throttle 80\n0 gpio.DOOR 0\n0 gpio.SWITCH 0\n0 "
                           "gpio.BUSY open\n0 gpio.RELAY open\n";
     std::ofstream(config) << "[board]\nhardware = \"sim:" << sim
                           << "\"\n[pins]\nstatus = \"ACT\"\nbusy = \"BUSY\"\nprivacy = \"SWITCH\"\n[[trigger]]\nname = "
                              "\"door\"\nline = \"DOOR\"\nprompt = "
                              "\"?\"\n[[output]]\nname = \"relay\"\nline = \"RELAY\"\n";
-    const int manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
-    std::snprintf(address.sun_path, sizeof address.sun_path, "%s", notify.c_str());
-    ASSERT_EQ(bind(manager, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    Daemon d({.arguments = {"--config", config}, .environment = {"NOTIFY_SOCKET=" + notify, "WATCHDOG_USEC=10000000"}});
+    const Systemd systemd;
+    Daemon d({.arguments = {"--config", config}, .environment = systemd.environment("10000000")});
     const Wire client = d.connect();
     EXPECT_FALSE(d.answer("What is the capital of France?").empty());
     sleep(2);
@@ -113,7 +109,6 @@ TEST(Memory, idle_with_a_board_means_idle) {
     EXPECT_GT(after.first - before.first, 0) << "the watchdog was not fed";
     EXPECT_LE(after.first - before.first, seconds);
     EXPECT_LE(after.second - before.second, seconds * sysconf(_SC_CLK_TCK) / 1000);
-    close(manager);
 }
 
 // The same, as the kernel sees it; and that the counter above can count at all.

@@ -138,9 +138,7 @@ class Progress {
         in.close();
         std::string kept = what + "\n";
         for (const Json& window : p.windows_) kept += window.dump() + "\n";
-        AtomicFile file = TRY(AtomicFile::create(path.c_str()));
-        TRY(file.write(std::as_bytes(std::span(kept))));
-        TRY(file.commit());
+        TRY(write_file(path.c_str(), std::as_bytes(std::span(kept))));
         return p;
     }
     const std::vector<Json>& windows() const { return windows_; }
@@ -179,24 +177,27 @@ Result<Evaluation> evaluate(const EvalCommand& command) {
     const auto reference = TRY(Reference::open(*source));
     const auto tokenizer = TRY(load_tokenizer(command.source));
     const std::string text = TRY(read_text(command.text));
-    auto tokens = TRY(tokenizer.encode(text, false, false));
-    const auto start = TRY(tokenizer.encode("", true, false));
-    const bool bos = !start.empty() && start[0] == tokenizer.tokenizer.bos();
     const auto window = static_cast<std::size_t>(command.window);
-    tokens.resize(std::min(tokens.size(), static_cast<std::size_t>(command.tokens)) / window * window);
-    if (tokens.empty())
+    const auto windows = TRY(text_windows(tokenizer, text, window, static_cast<std::size_t>(command.tokens) / window));
+    if (windows.empty())
         return Error::make(Code::incorrect_parameters, "%s has fewer than %zu tokens, one window", command.text.c_str(),
                            window);
 
-    Json what{{"source", Json::parse(TRY(describe_source(*source)))},
-              {"window", window},
-              {"text", hex(TRY(image::sha256(std::as_bytes(std::span(tokens)))))}};
-    for (const Contender& c : e.contenders) what["models"].push_back({c.path, c.bytes});
-    Progress done = TRY(Progress::open(command.work, what.dump()));
+    std::string what;
+    if (!command.work.empty()) {  // hashing the source takes as long as reading it
+        Json all{{"source", Json::parse(TRY(describe_source(*source)))},
+                 {"windows", windows.size()},
+                 {"window", window},
+                 {"text", hex(TRY(image::sha256(std::as_bytes(std::span(text)))))}};
+        for (const Contender& c : e.contenders) all["models"].push_back({c.path, c.bytes});
+        what = all.dump();
+    }
+    Progress done = TRY(Progress::open(command.work, what));
     const auto progress = progress_line("evaluating");
     const std::size_t first =
         window / 2 - (window > 2 ? 1 : 0);  // its logits are about the first token of the second half
-    for (std::size_t at = 0, w = 0; at < tokens.size(); at += window, w++) {
+    for (std::size_t w = 0; w < windows.size(); w++) {
+        const std::vector<std::int32_t>& part = windows[w];
         if (w < done.windows().size()) {
             const Json& saved = done.windows()[w];
             e.source.append(from_json(saved.at(0)));
@@ -204,9 +205,6 @@ Result<Evaluation> evaluate(const EvalCommand& command) {
                 e.contenders[i].scores.append(from_json(saved.at(i + 1)));
             continue;
         }
-        std::vector<std::int32_t> part(tokens.begin() + static_cast<std::ptrdiff_t>(at),
-                                       tokens.begin() + static_cast<std::ptrdiff_t>(at + window));
-        if (bos) part[0] = tokenizer.tokenizer.bos();  // each window is a text of its own
         const auto next = std::span(part).subspan(first + 1);
         const std::vector<float> truth = TRY(reference->logits(part, first));
         const Scores own = score_window(truth, truth, next);
@@ -219,7 +217,7 @@ Result<Evaluation> evaluate(const EvalCommand& command) {
             c.scores.append(s);
         }
         TRY(done.add(line));
-        if (progress) progress(at + window, tokens.size());
+        if (progress) progress(w + 1, windows.size());
     }
     return e;
 }
@@ -266,10 +264,8 @@ int run_eval(const EvalCommand& command) {
     }
     if (!command.plot.empty()) {
         const std::string svg = plot_size_against_kl(points);
-        auto file = AtomicFile::create(command.plot.c_str());
-        if (!file) return fail(file.error().text);
-        if (auto r = file.value().write(std::as_bytes(std::span(svg))); !r) return fail(r.error().text);
-        if (auto r = file.value().commit(); !r) return fail(r.error().text);
+        if (auto ok = write_file(command.plot.c_str(), std::as_bytes(std::span(svg))); !ok)
+            return fail(ok.error().text);
     }
     return 0;
 }

@@ -44,6 +44,19 @@ Result<std::vector<std::int32_t>> LoadedTokenizer::encode(std::string_view text,
     return ids;
 }
 
+Result<std::vector<std::vector<std::int32_t>>> text_windows(const LoadedTokenizer& tokenizer, std::string_view text,
+                                                            std::size_t window, std::size_t most) {
+    const auto tokens = TRY(tokenizer.encode(text, false, false));
+    const auto start = TRY(tokenizer.encode("", true, false));
+    std::vector<std::vector<std::int32_t>> windows;
+    for (std::size_t at = 0; at + window <= tokens.size() && windows.size() < most; at += window) {
+        const auto first = tokens.begin() + static_cast<std::ptrdiff_t>(at);
+        windows.emplace_back(first, first + static_cast<std::ptrdiff_t>(window));
+        if (!start.empty()) windows.back()[0] = start[0];
+    }
+    return windows;
+}
+
 Result<LoadedTokenizer> load_tokenizer(const std::string& path) {
     std::vector<std::byte> section;
     if (is_image(path)) {

@@ -22,6 +22,10 @@ struct LoadedTokenizer {
     text::Tokenizer tokenizer;
     Result<std::vector<std::int32_t>> encode(std::string_view text, bool add_bos, bool specials) const;
 };
+// The front of a text, cut into windows of `window` tokens, `most` of them at most: each a text of its own, with the
+// beginning of sequence in place of its first token where the model has one.
+Result<std::vector<std::vector<std::int32_t>>> text_windows(const LoadedTokenizer& tokenizer, std::string_view text,
+                                                            std::size_t window, std::size_t most);
 // Of an image, of a model's source, or of a folder that holds nothing else. Errors: not_found when the model has none.
 Result<LoadedTokenizer> load_tokenizer(const std::string& path);
 

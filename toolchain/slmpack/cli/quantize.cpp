@@ -59,13 +59,7 @@ Result<std::vector<Sequence>> calibration(const QuantizeCommand& command, const 
     } else {
         const auto tokenizer = TRY(load_tokenizer(command.source));
         const std::string text = TRY(read_text(command.text));
-        const auto tokens = TRY(tokenizer.encode(text, false, false));
-        const auto start = TRY(tokenizer.encode("", true, false));
-        for (std::size_t at = 0; at + window <= tokens.size() && sequences.size() < count; at += window) {
-            sequences.emplace_back(tokens.begin() + static_cast<std::ptrdiff_t>(at),
-                                   tokens.begin() + static_cast<std::ptrdiff_t>(at + window));
-            if (!start.empty()) sequences.back()[0] = start[0];  // each window is a text of its own
-        }
+        sequences = TRY(text_windows(tokenizer, text, window, count));
         record["sha256"] = hex(TRY(image::sha256(std::as_bytes(std::span(text)))));
     }
     record["tokens"] = sequences.size() * window;

@@ -43,15 +43,11 @@ Matrix Block::norm_backward(const Matrix& x, const std::string& name, const Matr
     const auto found = weights_.find(name);
     if (found == weights_.end()) return gradient;
     const long width = long(found->second.size());
-    const Eigen::Map<const Matrix> in(x.data(), x.size() / width, width);
-    const Eigen::Map<const Vector> weight(found->second.data(), width);
-    Matrix out(x.rows(), x.cols());
-    Eigen::Map<Matrix> d(out.data(), in.rows(), width);
-    d = (Eigen::Map<const Matrix>(gradient.data(), in.rows(), width).array().rowwise() * weight.array()).matrix();
-    const Eigen::ArrayXf r = (in.rowwise().squaredNorm().array() / float(width) + source_->params.norm_eps).rsqrt();
-    const Eigen::ArrayXf along = (d.array() * in.array()).rowwise().sum() * r.cube() / float(width);
-    d = (d.array().colwise() * r - in.array().colwise() * along).matrix();
-    return out;
+    const auto parts = [&](const Matrix& m) -> Matrix {
+        return Eigen::Map<const Matrix>(m.data(), m.size() / width, width);
+    };
+    const Matrix d = rms_norm_backward(parts(x), found->second.data(), source_->params.norm_eps, parts(gradient));
+    return Eigen::Map<const Matrix>(d.data(), x.rows(), x.cols());
 }
 
 // The gradient before a matrix, and what the one behind it weighs.

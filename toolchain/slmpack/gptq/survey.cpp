@@ -41,14 +41,7 @@ struct End {
             if (params.final_softcap != 0) logits.array() *= slope.array();
             d.middleRows(at, n) = linear(logits, transposed.data(), hidden.cols()) * params.logit_scale;
         }
-        // Through the norm: as Block does.
-        const Eigen::Map<const Vector> weight(norm.data(), hidden.cols());
-        d = (d.array().rowwise() * weight.array()).matrix();
-        const Eigen::ArrayXf r =
-            (hidden.rowwise().squaredNorm().array() / float(hidden.cols()) + params.norm_eps).rsqrt();
-        const Eigen::ArrayXf along = (d.array() * hidden.array()).rowwise().sum() * r.cube() / float(hidden.cols());
-        d = (d.array().colwise() * r - hidden.array().colwise() * along).matrix();
-        return d;
+        return rms_norm_backward(hidden, norm.data(), params.norm_eps, d);
     }
 };
 

@@ -42,6 +42,15 @@ Matrix rms_norm(const Matrix& x, const float* w, float eps) {
     return (x.array().colwise() * scale).rowwise() * weight.array();
 }
 
+Matrix rms_norm_backward(const Matrix& x, const float* w, float eps, const Matrix& gradient) {
+    const Eigen::Map<const Vector> weight(w, x.cols());
+    Matrix d = (gradient.array().rowwise() * weight.array()).matrix();
+    const Eigen::ArrayXf r = (x.rowwise().squaredNorm().array() / float(x.cols()) + eps).rsqrt();
+    const Eigen::ArrayXf along = (d.array() * x.array()).rowwise().sum() * r.cube() / float(x.cols());
+    d = (d.array().colwise() * r - x.array().colwise() * along).matrix();
+    return d;
+}
+
 void rope(Matrix& x, long head_dim, const std::vector<float>& inv_freq, float scale, std::size_t position) {
     const long half = long(inv_freq.size());
     const Eigen::Map<const Eigen::Array<float, 1, Eigen::Dynamic>> frequency(inv_freq.data(), half);

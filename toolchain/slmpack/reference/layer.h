@@ -15,6 +15,9 @@ Matrix linear(const Matrix& x, const float* w, long outputs);
 // x / sqrt(mean(x^2) + eps) * w, a row at a time (Zhang and Sennrich, arXiv 1910.07467).
 Matrix rms_norm(const Matrix& x, const float* w, float eps);
 
+// The gradient at x, from the one at rms_norm(x, w, eps).
+Matrix rms_norm_backward(const Matrix& x, const float* w, float eps, const Matrix& gradient);
+
 // Rotates element i of every head with element i + inv_freq.size() by position * inv_freq[i] (Su et al., arXiv
 // 2104.09864). Row 0 is at `position`.
 void rope(Matrix& x, long head_dim, const std::vector<float>& inv_freq, float scale, std::size_t position);
