@@ -16,7 +16,7 @@ constexpr char raw_magic[8] = {'S', 'L', 'M', 'R', 'A', 'W', '1', 0};
 constexpr char stored_magic[8] = {'S', 'L', 'M', 'Z', 'S', 'T', '1', 0};
 constexpr std::uint32_t skippable_magic = 0x184D2A50, seek_table_magic = 0x184D2A5E, seekable_magic = 0x8F92EAB1;
 
-enum class SectionId : std::uint32_t { index = 1, params = 2, tokenizer = 3, chat = 4, provenance = 5, tensors = 6 };
+enum class SectionId : std::uint32_t { index = 1, params = 2, tokenizer = 3, chat = 4, provenance = 5, tensors = 6, golden = 7 };
 
 struct Section {
     std::uint32_t id;
@@ -127,6 +127,15 @@ struct ModelParams {  // the params section
     std::uint8_t reserved[12];
 };
 static_assert(sizeof(ModelParams) == 256);
+
+// The golden section: what the model says to some prompts, the same on every machine. GoldenPrompt[count], one behind
+// the other, each followed by its tokens. Absent: nothing to check.
+struct GoldenPrompt {
+    std::uint32_t tokens;     // of the prompt, int32 each, which follow: 1 .. max_golden_tokens
+    std::uint32_t answer;     // tokens of the answer, each the likeliest one: 1 .. max_golden_answer
+    std::uint8_t sha256[32];  // over those, int32 each; an answer does not end at an end-of-text token
+};
+constexpr std::uint32_t max_golden_prompts = 16, max_golden_tokens = 1024, max_golden_answer = 256;
 
 inline bool layer_bit(const std::uint8_t (&bits)[max_layers / 8], std::uint32_t layer) {
     return (bits[layer / 8] >> layer % 8 & 1) != 0;

@@ -1,0 +1,41 @@
+#include "task/golden.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace slmd::task {
+
+Result<image::Sha256> likeliest(engine::Engine& engine, std::span<std::int32_t> tokens, std::size_t prompt,
+                                const std::atomic<bool>& cancel) {
+    if (tokens.size() > static_cast<std::size_t>(engine.context()))
+        return Error::make(Code::context_full, "%zu tokens of prompt and answer do not fit the context of %d",
+                           tokens.size(), engine.context());
+    for (std::size_t n = prompt; n < tokens.size(); n++) {
+        auto progress = TRY(engine.advance(0, tokens.first(n), static_cast<int>(n), cancel));
+        tokens[n] = static_cast<std::int32_t>(std::max_element(progress.logits.begin(), progress.logits.end()) -
+                                              progress.logits.begin());
+    }
+    return image::sha256(std::as_bytes(tokens.subspan(prompt)));
+}
+
+Result<int> check_golden(const char* path, const image::Image& image, engine::Engine& engine,
+                         std::span<std::int32_t> tokens, const std::atomic<bool>& cancel) {
+    const image::Golden golden = TRY(image::read_golden(path, image.section(image::SectionId::golden)));
+    int asked = 0;
+    for (std::uint32_t i = 0; i < golden.count; i++) {
+        const image::Golden::Prompt& p = golden.prompts[i];
+        const std::size_t size = p.tokens.size() / sizeof(std::int32_t), all = size + p.answer;
+        if (all > tokens.size() || all > static_cast<std::size_t>(engine.context())) continue;
+        std::memcpy(tokens.data(), p.tokens.data(), p.tokens.size());
+        const image::Sha256 digest = TRY(likeliest(engine, tokens.first(all), size, cancel));
+        if (digest != p.sha256)
+            return Error::make(Code::model_integrity,
+                               "%s: golden prompt %u of %u: another answer than when the image was made; this machine "
+                               "cannot be trusted with it",
+                               path, i + 1, golden.count);
+        asked++;
+    }
+    return asked;
+}
+
+}  // namespace slmd::task
