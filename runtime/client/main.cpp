@@ -12,6 +12,7 @@
 
 #include "client/board.h"
 #include "client/connection.h"
+#include "client/model.h"
 #include "daemon/plan.h"
 #include "wire/commands.h"
 #include "wire/json.h"
@@ -33,6 +34,10 @@ constexpr char usage[] =
     "  hw record FILE  what the board's sensors say, every second until Ctrl-C, for slmd to replay\n"
     "  board show      which board this is, and what of its file is there\n"
     "  board check FILE...  are these board files good?\n"
+    "  model install IMAGE  checks an image, or a difference that slmpack diff made, and puts it into the free one of two slots\n"
+    "  model activate [a|b]  has slmd try that slot; it answers from then on if its golden prompts pass\n"
+    "  model rollback  goes back to the other slot\n"
+    "  model list      what the slots hold\n"
     "  help [VERB]     the commands of the wire, or one of them\n"
     "options\n"
     "  -s, --socket PATH       default /run/slmd/slmd.sock, or what SLMD_SOCKET says\n"
@@ -44,6 +49,8 @@ constexpr char usage[] =
     "as slmd has them\n"
     "      --json              status, plan and hw as slmd sent them\n"
     "      --seconds N         end of a record\n"
+    "      --config FILE       of slmd, for its models' folder and allowed keys: default /etc/slmd/slmd.toml\n"
+    "      --no-restart        leave slmd as it is; the change holds from its next start\n"
     "      --line NAME         a GPIO input to record too; up to 16 times\n"
     "      --board NAME, --boards DIR    as slmd has them\n"
     "exit status: 0 answered, 1 refused or failed, 2 no connection, 64 wrong usage, 130 interrupted\n";
@@ -59,6 +66,7 @@ struct Options {
     bool json = false;
     int seconds = 0;  // 0: until interrupted
     std::vector<const char*> lines;
+    ModelCommand model;
 };
 
 int complain(const Error& e, int code) {
@@ -359,6 +367,7 @@ int plan_image(const char* path, const Options& o) {
     const auto p = [&]() -> Result<daemon::Plan> {
         daemon::Config config = o.plan;
         TRY(daemon::set_text("IMAGE", path, config.model, sizeof config.model));
+        TRY(daemon::find_model(config, config.model_file));
         return daemon::plan(TRY(daemon::open_indexes(config)), config);
     }();
     if (!p) return complain(p.error(), exit_failed);
@@ -402,7 +411,9 @@ enum Option {
     opt_seconds,
     opt_line,
     opt_board,
-    opt_boards
+    opt_boards,
+    opt_config,
+    opt_no_restart
 };
 constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"tty", required_argument, nullptr, 't'},
@@ -419,6 +430,8 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"threads", required_argument, nullptr, opt_threads},
                               {"clients", required_argument, nullptr, opt_clients},
                               {"queue", required_argument, nullptr, opt_queue},
+                              {"config", required_argument, nullptr, opt_config},
+                              {"no-restart", no_argument, nullptr, opt_no_restart},
                               {"help", no_argument, nullptr, 'h'},
                               {"version", no_argument, nullptr, 'V'},
                               {nullptr, 0, nullptr, 0}};
@@ -479,6 +492,8 @@ Result<void> take_option(int c, Options& o) {
         case opt_slots: return number("--slots", 1, 16, o.plan.engine.slots);
         case opt_threads: return number("--threads", 0, 16, o.plan.engine.threads);
         case opt_clients: return number("--clients", 1, daemon::Config::max_clients, o.plan.clients);
+        case opt_config: o.model.config = optarg; return {};
+        case opt_no_restart: o.model.restart = false; return {};
         case opt_queue: return number("--queue", 1, daemon::Config::max_queue, o.plan.queue);
         default: return Error::make(Code::incorrect_parameters, "slmctl --help shows the options");
     }
@@ -496,20 +511,26 @@ int main(int argc, char** argv) {
     const std::string command = optind < argc ? argv[optind] : "";
     const char* const argument = optind + 1 < argc ? argv[optind + 1] : nullptr;
     const bool known = command == "ask" || command == "chat" || command == "status" || command == "plan" ||
-                       command == "monitor" || command == "help" || command == "hw" || command == "board";
-    const bool local = command == "board" || (command == "hw" && argument != nullptr);  // no slmd is asked
+                       command == "monitor" || command == "help" || command == "hw" || command == "board" ||
+                       command == "model";
+    const bool local = command == "board" || command == "model" || (command == "hw" && argument != nullptr);  // no slmd is asked
     if (local) {
         const std::string verb = argument == nullptr ? "" : argument;
         const std::span<char* const> rest{argv + std::min(optind + 2, argc), argv + argc};
         struct sigaction stop {};
         stop.sa_handler = [](int) { interrupts = interrupts + 1; };
         sigaction(SIGINT, &stop, nullptr);
+        if (command == "model" && rest.size() < 2) {
+            o.model.verb = verb.c_str();
+            o.model.argument = rest.empty() ? nullptr : rest[0];
+            return run_model(o.model);
+        }
         if (command == "board" && verb == "show" && rest.empty())
             return report(show_board(o.plan.board.files, o.plan.board.name));
         if (command == "board" && verb == "check" && !rest.empty()) return check_boards(rest);
         if (command == "hw" && verb == "record" && rest.size() == 1)
             return report(record(rest[0], o.lines, o.seconds, o.plan.board.files, o.plan.board.name, interrupts));
-        fputs("slmctl: board show, board check FILE..., hw, hw record FILE; slmctl --help shows them\n", stderr);
+        fputs("slmctl: board show, board check FILE..., hw, hw record FILE, model ...; slmctl --help shows them\n", stderr);
         return exit_usage;
     }
     if (!known || optind + 2 < argc || (command == "ask" && argument == nullptr)) {

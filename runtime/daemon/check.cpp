@@ -95,7 +95,10 @@ Result<void> check_config(const Config& config, char* out, std::size_t size) {
     }
     TrustedKeys keys;
     TRY(read_keys(config, keys));
-    auto model = image::Image::open_index(config.model, keys.trust());
+    char model_file[sizeof config.model_file];
+    if (auto found = find_model(config, model_file); !found)
+        return at(config, config.lines.model, "model %s", found.error().text);
+    auto model = image::Image::open_index(model_file, keys.trust());
     if (!model) return at(config, config.lines.model, "model %s", model.error().text);
     Images images{std::move(model.value()), {}, keys.trust()};
     if (config.draft_model[0] != 0) {
@@ -117,7 +120,7 @@ Result<void> check_config(const Config& config, char* out, std::size_t size) {
     for (int i = 0; i < config.tty_count; i++) TRY(check_tty(config, config.ttys[i]));
 
     Summary line{out, size};
-    line.add("%s: %d slots of %d tokens, %.1f MiB; on", config.model, config.engine.slots, planned.value().context,
+    line.add("%s: %d slots of %d tokens, %.1f MiB; on", model_file, config.engine.slots, planned.value().context,
              static_cast<double>(planned.value().total()) / 1048576);
     if (config.socket[0] != 0) line.add(" %s", config.socket);
     for (int i = 0; i < config.tty_count; i++) line.add(" %s@%d", config.ttys[i].path, config.ttys[i].baud);

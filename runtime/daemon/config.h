@@ -65,7 +65,8 @@ struct Config {
 
     const char* file = nullptr;  // where it was read; null: only options
 
-    char model[512] = "";
+    char model[512] = "";       // an image, or a folder of slots (image/slots.h)
+    char model_file[512] = "";  // the image that is run: model, or what is in one of its slots
     char draft_model[512] = "";  // a smaller one of the same tokenizer, which guesses what the model will say; "": none
     struct AllowedKey {
         char path[256] = "";

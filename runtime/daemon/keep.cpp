@@ -44,8 +44,8 @@ Result<image::Image> open_index(const char* path, const Config& config, const im
 }  // namespace
 
 Result<Images> adopt_images(const Config& config, const image::Trust& trust, HandedOver& handed_over, Notify& notify) {
-    Images images{TRY(open_index(config.model, config, trust, handed_over)), {}, trust};
-    log_signer(config.model, images.model, trust);
+    Images images{TRY(open_index(config.model_file, config, trust, handed_over)), {}, trust};
+    log_signer(config.model_file, images.model, trust);
     if (config.draft_model[0] != 0) {
         images.draft.emplace(TRY(open_index(config.draft_model, config, trust, handed_over)));
         log_signer(config.draft_model, *images.draft, trust);

@@ -203,32 +203,46 @@ void print_plan(const Plan& p, const char* model) {
            static_cast<double>(p.total()) / 1048576);
 }
 
+// of_image: set when it failed because of the image, and not of a wire.
 Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& images, hal::Hardware& hardware,
-                   Notify& notify, const HandedOver& handed) {
+                   Notify& notify, const HandedOver& handed, bool& of_image) {
+    of_image = false;
     Arena counting;
     Memory memory{};
     lay_out(counting, config, p.context, memory);
-    void* const block =
-        mmap(nullptr, counting.used(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    if (block == MAP_FAILED)
+    const struct Block {  // goes after all that lives in it
+        std::size_t size;
+        void* at;
+        ~Block() {
+            if (at != MAP_FAILED) munmap(at, size);
+        }
+    } block{counting.used(),
+            mmap(nullptr, counting.used(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0)};
+    if (block.at == MAP_FAILED)
         return Error::make(Code::memory_full, "cannot map %zu KiB for clients and requests", counting.used() >> 10);
-    Arena arena({static_cast<std::byte*>(block), counting.used()});
+    Arena arena({static_cast<std::byte*>(block.at), counting.used()});
     lay_out(arena, config, p.context, memory);
-    const int wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (wake < 0) return Error::make(Code::device_io, "eventfd: %s", strerror(errno));
+    const struct Wake {
+        int fd;
+        ~Wake() {
+            if (fd >= 0) close(fd);
+        }
+    } wake{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    if (wake.fd < 0) return Error::make(Code::device_io, "eventfd: %s", strerror(errno));
 
     wire::Identity identity;
     identity.version = SLMD_VERSION;
     const hal::Identity board = hardware.board().identity();
     if (board.serial[0] != 0) identity.serial = board.serial;
-    Service service(config, p, images, memory, wake);
+    Service service(config, p, images, memory, wake.fd);
     Machine machine(config, hardware, service);
     service.attach(machine);
     machine.open();
-    Server server(config, reread, service, hardware, machine, memory, notify, wake, identity);
+    Server server(config, reread, service, hardware, machine, memory, notify, wake.fd, identity);
     TRY(server.open(handed));
     TRY(service.start());
     auto result = server.run();
+    of_image = service.state() == Service::State::failed;
     service.stop();
     return result;
 }
@@ -237,15 +251,16 @@ void log_failure(const Error& e) {
     log(Level::error, {{"SLMD_EVENT", "failed"}, {"SLMD_CODE", static_cast<int>(e.code)}}, "%s", e.text);
 }
 
-// Where slmd may write: its state, the folder of its socket, devices, and the LED that it has.
+// Where slmd may write: its state, the slots' record, the folder of its socket, devices, and the LED that it has.
 Result<void> restrict_files(const Config& config) {
     char runtime[sizeof config.socket];
     folder_of(config.socket, runtime, sizeof runtime);
     char led[80];
     snprintf(led, sizeof led, "/sys/class/leds/%s", config.pins.status.line);
     const bool has_socket = config.socket[0] != 0, has_led = config.pins.status.line[0] != 0;
-    Writable writable[4] = {{"/dev", true}, {config.state, false}};
+    Writable writable[5] = {{"/dev", true}, {config.state, false}};
     std::size_t n = 2;
+    if (image::is_slot_folder(config.model)) writable[n++] = {config.model, false};
     if (has_socket) writable[n++] = {runtime, false};
     if (has_led) writable[n++] = {led, true};
     return restrict_files(std::span(writable).first(n));
@@ -256,6 +271,53 @@ void set_defaults(Config& config) {
     config = Config();
     if (const char* state = getenv("STATE_DIRECTORY"))
         snprintf(config.state, sizeof config.state, "%.*s", static_cast<int>(strcspn(state, ":")), state);
+}
+
+// Of a folder of slots, counted as a try when it is one. Elsewhere slot -1.
+Result<image::Choice> choose_slot(const Config& config) {
+    if (!image::is_slot_folder(config.model)) return image::Choice{};
+    const image::SlotFolder folder = TRY(image::SlotFolder::open(config.model));
+    const image::Choice choice = TRY(folder.choose());
+    const char letter[2] = {image::slot_letter(choice.slot), 0};
+    log(Level::info, {{"SLMD_EVENT", "slot"}, {"SLMD_SLOT", letter}}, "slot %s%s", letter,
+        choice.trial ? ", which is tried" : "");
+    return choice;
+}
+
+Result<image::Choice> fall_back(const Config& config, const image::Choice& failed, const Error& why) {
+    const image::SlotFolder folder = TRY(image::SlotFolder::open(config.model));
+    const image::Choice choice = TRY(folder.reject(failed, why.text));
+    const char letter[2] = {image::slot_letter(choice.slot), 0};
+    log(Level::warning, {{"SLMD_EVENT", "slot"}, {"SLMD_SLOT", letter}}, "slot %c is bad; going on with slot %s",
+        image::slot_letter(failed.slot), letter);
+    return choice;
+}
+
+// An image that answered once is given up only for what is wrong with its file.
+bool blames_image(Code code) {
+    return code == Code::model_format || code == Code::model_integrity || code == Code::storage_failure;
+}
+
+// of_image: set when it failed because of the image.
+Result<void> serve_slot(Config& config, const image::Choice& choice, const image::Trust& trust, const Reread& reread,
+                        hal::Hardware& hardware, Notify& notify, HandedOver& handed, bool& of_image) {
+    snprintf(config.model_file, sizeof config.model_file, "%s", choice.slot < 0 ? config.model : choice.path);
+    Images images = TRY(adopt_images(config, trust, handed, notify));
+    images.slot = choice;
+    const Plan p = TRY(plan(images, config));
+    TRY(check_memory(images, config, memory_budget(hardware)));
+    return serve(config, reread, p, images, hardware, notify, handed, of_image);
+}
+
+Result<void> show_plans(Config& config, const Command& command, const image::Trust& trust) {
+    TRY(find_model(config, config.model_file));
+    HandedOver none;
+    Notify silent;
+    const Images images = TRY(adopt_images(config, trust, none, silent));
+    const Plan p = TRY(plan(images, config));
+    if (command.memory_max) printf("%llu\n", static_cast<unsigned long long>(TRY(memory_max(images, config))));
+    if (command.plan) print_plan(p, config.model_file);
+    return {};
 }
 
 struct Arguments {
@@ -313,33 +375,30 @@ int main(int argc, char** argv) {
 
     static Notify notify;
     notify.open();
-    std::optional<Images> images;
     Result<std::unique_ptr<hal::Hardware>> hardware(std::unique_ptr<hal::Hardware>{});
     if (!command.only_plans()) hardware = open_hardware(config);
     if (!hardware) return log_failure(hardware.error()), 1;
-    const auto planned = [&]() -> Result<Plan> {
-        images.emplace(TRY(adopt_images(config, keys.trust(), handed, notify)));
-        const Plan p = TRY(plan(*images, config));
-        if (command.memory_max) printf("%llu\n", static_cast<unsigned long long>(TRY(memory_max(*images, config))));
-        if (!command.only_plans()) TRY(check_memory(*images, config, memory_budget(*hardware.value())));
-        return p;
-    }();
-    if (!planned) {
-        log_failure(planned.error());
-        return 1;
-    }
-    if (command.memory_max) return 0;
-    if (command.plan) return print_plan(planned.value(), config.model), 0;
     Arguments arguments{argc, argv};
-    if (auto ok = restrict_files(config); !ok) return log_failure(ok.error()), 1;
-    if (auto served =
-            serve(config, {reread, &arguments, &fresh}, planned.value(), *images, *hardware.value(), notify, handed);
-        !served) {
-        notify.send("STATUS=%s\nERRNO=1", served.error().text);
-        log_failure(served.error());
-        return 1;
+    const Reread again{reread, &arguments, &fresh};
+    if (command.only_plans()) {
+        const auto planned = show_plans(config, command, keys.trust());
+        return planned ? 0 : (log_failure(planned.error()), 1);
     }
-    return 0;
+    auto choice = choose_slot(config);
+    if (!choice) return log_failure(choice.error()), 1;
+    if (auto ok = restrict_files(config); !ok) return log_failure(ok.error()), 1;
+    for (;;) {
+        bool of_image = true;
+        const image::Choice tried = choice.value();
+        const auto served = serve_slot(config, tried, keys.trust(), again, *hardware.value(), notify, handed, of_image);
+        if (served) return 0;
+        const Error& why = served.error();
+        log_failure(why);
+        notify.send("STATUS=%s\nERRNO=1", why.text);
+        if (tried.slot < 0 || !of_image || !(tried.trial || blames_image(why.code))) return 1;
+        choice = fall_back(config, tried, why);
+        if (!choice) return log_failure(choice.error()), 1;
+    }
 }
 
 }  // namespace

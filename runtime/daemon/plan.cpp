@@ -59,8 +59,21 @@ engine::Config drafter_config(const engine::Config& engine, engine::Engine* with
     return c;
 }
 
+Result<void> find_model(const Config& config, char (&out)[sizeof Config::model_file]) {
+    const char* found = config.model;
+    image::Choice choice;
+    if (image::is_slot_folder(config.model)) {
+        const image::SlotFolder folder = TRY(image::SlotFolder::open(config.model));
+        choice = folder.next();
+        if (choice.slot < 0) return folder.nothing();
+        found = choice.path;
+    }
+    snprintf(out, sizeof out, "%s", found);
+    return {};
+}
+
 Result<Images> open_indexes(const Config& config) {
-    Images images{TRY(image::Image::open_index(config.model)), {}, {}};
+    Images images{TRY(image::Image::open_index(config.model_file)), {}, {}};
     if (config.draft_model[0] != 0) images.draft.emplace(TRY(image::Image::open_index(config.draft_model)));
     return images;
 }

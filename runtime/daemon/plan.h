@@ -7,6 +7,7 @@
 #include "daemon/config.h"
 #include "engine/engine.h"
 #include "image/image.h"
+#include "image/slots.h"
 #include "task/generate.h"
 #include "wire/session.h"
 
@@ -82,7 +83,11 @@ struct Images {
     image::Image model;
     std::optional<image::Image> draft;
     image::Trust trust{};
+    image::Choice slot{};  // that the model is in; none: -1
 };
+// Which image a configuration means: out is model itself or, of a folder of slots, what a start would run. Errors:
+// not_found when no slot has one, storage_failure.
+Result<void> find_model(const Config& config, char (&out)[sizeof Config::model_file]);
 // Header and index only, of whomever they are. Errors: as Image::open_index.
 Result<Images> open_indexes(const Config& config);
 

@@ -60,8 +60,9 @@ Server::~Server() {
     for (int i = 0; i < places_; i++)
         if (memory_.clients[i].fd >= 0) end(memory_.clients[i]);
     for (int i = 0; i < listener_count_; i++) {
+        if (!listeners_[i].ours) continue;  // systemd's, which another model is served on if this one failed
         close(listeners_[i].fd);
-        if (listeners_[i].ours) unlink(config_.socket);
+        unlink(config_.socket);
     }
     if (signals_ >= 0) close(signals_);
     if (epoll_ >= 0) close(epoll_);

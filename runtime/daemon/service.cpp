@@ -11,6 +11,7 @@
 #include "base/utf8.h"
 #include "daemon/log.h"
 #include "daemon/tune.h"
+#include "task/golden.h"
 
 namespace slmd::daemon {
 namespace {
@@ -112,7 +113,7 @@ Result<void> Service::load() {
         s.steps_.fetch_add(1);
         if (percent != s.percent_.exchange(percent)) s.wake();
     };
-    image_.emplace(TRY(open_image(&images_.model, config_.model, options)));
+    image_.emplace(TRY(open_image(&images_.model, config_.model_file, options)));
     engine::Config engine = engine_config(*image_, config_);
     engine.progress = &steps_;
     engine_ = TRY(engine::Engine::open(*image_, engine));
@@ -122,7 +123,7 @@ Result<void> Service::load() {
                    b = draft_image_->section(image::SectionId::tokenizer);
         if (!std::equal(a.begin(), a.end(), b.begin(), b.end()))
             return Error::make(Code::model_format, "draft model %s: its tokenizer is not that of %s; it cannot guess",
-                               config_.draft_model, config_.model);
+                               config_.draft_model, config_.model_file);
         drafter_ = TRY(engine::Engine::open(*draft_image_, drafter_config(engine, engine_)));
     }
     if (config_.state[0] != 0 && config_.engine.threads == 0 && config_.engine.decode_threads == 0) {
@@ -136,10 +137,31 @@ Result<void> Service::load() {
     decode_threads_ = engine_->decode_threads();
     tokenizer_.emplace(TRY(text::Tokenizer::open(image_->section(image::SectionId::tokenizer))));
     if (tokenizer_->vocab() > engine_->vocab())
-        return Error::make(Code::model_format, "%s: the tokenizer has %d tokens, the model %d", config_.model,
+        return Error::make(Code::model_format, "%s: the tokenizer has %d tokens, the model %d", config_.model_file,
                            tokenizer_->vocab(), engine_->vocab());
     chat_.emplace(TRY(text::ChatTemplate::open(image_->section(image::SectionId::chat))));
+    if (images_.slot.trial) TRY(confirm());
     percent_.store(100);
+    return {};
+}
+
+// A model that is tried becomes the one that answers when it says here what it said where it was made.
+Result<void> Service::confirm() {
+    Job& scratch = jobs_[0];  // no request has it yet
+    const auto context = static_cast<std::size_t>(engine_->context());
+    const int asked =
+        TRY(task::check_golden(config_.model_file, *image_, *engine_, {scratch.tokens, context}, scratch.cancel));
+    engine_->forget(0);
+    const image::SlotFolder folder = TRY(image::SlotFolder::open(config_.model));
+    const auto kept = folder.confirm(images_.slot);
+    const char letter[2] = {image::slot_letter(images_.slot.slot), 0};
+    if (kept)
+        log(Level::notice, {{"SLMD_EVENT", "slot"}, {"SLMD_SLOT", letter}},
+            "slot %s is confirmed: %d golden prompts passed", letter, asked);
+    else
+        log(Level::warning, {{"SLMD_EVENT", "slot"}, {"SLMD_SLOT", letter}},
+            "slot %s passed %d golden prompts, and is tried again at the next start: %s", letter, asked,
+            kept.error().text);
     return {};
 }
 

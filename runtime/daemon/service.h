@@ -65,6 +65,7 @@ class Service final : public wire::Host {
   private:
     static void* thread_main(void* self);
     Result<void> load();
+    Result<void> confirm();
     Result<image::Image> open_image(image::Image* adopted, const char* path, const image::OpenOptions& options);
     void serve();
     // What the engine thread does next: open a job, or a pass over those that have a slot. Neither: stop.

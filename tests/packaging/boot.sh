@@ -14,6 +14,7 @@ clean_root "$r" "$native" "$deb" "systemd-sysv,udev,dbus"
 older "$deb" "$r/root/old.deb"
 cp "$deb" "$r/root/new.deb"
 "$slmpack" import "$source/models/tiny" -o "$r/root/default.slm" >/dev/null
+"$slmpack" import "$source/models/tiny" --name second -o "$r/root/second.slm" >/dev/null
 cp "$(dirname "$0")/inside.sh" "$r/root/"
 cat >"$r/etc/systemd/system/inside.service" <<'END'
 [Unit]

@@ -21,8 +21,9 @@ dpkg -i /root/old.deb >/dev/null 2>&1 || fail "the package cannot be installed"
 is "without a model" "$(property ActiveState), $(property Result), $(property ActiveState slmd.socket)" "inactive, success, inactive"
 is "enabled" "$(systemctl is-enabled slmd.service slmd.socket | paste -sd' ')" "enabled enabled"
 
-install -m 644 /root/default.slm /var/lib/slmd/models/default.slm
-systemctl start slmd || fail "the service does not start"
+slmctl model install /root/default.slm || fail "the image cannot be installed"
+is "installed, not active" "$(property ActiveState)" "inactive"
+slmctl model activate || fail "the service does not start"
 is "with a model" "$(property ActiveState), $(property ActiveState slmd.socket)" "active, active"
 is "socket" "$(stat -c '%A %U %G' /run/slmd/slmd.sock)" "srw-rw---- root slmd-clients"
 question="What is the capital of France?"
@@ -86,6 +87,18 @@ systemctl reload slmd || fail "reload"
 whole() { [ "$(slmctl ask "$question")" = "$answer" ]; }
 until_ "the old configuration" whole
 
+# Another model is tried while slmd restarts; one that does not pass leaves the old one.
+models=/var/lib/slmd/models
+slmctl model install /root/second.slm && slmctl model activate || fail "the second model does not answer: $(slmctl model list)"
+is "two slots" "$(slmctl model list | cut -c1-9 | tail -2 | paste -sd,)" "  a  good,* b  good"
+is "second model" "$(slmctl ask "$question")" "$answer"
+slmctl model rollback || fail "no way back: $(slmctl model list)"
+slmctl model install /root/second.slm || fail "not installed again"
+head -c 60000 /root/second.slm >$models/b.slm
+slmctl model activate && fail "a model that is cut off passes"
+is "a bad one" "$(slmctl model list | cut -c1-9 | grep -v state | head -2 | paste -sd,), $(slmctl ask "$question")" "* a  good,  b  bad, $answer"
+is "its owner" "$(stat -c %U $models/a.slm), $(property Result)" "root, success"
+
 # A new version that does not take the configuration leaves the old process alone.
 echo "nonsense" >>/etc/slmd/slmd.toml
 dpkg --force-confold -i /root/new.deb >/root/dpkg.log 2>&1 || fail "the upgrade failed: $(cat /root/dpkg.log)"
@@ -111,7 +124,7 @@ printf '[Unit]\nStartLimitIntervalSec=6s\nStartLimitBurst=3\n' >/run/systemd/sys
 printf '[Timer]\nOnActiveSec=\nOnActiveSec=8s\nAccuracySec=1s\n' >/run/systemd/system/slmd-retry.timer.d/short.conf
 systemctl daemon-reload
 systemctl reset-failed slmd.service
-echo broken >/var/lib/slmd/models/default.slm
+echo broken >/var/lib/slmd/models/a.slm
 systemctl start slmd 2>/dev/null && fail "a broken image is taken"
 waiting() { [ "$(property ActiveState slmd-retry.timer)" = active ]; }
 until_ "slmd-retry.timer" waiting
@@ -119,13 +132,13 @@ attempts=$(property NRestarts)
 [ "$attempts" -le 3 ] || fail "$attempts attempts before the pause"
 sleep 1
 is "no more attempts" "$(property NRestarts), $(property ActiveState)" "$attempts, failed"
-install -m 644 /root/default.slm /var/lib/slmd/models/default.slm
+install -m 644 /root/default.slm /var/lib/slmd/models/a.slm
 until_ "slmd by its timer" systemctl is-active -q slmd
 is "whole again" "$(slmctl ask "$question")" "$answer"
-echo broken >/var/lib/slmd/models/default.slm
+echo broken >/var/lib/slmd/models/a.slm
 systemctl restart slmd 2>/dev/null && fail "a broken image is taken"
 until_ "slmd-retry.timer" waiting
-install -m 644 /root/default.slm /var/lib/slmd/models/default.slm
+install -m 644 /root/default.slm /var/lib/slmd/models/a.slm
 rm -r /run/systemd/system/slmd.service.d /run/systemd/system/slmd-retry.timer.d
 systemctl daemon-reload
 systemctl stop slmd 2>/dev/null
