@@ -10,9 +10,12 @@ target_include_directories(slmd_flags INTERFACE ${PROJECT_SOURCE_DIR}/runtime ${
 if(SLMD_WERROR)
   target_compile_options(slmd_flags INTERFACE -Werror)
 endif()
-# Not vptr: it asks for the RTTI that the rooms do without.
+# Not vptr: it asks for the RTTI that the rooms do without. What tests the rooms is compiled quickly (SLMD_TEST): its own undefined behaviour is not
+# looked for, which halves the time of the whole build.
 if(SLMD_SANITIZE)
-  target_compile_options(slmd_flags INTERFACE -fsanitize=address,undefined -fno-sanitize=vptr -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+  set(test $<BOOL:$<TARGET_PROPERTY:SLMD_TEST>>)
+  target_compile_options(slmd_flags INTERFACE -fsanitize=address -fno-omit-frame-pointer $<${test}:-O0>
+    "$<$<NOT:${test}>:-fsanitize=undefined;-fno-sanitize=vptr;-fno-sanitize-recover=undefined>")
   target_link_options(slmd_flags INTERFACE -fsanitize=address,undefined)
 endif()
 if(SLMD_FUZZ)
