@@ -34,25 +34,28 @@ struct Piece {
     std::uint64_t offset, size;
     const std::uint8_t* want;  // null: goes on in the next one, or has no hash
     std::size_t want_size;
-    bool header;  // or index: covered otherwise
+    bool header;         // or index: covered otherwise
+    const char* tensor;  // null: a section
+    std::uint32_t section;
 };
 
 // In the order of the file, which check_header() and check_index() made sure of. Gives how many.
 std::size_t list_pieces(const RawHeader& header, std::span<const TensorEntry> tensors, Piece* out) {
     std::size_t n = 0;
-    out[n++] = {0, sizeof header, nullptr, 0, true};
+    out[n++] = {0, sizeof header, nullptr, 0, true, nullptr, 0};
     for (std::uint32_t i = 0; i < header.section_count; i++) {
         const Section& s = header.sections[i];
         const auto id = static_cast<SectionId>(s.id);
         if (id != SectionId::tensors) {
             const bool index = id == SectionId::index;
-            out[n++] = {s.offset, s.size, index ? nullptr : header.section_sha256[i], sizeof(Sha256), index};
+            out[n++] = {s.offset, s.size, index ? nullptr : header.section_sha256[i], sizeof(Sha256), index,
+                        nullptr,  s.id};
             continue;
         }
         for (const TensorEntry& t : tensors) {
             for (const auto& [offset, size] : {std::pair{t.codes, t.codes_size}, std::pair{t.scales, t.scales_size},
-                                              std::pair{t.steps, t.steps_size}})
-                if (size != 0) out[n++] = {offset, size, nullptr, 0, false};
+                                               std::pair{t.steps, t.steps_size}})
+                if (size != 0) out[n++] = {offset, size, nullptr, 0, false, t.name, 0};
             out[n - 1].want = t.sha256;
             out[n - 1].want_size = sizeof t.sha256;
         }
@@ -63,8 +66,7 @@ std::size_t list_pieces(const RawHeader& header, std::span<const TensorEntry> te
 // Takes the raw form in order, in any cuts.
 class Walk {
   public:
-    Walk(const char* path, const RawHeader& header, std::span<const TensorEntry> tensors, std::span<const Piece> pieces)
-        : path_(path), header_(header), tensors_(tensors), pieces_(pieces) {}
+    Walk(const char* path, std::span<const Piece> pieces) : path_(path), pieces_(pieces) {}
 
     Result<void> take(std::span<const std::byte> bytes) {
         while (!bytes.empty()) {
@@ -92,15 +94,13 @@ class Walk {
         if (piece.header || piece.want == nullptr) return {};
         const Sha256 digest = TRY(hash_.finish());
         if (std::memcmp(digest.data(), piece.want, piece.want_size) == 0) return {};
-        char place[96];
-        name_place(header_, tensors_, piece.offset, piece.offset + piece.size, place, sizeof place);
-        return Error::make(Code::model_integrity, "%s: %s: SHA-256 mismatch; copy the file again or run slmpack verify",
-                           path_, place);
+        return Error::make(Code::model_integrity,
+                           "%s: %s %s: SHA-256 mismatch; copy the file again or run slmpack verify", path_,
+                           piece.tensor == nullptr ? "section" : "tensor",
+                           piece.tensor == nullptr ? section_name(piece.section) : piece.tensor);
     }
 
     const char* path_;
-    const RawHeader& header_;
-    std::span<const TensorEntry> tensors_;
     std::span<const Piece> pieces_;
     std::size_t at_piece_ = 0;
     std::uint64_t at_ = 0;
@@ -130,7 +130,7 @@ Result<void> audit(const char* path, const Trust& trust) {
     if (!pieces || !raw) return Error::make(Code::model_memory, "%s: no memory to check it", path);
     const std::size_t count = list_pieces(header, index.tensors(), pieces.get());
     const bool hashed = has_hashes(header);
-    Walk walk(path, header, index.tensors(), {pieces.get(), count});
+    Walk walk(path, {pieces.get(), count});
     FrameDecoder decoder(file);
     for (std::uint32_t i = 0; i < file.header().frame_count; i++) {
         const std::span<std::byte> out(raw.get(), file.frames()[i].raw);

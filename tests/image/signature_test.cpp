@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/bytes.h"
+#include "image/audit.h"
 #include "image/check.h"
 #include "image/stored.h"
 #include "synthetic.h"
@@ -76,7 +77,10 @@ class Signing : public testing::Test {
     // The error, which names the file; "" when it opens.
     static std::string refusal(const std::string& path, const OpenOptions& options) {
         const auto image = Image::open(path.c_str(), options);
+        const auto whole = audit(path.c_str(), options.trust);  // looks at hashes without a key as well
+        EXPECT_TRUE(image || !whole);
         if (image) return "";
+        EXPECT_STREQ(image.error().text, whole.error().text);
         EXPECT_NE(std::string(image.error().text).find(path), std::string::npos) << image.error().text;
         return image.error().text;
     }
@@ -300,6 +304,11 @@ TEST_F(Signing, AForgedCrcDeceivesEverythingButTheSignature) {
     write_file(stored, file);
     EXPECT_EQ(refusal(stored, {}), "");
     expect_part(refusal(stored, trusting()), "tensor blk.0.attn_q: SHA-256 mismatch");
+    for (const std::string& path : {raw, stored}) {
+        const auto whole = audit(path.c_str(), {});
+        ASSERT_FALSE(whole);
+        expect_part(whole.error().text, "tensor blk.0.attn_q: SHA-256 mismatch");
+    }
 }
 
 // A forger with the file in hand, and no checksum in the way: each byte of the raw form in turn, given to what a key
@@ -357,7 +366,9 @@ TEST_F(Signing, EveryFlippedByteOfTheFileIsRefusedOrNotRead) {
     for (std::size_t i = 0; i < bytes.size(); i++) {
         bytes[i] = static_cast<char>(bytes[i] ^ (1 << i % 8));
         write_file(bad, bytes);
-        if (Image::open(bad.c_str(), trusting())) {
+        const bool opens = static_cast<bool>(Image::open(bad.c_str(), trusting()));
+        EXPECT_EQ(opens, static_cast<bool>(audit(bad.c_str(), {keys}))) << "byte " << i;
+        if (opens) {
             accepted++;
             // The seek table is for other programs: no byte of it is read here, so that none can matter. Its size is
             // that of the file, which is checked.
