@@ -97,7 +97,6 @@ slmctl model install /root/second.slm || fail "not installed again"
 head -c 60000 /root/second.slm >$models/b.slm
 slmctl model activate && fail "a model that is cut off passes"
 is "a bad one" "$(slmctl model list | cut -c1-9 | sed -n 's/ *$//; / [ab] /p' | paste -sd,), $(slmctl ask "$question")" "* a  good,  b  bad, $answer"
-is "its owner" "$(stat -c %U $models/a.slm), $(property Result)" "root, success"
 
 # A new version that does not take the configuration leaves the old process alone.
 echo "nonsense" >>/etc/slmd/slmd.toml
