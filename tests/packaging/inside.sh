@@ -99,6 +99,7 @@ slmctl model activate && fail "a model that is cut off passes"
 is "a bad one" "$(slmctl model list | cut -c1-9 | sed -n 's/ *$//; / [ab] /p' | paste -sd,), $(slmctl ask "$question")" "* a  good,  b  bad, $answer"
 
 # A new version that does not take the configuration leaves the old process alone.
+pid=$(property MainPID)
 echo "nonsense" >>/etc/slmd/slmd.toml
 dpkg --force-confold -i /root/new.deb >/root/dpkg.log 2>&1 || fail "the upgrade failed: $(cat /root/dpkg.log)"
 is "upgraded with a broken configuration" "$(property MainPID), $(grep -c 'is not restarted' /root/dpkg.log)" "$pid, 1"
