@@ -2,9 +2,12 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include "image/image.h"
 #include "synthetic.h"
 #include "tests/pack/tiny.h"
+#include "toolchain/slmpack/image/amend.h"
 #include "toolchain/slmpack/npy.h"
+#include "unpack.h"
 
 namespace slmd::test {
 namespace {
@@ -44,6 +47,8 @@ TEST_F(Slmpack, ImportInspectVerifyCat) {
     EXPECT_NE(r.out.find("of the source's"), std::string::npos) << r.out;
     r = run("inspect " + image);
     EXPECT_EQ(r.code, 0) << r.error;
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path))
+        EXPECT_EQ(entry.path().string().find("unasked"), std::string::npos) << "left: " << entry.path();
     for (const char* word : {"family llama", "blk.0.attn_q", "provenance", "tokenizer", "book"})
         EXPECT_NE(r.out.find(word), std::string::npos) << word;
     EXPECT_EQ(run("verify " + image).code, 0);
@@ -95,16 +100,17 @@ TEST_F(Slmpack, WrongUseIsTwoAndWrongInputIsOne) {
     EXPECT_EQ(run("import").code, 2);
     EXPECT_EQ(run("import " + tiny_model + " -o " + image + " --kind i5").code, 2);
     EXPECT_EQ(run("--version").code, 0);
-    for (const char* command : {"import", "quantize", "inspect", "verify", "keygen", "sign", "cat", "diff", "apply",
-                                "tokenize", "logits", "eval"}) {
+    for (const char* command : {"import", "quantize", "golden", "inspect", "verify", "keygen", "sign", "cat", "diff",
+                                "apply", "tokenize", "logits", "eval"}) {
         const Answer r = run(std::string(command) + " --help");
         EXPECT_EQ(r.code, 0);
         EXPECT_NE(r.out.find("Example: "), std::string::npos) << command;
     }
     const std::string absent = folder / "absent";
-    for (const std::string& command : {"import " + absent + " -o " + image, "quantize " + absent + " -o " + image,
-                                       "inspect " + absent, "verify " + absent, "cat " + absent, "tokenize " + absent,
-                                       "eval " + absent + " --source " + absent + " --text " + absent})
+    for (const std::string& command :
+         {"import " + absent + " -o " + image, "quantize " + absent + " -o " + image, "golden " + absent,
+          "inspect " + absent, "verify " + absent, "cat " + absent, "tokenize " + absent,
+          "eval " + absent + " --source " + absent + " --text " + absent})
         expect_error(run(command), absent);
     expect_error(run("import " + tiny_model + " -o /nonexistent/m.slm"), "/nonexistent/m.slm");
 }
@@ -120,17 +126,20 @@ TEST_F(Slmpack, KeygenSignVerify) {
     expect_error(run("keygen -o " + key), "there is a file already");
 
     EXPECT_NE(run("inspect " + image).out.find("signature not signed"), std::string::npos);
-    EXPECT_EQ(run("verify " + image).out, image + ": good, not signed\n");
+    const std::string answered = "; 3 golden prompts answered as before\n";
+    EXPECT_EQ(run("verify " + image).out, image + ": good, not signed" + answered);
+    EXPECT_EQ(run("verify --no-golden " + image).out, image + ": good, not signed\n");
     expect_error(run("verify " + image + " --key " + key + ".pub"), "not signed; slmpack sign IMAGE --key KEY");
 
     ASSERT_EQ(run("sign " + image + " --key " + key + " -o " + (folder / "signed.slm")).code, 0);
-    EXPECT_EQ(run("verify " + image).out, image + ": good, not signed\n") << "-o leaves the image";
+    EXPECT_EQ(run("verify " + image).out, image + ": good, not signed" + answered) << "-o leaves the image";
     r = run("sign " + image + " --key " + key);
     EXPECT_EQ(r.out, image + ": signed by key " + id + "\n") << r.error;
     EXPECT_EQ(read_file(image), read_file(folder / "signed.slm"));
     EXPECT_NE(run("inspect " + image).out.find("signature signed by key " + id), std::string::npos);
-    EXPECT_EQ(run("verify " + image).out, image + ": good, signed by key " + id + " (--key KEY.pub checks that)\n");
-    EXPECT_EQ(run("verify " + image + " --key " + key + ".pub").out, image + ": good, signed by key " + id + "\n");
+    EXPECT_EQ(run("verify " + image).out,
+              image + ": good, signed by key " + id + " (--key KEY.pub checks that)" + answered);
+    EXPECT_EQ(run("verify " + image + " --key " + key + ".pub").out, image + ": good, signed by key " + id + answered);
     EXPECT_EQ(run("verify --key " + other + ".pub --key " + key + ".pub " + image).code, 0);
     expect_error(run("verify --key " + other + ".pub " + image), "signed by key " + id + ", which is none of the 1");
     expect_error(run("verify --key " + key + " " + image), "a private key");
@@ -142,6 +151,55 @@ TEST_F(Slmpack, KeygenSignVerify) {
     r = run("cat " + image);
     write_file(folder / "m.raw", {r.out.begin(), r.out.end()});
     EXPECT_EQ(run("verify " + (folder / "m.raw") + " --key " + key + ".pub").code, 0);
+}
+
+TEST_F(Slmpack, GoldenPromptsAreAskedAndAskedAgain) {
+    const std::string plain = folder / "plain.slm", own = folder / "own.slm";
+    ASSERT_EQ(run("import " + tiny_model + " -o " + image).code, 0);
+    ASSERT_EQ(run("import " + tiny_model + " --no-golden -o " + plain).code, 0);
+    EXPECT_EQ(run("verify " + plain).out, plain + ": good, not signed\n");
+    EXPECT_EQ(run("inspect " + plain).out.find("golden"), std::string::npos);
+    Answer r = run("inspect " + image);
+    EXPECT_NE(r.out.find("golden prompt "), std::string::npos) << r.out;
+    EXPECT_NE(r.out.find("Describe the sea in one sentence."), std::string::npos) << r.out;
+
+    // Asked later, they are the same, and so is the file.
+    r = run("golden " + plain);
+    EXPECT_EQ(r.out, plain + ": 3 golden prompts, answers of 16 tokens\n") << r.error;
+    EXPECT_EQ(read_file(plain), read_file(image));
+    r = run("golden " + image + " -o " + own + " --tokens 5 --prompt 'Turn on the pump.' --prompt 'Who?'");
+    EXPECT_EQ(r.out, own + ": 2 golden prompts, answers of 5 tokens\n") << r.error;
+    EXPECT_EQ(read_file(plain), read_file(image)) << "-o leaves the image";
+    EXPECT_NE(run("inspect " + own).out.find("Turn on the pump."), std::string::npos);
+    EXPECT_EQ(run("verify " + own).out, own + ": good, not signed; 2 golden prompts answered as before\n");
+
+    // Another answer than this machine's: its hash in the second prompt is not that of any.
+    const auto opened = image::Image::open(own.c_str(), {});
+    ASSERT_TRUE(opened);
+    const auto bytes = opened.value().section(image::SectionId::golden);
+    std::vector<std::byte> other(bytes.begin(), bytes.end());
+    const auto first = at<image::GoldenPrompt>(other, 0);
+    EXPECT_EQ(first.answer, 5u);
+    other[sizeof first + first.tokens * sizeof(std::int32_t) + offsetof(image::GoldenPrompt, sha256)] ^= std::byte{1};
+    ASSERT_TRUE(pack::amend_image(own, own, {.golden = other}));
+    expect_error(run("verify " + own), "golden prompt 2 of 2: another answer");
+    EXPECT_EQ(run("verify --no-golden " + own).code, 0);
+
+    ASSERT_EQ(run("keygen -o " + (folder / "key")).code, 0);
+    ASSERT_EQ(run("sign " + image + " --key " + (folder / "key")).code, 0);
+    EXPECT_NE(run("golden " + image).error.find("the signature is gone"), std::string::npos);
+    EXPECT_EQ(read_file(image), read_file(plain));
+
+    expect_error(run("golden " + image + " --prompt '" + std::string(3000, 'z') + "'"), "golden prompt \"zzz");
+    std::string many;
+    for (int i = 0; i < 17; i++) many += " --prompt x";
+    expect_error(run("golden " + image + many), "17 prompts");
+    EXPECT_EQ(run("golden " + image + " --tokens 257").code, 2);
+    EXPECT_EQ(read_file(image), read_file(plain));
+    Synthetic synthetic;
+    synthetic.contents.tokenizer.clear();
+    ASSERT_TRUE(pack::write_image(own, synthetic.contents, {}));
+    expect_error(run("golden " + own), "has no tokenizer");
 }
 
 TEST_F(Slmpack, TokenizeAndBack) {

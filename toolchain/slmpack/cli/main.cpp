@@ -2,6 +2,8 @@
 #include <CLI/CLI.hpp>
 
 #include "commands.h"
+#include "golden.h"
+#include "image/format.h"
 #include "toolchain/slmpack/gptq/feedback.h"
 #include "toolchain/slmpack/image/writer.h"
 
@@ -29,6 +31,8 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(0.0, 1.0))
         ->capture_default_str();
     c->add_option("--zstd-level", import.level, "Compression level")->check(CLI::Range(1, 19))->capture_default_str();
+    c->add_flag("--no-golden", import.no_golden,
+                "Do not ask the model the golden prompts that verify and slmd ask again");
     c->footer("Example: slmpack import SmolLM2-135M-Instruct.Q4_1.gguf -o smollm2.slm");
     c->callback([&] { code = run_import(import); });
 
@@ -69,6 +73,8 @@ int main(int argc, char** argv) {
     c->add_option("--threads", quantize.threads, "0: one a core; the image is the same for any number")
         ->check(CLI::Range(0, 64))
         ->capture_default_str();
+    c->add_flag("--no-golden", quantize.no_golden,
+                "Do not ask the model the golden prompts that verify and slmd ask again");
     c->add_flag("--verbose", quantize.verbose, "A line for every matrix");
     c->footer("Example: slmpack quantize SmolLM2-135M-Instruct.Q4_1.gguf -o smollm2.slm --kl 0.05 --text sample.txt");
     c->callback([&] { code = run_quantize(quantize); });
@@ -85,8 +91,23 @@ int main(int argc, char** argv) {
     std::vector<std::string> keys;
     c->add_option("--key", keys, "A public key: it must be signed by this one, or by another that is given")
         ->allow_extra_args(false);
+    bool no_golden = false;
+    c->add_flag("--no-golden", no_golden, "Do not run the model on its golden prompts");
     c->footer("Example: slmpack verify smollm2.slm --key factory.pub");
-    c->callback([&] { code = run_verify(path, keys); });
+    c->callback([&] { code = run_verify(path, keys, !no_golden); });
+
+    GoldenCommand golden;
+    golden.tokens = GoldenQuestions{}.tokens;
+    c = app.add_subcommand("golden", "Ask an image, and write into it what it says: other machines must say the same");
+    c->add_option("IMAGE", golden.image)->required();
+    c->add_option("-o,--output", golden.output, "The image to write (default: IMAGE itself)");
+    c->add_option("--prompt", golden.prompts, "A prompt, as a user would write it; may be given again (default: three)")
+        ->allow_extra_args(false);
+    c->add_option("--tokens", golden.tokens, "Tokens of an answer")
+        ->check(CLI::Range(1u, slmd::image::max_golden_answer))
+        ->capture_default_str();
+    c->footer("Example: slmpack golden smollm2.slm --prompt 'Turn on the pump.'");
+    c->callback([&] { code = run_golden(golden); });
 
     std::string key_file;
     c = app.add_subcommand("keygen", "Make a key that signs images: KEY, to be kept secret, and KEY.pub");

@@ -92,7 +92,7 @@ Result<AmendSummary> amend_image(const std::string& path, const std::string& out
         TRY(check_header(output.c_str(), header));
         const std::uint64_t bytes = TRY(out.finish(header));
         TRY(file.commit());
-        return AmendSummary{bytes, is_signed(before)};
+        return AmendSummary{header.raw_size, bytes, is_signed(before)};
     };
     if (options.raw) {
         Output out(file, options, 0);

@@ -17,7 +17,7 @@ struct Amendment {
 };
 
 struct AmendSummary {
-    std::uint64_t bytes = 0;  // of the file
+    std::uint64_t raw = 0, bytes = 0;  // of the raw form, and of the file
     bool was_signed = false;  // the signature is gone with what it was of: sign the image again
 };
 
