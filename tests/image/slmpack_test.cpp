@@ -310,6 +310,39 @@ TEST_F(Slmpack, EvalOfModelsAgainstTheirSource) {
     EXPECT_EQ(read_file(work), kept);
     expect_error(run("eval " + image + rest + " --work " + work), "another evaluation");
 
+    // The figures go into the images, in place of those of the same text and source.
+    const auto count = [&](const std::string& path, const std::string& part) {
+        const std::string shown = run("inspect " + path).out;
+        int n = 0;
+        for (std::size_t at = 0; (at = shown.find(part, at)) != std::string::npos; at++) n++;
+        return n;
+    };
+    EXPECT_EQ(count(image, "evaluation"), 0);
+    for (int time = 0; time < 2; time++) {
+        const Answer again = run(all + " --record");
+        ASSERT_EQ(again.code, 0) << again.error;
+        if (time == 0) {
+            EXPECT_EQ(again.out, r.out) << "from the work that was done";
+        }
+        for (const std::string& path : {image, i4}) {
+            EXPECT_EQ(count(path, "positions of text"), 1) << time;
+            EXPECT_EQ(run("verify " + path).code, 0);
+        }
+    }
+    char kl[64];
+    std::snprintf(kl, sizeof kl, "KL %.5f +- ", coarse[3]);
+    EXPECT_EQ(count(i4, kl), 1) << kl;
+    write_file(folder / "other", {text.begin() + 64, text.end()});
+    const std::string other = " --source " + tiny_model + " --text " + (folder / "other") + " --window 64 --record";
+    ASSERT_EQ(run("eval " + image + other).code, 0);
+    EXPECT_EQ(count(image, "positions of text"), 2);
+    EXPECT_EQ(count(i4, "positions of text"), 1);
+    expect_error(run("eval " + tiny_model + other), "none of the models is an image");
+    ASSERT_EQ(run("keygen -o " + (folder / "key")).code, 0);
+    ASSERT_EQ(run("sign " + image + " --key " + (folder / "key")).code, 0);
+    EXPECT_NE(run("eval " + image + other).error.find("the signature is gone"), std::string::npos);
+    EXPECT_EQ(run("verify " + image).code, 0);
+
     expect_error(run("eval " + image + " --source " + tiny_model + " --text " + (folder / "text") + " --window 60000"),
                  "window");
 }

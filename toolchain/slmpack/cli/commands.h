@@ -44,6 +44,7 @@ struct EvalCommand {
     std::vector<std::string> models;
     std::string source, text, level, plot, work;
     int tokens = 20480, window = 512, threads = 0, batch = 32;
+    bool record = false;
 };
 int run_eval(const EvalCommand& command);
 

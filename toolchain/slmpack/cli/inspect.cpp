@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "commands.h"
+#include "evaluation.h"
 #include "golden.h"
 #include "image/check.h"
 #include "image/golden.h"
@@ -161,6 +162,7 @@ int run_inspect(const std::string& path) {
     }
     if (const auto ok = print_golden(path, image); !ok) return fail(ok.error().text);
     const auto text = image.section(SectionId::provenance);
+    print_evaluations(text);
     std::printf("\nprovenance\n%.*s\n", static_cast<int>(text.size()), reinterpret_cast<const char*>(text.data()));
     return 0;
 }

@@ -182,6 +182,8 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     c->add_option("--plot", eval.plot, "The .svg to write: size against KL");
     c->add_option("--work", eval.work, "File for what is done so far; the same command goes on from there");
+    c->add_flag("--record", eval.record,
+                "Write the figures into the images, in place of those of the same text and source");
     c->add_option("--level", eval.level, "CPU level of the engine");
     c->add_option("--threads", eval.threads, "Threads of the engine; 0: as many as fit")
         ->check(CLI::Range(0, 16))
