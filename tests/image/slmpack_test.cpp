@@ -347,6 +347,132 @@ TEST_F(Slmpack, EvalOfModelsAgainstTheirSource) {
                  "window");
 }
 
+// A model that looks at the last token only: whatever it sees, its layers add nothing, and logit(next | last) is what
+// the table says, 0 where it says nothing. Tokens are the letters from B on.
+std::string bigram_gguf(const std::map<std::pair<char, char>, float>& logits) {
+    tiny::Gguf g = tiny::llama_gguf();
+    constexpr std::size_t dim = 64, vocab = 40;
+    std::vector<std::string> tokens{"<|im_end|>"};
+    for (std::size_t i = 1; i < vocab; i++) tokens.push_back(std::string(1, static_cast<char>('A' + i)));
+    tokens.back() = "YZ";  // a tokenizer needs a merge
+    for (const char* key : {"tokenizer.ggml.merges", "tokenizer.ggml.tokens", "tokenizer.chat_template"}) g.erase(key);
+    g.texts("tokenizer.ggml.merges", {"Y Z"});
+    g.texts("tokenizer.ggml.tokens", tokens);
+    const auto set = [&](const std::string& name, std::vector<std::uint64_t> dims, const std::vector<float>& values) {
+        auto& t = g.tensor(name);
+        t.dims = std::move(dims);
+        t.type = pack::tensor_type("F32")->id;
+        t.data.assign(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+    };
+    for (auto& t : g.tensors) {
+        std::size_t n = 1;
+        for (const auto d : t.dims) n *= d;
+        if (t.dims.size() == 2) set(t.name, t.dims, std::vector<float>(n));
+    }
+    std::vector<float> embedding(vocab * dim), output(vocab * dim);
+    for (std::size_t i = 0; i < vocab; i++) embedding[i * dim + i] = 1;
+    for (const auto& [pair, logit] : logits)
+        output[static_cast<std::size_t>(pair.second - 'A') * dim + static_cast<std::size_t>(pair.first - 'A')] = logit;
+    set("token_embd.weight", {dim, vocab}, embedding);
+    set("output.weight", {dim, vocab}, output);
+    set("output_norm.weight", {dim}, std::vector<float>(dim, 0.125f));  // what the norm multiplies a unit vector by: 8
+    return g.file();
+}
+
+// Labels C, D and EF. After G, C is the likeliest; after H, EF: 3 - log(e + e^2 + e^3 + 37) + 4 - log(e^4 + 39) =
+// -1.75 against -2.21 of D; after I it is D, 2 against 2.2 - 0.54, though E alone is likelier, and 2.2 + 4 is more.
+class SlmpackTask : public Slmpack {
+  protected:
+    std::map<std::pair<char, char>, float> table = {{{'G', 'C'}, 3.0f}, {{'G', 'D'}, 2.0f}, {{'G', 'E'}, 2.5f},
+                                                    {{'H', 'C'}, 1.0f}, {{'H', 'D'}, 2.0f}, {{'H', 'E'}, 3.0f},
+                                                    {{'I', 'D'}, 2.0f}, {{'I', 'E'}, 2.2f}, {{'E', 'F'}, 4.0f}};
+    const std::string source = folder / "source.gguf", other = folder / "other.gguf", task = folder / "task.tsv",
+                      work = folder / "task.work";
+    void write_text(const std::string& path, const std::string& text) { write_file(path, {text.begin(), text.end()}); }
+    void SetUp() override {
+        write_text(source, bigram_gguf(table));
+        table[{'H', 'D'}] = 3.5f;  // after H, D
+        write_text(other, bigram_gguf(table));
+        std::string lines;
+        for (int i = 0; i < 3; i++)  // right, wrong, right, right, right, wrong, wrong, right
+            lines += "BG\tC\nG\tD\nBBH\tEF\nH\tEF\r\nI\tD\n\nI\tEF\nH\tC\nG\tC\n";
+        write_text(task, lines);
+        const Answer made = run("import " + source + " --no-golden -o " + image);
+        ASSERT_EQ(made.code, 0) << made.error;
+    }
+    std::string eval(const std::string& file, const std::string& prompt = "{text}{label}") const {
+        return "eval " + image + " --source " + source + " --task " + file + " --prompt '" + prompt + "' ";
+    }
+};
+
+TEST_F(SlmpackTask, AccuracyIsWhatTheLogitsSay) {
+    const std::string all = eval(task) + other + " --work " + work;
+    const Answer r = run(all);
+    ASSERT_EQ(r.code, 0) << r.error;
+    EXPECT_NE(r.out.find("24 lines, 3 labels; source: accuracy 0.6250 +- 0.0988 (float32 reference)"),
+              std::string::npos)
+        << r.out;
+    EXPECT_NE(r.out.find("   0.6250 +- 0.0988    1.0000 +- 0.0000     1.0000  " + image + " (engine)"),
+              std::string::npos)
+        << r.out;
+    // 6 lines lost, none won: sqrt(6 - 36 / 24) / 24 / 0.625
+    EXPECT_NE(r.out.find("   0.3750 +- 0.0988    0.6000 +- 0.1414     0.6250  " + other + " (float32 reference)"),
+              std::string::npos)
+        << r.out;
+    // The first of each label: right, wrong, right.
+    EXPECT_NE(run(eval(task) + "--limit 3").out.find("3 lines, 3 labels; source: accuracy 0.6667 +- 0.2722"),
+              std::string::npos);
+    // What stands before and between changes nothing for this model, and neither does the list: none of it is the last.
+    const Answer list = run(eval(task, "KK{labels}K{text}{label}LMN") + "--limit 3");
+    EXPECT_NE(list.out.find("accuracy 0.6667"), std::string::npos) << list.error;
+
+    // Cut off after 8 lines and a bit: it goes on, and says the same.
+    const auto kept = read_file(work);
+    EXPECT_EQ(std::count(kept.begin(), kept.end(), '\n'), 4);
+    const auto second = std::find(std::find(kept.begin(), kept.end(), '\n') + 1, kept.end(), '\n');
+    write_file(work, {kept.begin(), second + 5});
+    EXPECT_EQ(run(all).out, r.out);
+    EXPECT_EQ(read_file(work), kept);
+    expect_error(run(eval(task) + "--work " + work), "another evaluation");
+
+    ASSERT_EQ(run(all + " --record").code, 0);
+    ASSERT_EQ(run(eval(task) + "--limit 3 --record").code, 0);
+    const std::string shown = run("inspect " + image).out;
+    EXPECT_EQ(shown.find("24 lines"), std::string::npos) << "the same task and source: the later one counts\n" << shown;
+    EXPECT_NE(shown.find("accuracy 0.6667 +- 0.2722, 1.0000 +- 0.0000 of the source's; agreement 1.0000; 3 lines, 3 "
+                         "labels of task.tsv"),
+              std::string::npos)
+        << shown;
+    EXPECT_EQ(run("verify " + image).code, 0);
+}
+
+TEST_F(SlmpackTask, WhatIsNoTaskIsRefusedWithItsLine) {
+    const auto refused = [&](const std::string& text, const std::string& part,
+                             const std::string& prompt = "{text}{label}") {
+        write_text(task, text);
+        expect_error(run(eval(task, prompt)), part);
+    };
+    refused("G\tC\nG C\nG\tC\n", "task.tsv:2: no tab");
+    refused("G\tC\n\nG\tC\tD\n", "task.tsv:3: more than one tab");
+    refused(" \tC\n", "task.tsv:1: no text");
+    refused("G\tC\nG\t\n", "task.tsv:2: no label");
+    refused("G\tC\nG\tD\nG\tC\n", "task.tsv:2: label \"D\" occurs nowhere else");
+    refused("G\tC\nG\tC\n", "has 1 labels");
+    refused("", "has 0 labels");
+    refused("G\tC\nG\tC\nG\t\1\nG\t\1\n", "task.tsv:3: the model has no token for this label");
+    refused("G\tC\nG\tC\nG\tC\1\nG\tC\1\nG\tD\nG\tD\n", "same tokens as another");
+    refused("G\tC\nG\tC\nG\tCD\nG\tCD\n", "makes no tokens of its own");
+    refused("G\tC\nG\tC\n\1\tD\nG\tD\n", "task.tsv:3: --prompt: nothing stands before the labels");
+    refused("G\tC\nG\tC\nG\tD\n" + std::string(129, 'G') + "\tD\n", "task.tsv:4: 129 tokens with its prompt");
+    refused("G\tC\nG\tC\nG\tD\nG\tD\n", "no {text}", "{label}");
+    refused("G\tC\nG\tC\nG\tD\nG\tD\n", "no {label}", "{text}");
+    refused("G\tC\nG\tC\nG\tD\nG\tD\n", "{text} must stand before {label}", "{label} {text}");
+    expect_error(run("eval " + image + " --source " + source + " --task " + (folder / "absent")), "absent");
+    expect_error(run("eval " + source + " --source " + source + " --record --task " + task), "none of the models");
+    for (const char* wrong : {"", " --text x --task y", " --text x --limit 3", " --task x --window 64"})
+        EXPECT_EQ(run("eval " + image + " --source " + source + wrong).code, 2) << wrong;
+}
+
 TEST_F(Slmpack, Quantize) {
     std::string text;
     for (int i = 0; i < 60; i++) text += "The capital of France is Paris. Turn on the pump in the garden. ";

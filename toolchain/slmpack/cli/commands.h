@@ -42,11 +42,12 @@ int run_logits(const LogitsCommand& command);
 
 struct EvalCommand {
     std::vector<std::string> models;
-    std::string source, text, level, plot, work;
-    int tokens = 20480, window = 512, threads = 0, batch = 32;
+    std::string source, text, task, prompt, level, plot, work;
+    int tokens = 20480, window = 512, limit = 0, threads = 0, batch = 32;
     bool record = false;
 };
-int run_eval(const EvalCommand& command);
+int run_eval(const EvalCommand& command);       // on a text
+int run_eval_task(const EvalCommand& command);  // on a task
 
 struct SignCommand {
     std::string image, key, output;

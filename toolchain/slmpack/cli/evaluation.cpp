@@ -138,6 +138,12 @@ void print_evaluations(std::span<const std::byte> provenance) {
                 number(e, "/kl/mean"), number(e, "/kl/error"), number(e, "/kl/p99"), number(e, "/kl/most"),
                 number(e, "/perplexity"), number(e, "/ratio"), number(e, "/top1"), number(e, "/positions"),
                 word(e, "/of/text/sha256").substr(0, 16).c_str());
+        if (at(e, "/of/task").is_object())
+            std::printf(
+                "  accuracy %.4f +- %.4f, %.4f +- %.4f of the source's; agreement %.4f; %.0f lines, %.0f labels "
+                "of %s\n",
+                number(e, "/accuracy"), number(e, "/error"), number(e, "/relative"), number(e, "/relative_error"),
+                number(e, "/agreement"), number(e, "/lines"), number(e, "/labels"), word(e, "/file").c_str());
     }
 }
 

@@ -4,6 +4,7 @@
 #include "commands.h"
 #include "golden.h"
 #include "image/format.h"
+#include "task.h"
 #include "toolchain/slmpack/gptq/feedback.h"
 #include "toolchain/slmpack/image/writer.h"
 
@@ -169,28 +170,44 @@ int main(int argc, char** argv) {
     c->callback([&] { code = run_logits(logits); });
 
     EvalCommand eval;
-    c = app.add_subcommand("eval", "Perplexity and KL of models against their source in float32");
+    eval.prompt = usual_task_prompt;
+    c = app.add_subcommand("eval", "Perplexity and KL, or accuracy, of models against their source in float32");
     c->add_option("MODEL", eval.models, "Images, which run on the engine; or other models, which are read in float32")
         ->required();
     c->add_option("--source", eval.source, "The model that they were made of")->required();
-    c->add_option("--text", eval.text, "A text file")->required();
+    auto* text = c->add_option("--text", eval.text, "A text file: perplexity and KL on it");
+    auto* task = c->add_option("--task", eval.task,
+                               "A labelled file, a text, a tab and its label a line: accuracy of the likeliest label")
+                     ->excludes(text);
+    c->add_option("--prompt", eval.prompt,
+                  "How the model is asked: {text}, and behind it {label}; {labels} lists all of them")
+        ->needs(task);
+    c->add_option("--limit", eval.limit, "Use that many lines of the task, as many of every label; 0: all")
+        ->check(CLI::Range(0, 100000000))
+        ->needs(task)
+        ->capture_default_str();
     c->add_option("--tokens", eval.tokens, "Use that many tokens from the front of the text")
+        ->excludes(task)
         ->check(CLI::Range(2, 100000000))
         ->capture_default_str();
     c->add_option("--window", eval.window, "Tokens a window; the second half of each is scored")
+        ->excludes(task)
         ->check(CLI::Range(2, 131072))
         ->capture_default_str();
-    c->add_option("--plot", eval.plot, "The .svg to write: size against KL");
+    c->add_option("--plot", eval.plot, "The .svg to write: size against KL")->excludes(task);
     c->add_option("--work", eval.work, "File for what is done so far; the same command goes on from there");
     c->add_flag("--record", eval.record,
-                "Write the figures into the images, in place of those of the same text and source");
+                "Write the figures into the images, in place of those of the same text or task and source");
     c->add_option("--level", eval.level, "CPU level of the engine");
     c->add_option("--threads", eval.threads, "Threads of the engine; 0: as many as fit")
         ->check(CLI::Range(0, 16))
         ->capture_default_str();
     c->add_option("--batch", eval.batch, "Tokens a pass")->check(CLI::Range(1, 128))->capture_default_str();
     c->footer("Example: slmpack eval smollm2.slm --source SmolLM2-135M-Instruct.Q4_1.gguf --text wiki.test.raw");
-    c->callback([&] { code = run_eval(eval); });
+    c->callback([&] {
+        if (eval.text.empty() && eval.task.empty()) throw CLI::RequiredError("--text or --task");
+        code = eval.task.empty() ? run_eval(eval) : run_eval_task(eval);
+    });
 
     try {
         app.parse(argc, argv);

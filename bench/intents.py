@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+"""Labelled files for slmpack eval --task, from the intent data sets of SNIPS and CLINC150 as they are published.
+
+  intents.py snips FOLDER > snips.tsv           the folders of the intents, with validate_INTENT.json in each: 700 lines, 7 labels
+  intents.py clinc150 data_full.json > clinc150.tsv    its part "test": 4500 lines, 150 labels
+
+A line is a text, a tab and its label, in words: "search screening event", "pto request". White space within a text becomes one space.
+"""
+import json
+import pathlib
+import re
+import sys
+
+
+def snips(folder):
+    for path in sorted(pathlib.Path(folder).glob("*/validate_*.json")):
+        for intent, examples in json.loads(path.read_text(encoding="utf-8")).items():
+            for example in examples:
+                yield "".join(part["text"] for part in example["data"]), re.sub("(?<!^)(?=[A-Z])", " ", intent).lower()
+
+
+def clinc150(path):
+    for text, intent in json.loads(pathlib.Path(path).read_text(encoding="utf-8"))["test"]:
+        yield text, intent.replace("_", " ")
+
+
+if len(sys.argv) != 3 or sys.argv[1] not in ("snips", "clinc150"):
+    sys.exit(__doc__)
+sys.stdout.reconfigure(encoding="utf-8")
+for text, label in {"snips": snips, "clinc150": clinc150}[sys.argv[1]](sys.argv[2]):
+    print(" ".join(text.split()), label, sep="\t")
