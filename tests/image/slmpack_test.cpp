@@ -426,6 +426,9 @@ TEST_F(SlmpackTask, AccuracyIsWhatTheLogitsSay) {
     const Answer list = run(eval(task, "KK{labels}K{text}{label}LMN") + "--limit 3");
     EXPECT_NE(list.out.find("accuracy 0.6667"), std::string::npos) << list.error;
 
+    write_text(folder / "prompt", "{text}{label}");
+    EXPECT_EQ(run(eval(task, "@" + (folder / "prompt")) + other).out, r.out);
+
     // Cut off after 8 lines and a bit: it goes on, and says the same.
     const auto kept = read_file(work);
     EXPECT_EQ(std::count(kept.begin(), kept.end(), '\n'), 4);
@@ -468,6 +471,7 @@ TEST_F(SlmpackTask, WhatIsNoTaskIsRefusedWithItsLine) {
     refused("G\tC\nG\tC\nG\tD\nG\tD\n", "no {label}", "{text}");
     refused("G\tC\nG\tC\nG\tD\nG\tD\n", "{text} must stand before {label}", "{label} {text}");
     expect_error(run("eval " + image + " --source " + source + " --task " + (folder / "absent")), "absent");
+    expect_error(run(eval(task, "@" + (folder / "absent"))), "absent");
     expect_error(run("eval " + source + " --source " + source + " --record --task " + task), "none of the models");
     for (const char* wrong : {"", " --text x --task y", " --text x --limit 3", " --task x --window 64"})
         EXPECT_EQ(run("eval " + image + " --source " + source + wrong).code, 2) << wrong;

@@ -46,8 +46,8 @@ struct EvalCommand {
     int tokens = 20480, window = 512, limit = 0, threads = 0, batch = 32;
     bool record = false;
 };
-int run_eval(const EvalCommand& command);       // on a text
-int run_eval_task(const EvalCommand& command);  // on a task
+int run_eval(const EvalCommand& command);  // on a text
+int run_eval_task(EvalCommand command);    // on a task
 
 struct SignCommand {
     std::string image, key, output;

@@ -149,7 +149,8 @@ struct TaskEvaluation {
     std::string described_source;
 };
 
-Result<TaskEvaluation> evaluate(const EvalCommand& command) {
+Result<TaskEvaluation> evaluate(EvalCommand& command) {
+    if (command.prompt.starts_with('@')) command.prompt = TRY(read_text(command.prompt.substr(1)));
     TRY(check_prompt(command.prompt));
     TaskEvaluation e;
     e.task = TRY(read_task(command.task, static_cast<std::size_t>(command.limit)));
@@ -259,7 +260,7 @@ Result<void> record(const EvalCommand& command, const TaskEvaluation& e, std::si
 
 }  // namespace
 
-int run_eval_task(const EvalCommand& command) {
+int run_eval_task(EvalCommand command) {
     if (command.record && std::none_of(command.models.begin(), command.models.end(), is_image))
         return fail("--record: none of the models is an image that could hold the figures");
     const auto done = evaluate(command);

@@ -180,7 +180,7 @@ int main(int argc, char** argv) {
                                "A labelled file, a text, a tab and its label a line: accuracy of the likeliest label")
                      ->excludes(text);
     c->add_option("--prompt", eval.prompt,
-                  "How the model is asked: {text}, and behind it {label}; {labels} lists all of them")
+                  "How the model is asked: {text}, and behind it {label}; {labels} lists all of them; @FILE reads it")
         ->needs(task);
     c->add_option("--limit", eval.limit, "Use that many lines of the task, as many of every label; 0: all")
         ->check(CLI::Range(0, 100000000))
