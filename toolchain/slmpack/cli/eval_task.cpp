@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 
@@ -103,7 +105,7 @@ std::vector<std::int32_t> common_beginning(const std::vector<Choices>& all) {
     return common;
 }
 
-// choose(model, i) for i = first .. end - 1, on all cores.
+// On all cores.
 Result<std::vector<std::size_t>> choose_all(const Reference& model, const Reference::Cache& before,
                                             std::span<const Choices> choices) {
     std::vector<std::size_t> out(choices.size());
@@ -141,11 +143,25 @@ Result<std::vector<Choices>> all_choices(const LoadedTokenizer& tokenizer, const
     return out;
 }
 
+// All lines by one model, of which the first few may be done. Keeps what is done now.
+template <class Model>
+Result<void> finish(std::vector<std::size_t>& chosen, std::span<const Choices> choices, const Json& name,
+                    const Model& model, Progress& done, const std::function<void(std::size_t)>& progress) {
+    while (chosen.size() < choices.size()) {
+        const std::size_t first = chosen.size();
+        const auto part = choices.subspan(first, std::min(together, choices.size() - first));
+        const std::vector<std::size_t> now = TRY(model(part));
+        chosen.insert(chosen.end(), now.begin(), now.end());
+        TRY(done.add(Json{{"model", name}, {"chosen", now}}));
+        if (progress) progress(now.size());
+    }
+    return {};
+}
+
 struct TaskEvaluation {
     Task task;
     std::vector<Contender> contenders;
-    // [line][0]: what the source chose, then each contender
-    std::vector<std::vector<std::size_t>> chosen;
+    std::vector<std::vector<std::size_t>> chosen;  // [model][line]: a label; model 0 is the source
     std::string described_source;
 };
 
@@ -173,50 +189,54 @@ Result<TaskEvaluation> evaluate(EvalCommand& command) {
     if (!command.level.empty()) config.level = command.level.c_str();
     for (const std::string& path : command.models)
         e.contenders.push_back(TRY(Contender::open(path, config, source->params.vocab)));
-    const auto reference = TRY(Reference::open(*source));
 
     std::string what;
     if (!command.work.empty() || command.record) {
         e.described_source = TRY(describe_source(*source));
-        Json all{{"source", Json::parse(e.described_source)},
-                 {"task", e.task.sha256},
-                 {"lines", e.task.lines.size()},
-                 {"prompt", command.prompt}};
-        for (const Contender& c : e.contenders) all["models"].push_back(c.identity());
-        what = all.dump(-1, ' ', false, Json::error_handler_t::replace);
+        what = Json{{"source", Json::parse(e.described_source)},
+                    {"task", e.task.sha256},
+                    {"lines", e.task.lines.size()},
+                    {"prompt", command.prompt}}
+                   .dump(-1, ' ', false, Json::error_handler_t::replace);
     }
     Progress done = TRY(Progress::open(command.work, what));
+    std::vector<Json> names{"source"};
+    for (const Contender& c : e.contenders) names.push_back(c.identity());
+    e.chosen.resize(names.size());
+    std::size_t lines = 0;
     for (const Json& piece : done.pieces())
-        for (const Json& line : piece) e.chosen.push_back(line.get<std::vector<std::size_t>>());
-    if (e.chosen.size() == choices.size()) return e;
+        for (std::size_t k = 0; k < names.size(); k++)
+            if (piece.at("model") == names[k])
+                for (const Json& label : piece.at("chosen")) e.chosen[k].push_back(label.get<std::size_t>());
+    for (auto& chosen : e.chosen) {
+        chosen.resize(std::min(chosen.size(), choices.size()));  // who is named twice is kept twice
+        lines += chosen.size();
+    }
 
     const std::vector<std::int32_t> shared = common_beginning(choices);
-    const Reference::Cache before = TRY(reference->read(shared));
-    std::vector<Reference::Cache> caches;  // of each contender that is no image
-    for (const Contender& c : e.contenders)
-        caches.push_back(c.reference ? TRY(c.reference->read(shared)) : Reference::Cache{});
-    const auto progress = progress_line("evaluating");
-    while (e.chosen.size() < choices.size()) {
-        const std::size_t first = e.chosen.size();
-        const auto part = std::span(choices).subspan(first, std::min(together, choices.size() - first));
-        std::vector<std::vector<std::size_t>> by_model{TRY(choose_all(*reference, before, part))};
-        for (std::size_t k = 0; k < e.contenders.size(); k++) {
-            const Contender& c = e.contenders[k];
-            if (c.reference) {
-                by_model.push_back(TRY(choose_all(*c.reference, caches[k], part)));
-                continue;
-            }
-            auto& out = by_model.emplace_back();
-            for (const Choices& line : part) out.push_back(TRY(choose(*c.engine.engine, line)));
+    const auto line = progress_line("evaluating");
+    const auto progress = [&](std::size_t now) {
+        lines += now;
+        if (line) line(lines, names.size() * choices.size());
+    };
+    for (std::size_t k = 0; k < names.size(); k++) {
+        if (e.chosen[k].size() == choices.size()) continue;
+        if (k > 0 && e.contenders[k - 1].engine.engine) {
+            engine::Engine& engine = *e.contenders[k - 1].engine.engine;
+            const auto model = [&](std::span<const Choices> part) -> Result<std::vector<std::size_t>> {
+                std::vector<std::size_t> out;
+                for (const Choices& c : part) out.push_back(TRY(choose(engine, c)));
+                return out;
+            };
+            TRY(finish(e.chosen[k], choices, names[k], model, done, progress));
+            continue;
         }
-        Json piece = Json::array();
-        for (std::size_t i = 0; i < part.size(); i++) {
-            auto& line = e.chosen.emplace_back();
-            for (const auto& model : by_model) line.push_back(model[i]);
-            piece.push_back(line);
-        }
-        TRY(done.add(piece));
-        if (progress) progress(e.chosen.size(), choices.size());
+        std::unique_ptr<Reference> own;
+        if (k == 0) own = TRY(Reference::open(*source));
+        const Reference& reference = k == 0 ? *own : *e.contenders[k - 1].reference;
+        const Reference::Cache before = TRY(reference.read(shared));
+        const auto model = [&](std::span<const Choices> part) { return choose_all(reference, before, part); };
+        TRY(finish(e.chosen[k], choices, names[k], model, done, progress));
     }
     return e;
 }
@@ -227,9 +247,9 @@ struct TaskFigures {
 // model 0: the source.
 TaskFigures figures(const TaskEvaluation& e, std::size_t model) {
     double right = 0, source_right = 0, lost = 0, won = 0, agree = 0;
-    const auto n = static_cast<double>(e.chosen.size());
-    for (std::size_t i = 0; i < e.chosen.size(); i++) {
-        const std::size_t label = e.task.lines[i].label, own = e.chosen[i][model], theirs = e.chosen[i][0];
+    const auto n = static_cast<double>(e.task.lines.size());
+    for (std::size_t i = 0; i < e.task.lines.size(); i++) {
+        const std::size_t label = e.task.lines[i].label, own = e.chosen[model][i], theirs = e.chosen[0][i];
         right += own == label ? 1 : 0;
         source_right += theirs == label ? 1 : 0;
         lost += theirs == label && own != label ? 1 : 0;
@@ -247,7 +267,7 @@ Result<void> record(const EvalCommand& command, const TaskEvaluation& e, std::si
     const Json of{{"task", {{"sha256", e.task.sha256}}}};
     const Json entry{{"file", std::filesystem::path(command.task).filename().string()},
                      {"prompt", command.prompt},
-                     {"lines", e.chosen.size()},
+                     {"lines", e.task.lines.size()},
                      {"labels", e.task.labels.size()},
                      {"accuracy", rounded(f.accuracy)},
                      {"error", rounded(f.error)},
@@ -268,7 +288,7 @@ int run_eval_task(EvalCommand command) {
     end_progress();
     const TaskEvaluation& e = done.value();
     const TaskFigures source = figures(e, 0);
-    std::printf("%zu lines, %zu labels; source: accuracy %.4f +- %.4f (float32 reference)\n", e.chosen.size(),
+    std::printf("%zu lines, %zu labels; source: accuracy %.4f +- %.4f (float32 reference)\n", e.task.lines.size(),
                 e.task.labels.size(), source.accuracy, source.error);
     std::printf("%10s %19s %19s %10s  %s\n", "MB", "accuracy", "of the source's", "agreement", "model");
     for (std::size_t i = 0; i < e.contenders.size(); i++) {
