@@ -99,6 +99,44 @@ TEST(Import, TheSameBytesEveryTime) {
     EXPECT_EQ(read_file(folder / "a"), read_file(folder / "b"));
 }
 
+// The image appears with what it was asked, or not at all.
+TEST(Import, WhatTheModelSaysGoesIn) {
+    const auto source = pack::Source::open(tiny_model);
+    ASSERT_TRUE(source);
+    const TemporaryFolder folder;
+    const std::string path = folder / "m.slm";
+    const std::vector<std::byte> said(100, std::byte{3});
+    for (const bool raw : {false, true}) {
+        pack::ImportOptions options;
+        options.write.raw = raw;
+        options.golden = [&](const std::string& image) -> Result<std::vector<std::byte>> {
+            EXPECT_FALSE(std::filesystem::exists(path));
+            const auto opened = Image::open(image.c_str(), {});
+            EXPECT_TRUE(opened);
+            EXPECT_TRUE(opened.value().section(image::SectionId::golden).empty());
+            return said;
+        };
+        auto done = pack::import_model(*source.value(), path, options);
+        ASSERT_TRUE(done) << done.error().text;
+        EXPECT_EQ(done->image_bytes, std::filesystem::file_size(path));
+        const auto opened = Image::open(path.c_str(), {});
+        ASSERT_TRUE(opened);
+        EXPECT_EQ(done->raw_bytes, opened.value().sizes().raw);
+        const auto section = opened.value().section(image::SectionId::golden);
+        EXPECT_TRUE(std::equal(section.begin(), section.end(), said.begin(), said.end()));
+        std::filesystem::remove(path);
+
+        options.golden = [](const std::string&) -> Result<std::vector<std::byte>> {
+            return Error::make(Code::model_memory, "no room");
+        };
+        const auto refused = pack::import_model(*source.value(), path, options);
+        ASSERT_FALSE(refused);
+        EXPECT_EQ(refused.error().code, Code::model_memory);
+        EXPECT_NE(std::string(refused.error().text).find("no room (--no-golden"), std::string::npos);
+        EXPECT_TRUE(std::filesystem::is_empty(folder.path));
+    }
+}
+
 TEST(Import, UnknownChatTemplateIsRefused) {
     const auto source = pack::Source::open(tiny_model);
     ASSERT_TRUE(source);

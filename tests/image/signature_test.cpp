@@ -10,6 +10,7 @@
 #include "image/check.h"
 #include "image/stored.h"
 #include "synthetic.h"
+#include "toolchain/slmpack/image/output.h"
 #include "toolchain/slmpack/image/sign.h"
 #include "toolchain/slmpack/image/verify.h"
 

@@ -104,6 +104,55 @@ TEST_F(Tiny, GreedyWithACacheIsGreedyWithout) {
     EXPECT_EQ(ended.value().back().token, ends[0]);
 }
 
+// Two texts that part after two tokens, and a third that parts at once.
+TEST_F(Tiny, ATreeIsItsTexts) {
+    const std::vector<std::int32_t> tokens = {39, 0, 12, 5, 12, 9, 20, 2}, parents = {-1, 0, 1, 2, 1, 4, -1, 5};
+    const std::vector<std::size_t> wanted = {3, 7, 6, 1, 0};
+    for (const std::uint32_t window : {0u, 3u, 1u}) {
+        source_->params.window = window;  // of one layer of the two, and shorter than what stands before
+        source_->params.sliding[0] = 1;
+        const auto r = Reference::open(*source_);
+        ASSERT_TRUE(r);
+        const Reference& model = *r.value();
+        for (const std::size_t n : {std::size_t{0}, std::size_t{2}, tokens_.size()}) {
+            const std::vector<std::int32_t> before(tokens_.begin(), tokens_.begin() + std::ptrdiff_t(n));
+            const auto cache = model.read(before);
+            ASSERT_TRUE(cache) << cache.error().what();
+            std::size_t rows = 0;
+            const auto done = model.tree(cache.value(), tokens, parents, wanted, [&](std::size_t i, auto logits) {
+                EXPECT_EQ(i, rows++);
+                std::vector<std::int32_t> text;
+                for (std::int32_t at = std::int32_t(wanted[i]); at >= 0; at = parents[std::size_t(at)])
+                    text.insert(text.begin(), tokens[std::size_t(at)]);
+                text.insert(text.begin(), before.begin(), before.end());
+                const auto alone = model.logits(text, text.size() - 1);
+                ASSERT_TRUE(alone);
+                EXPECT_LE(distance(logits, alone.value()), 1e-5f) << window << ' ' << n << ' ' << i;
+            });
+            ASSERT_TRUE(done) << done.error().what();
+            EXPECT_EQ(rows, wanted.size());
+        }
+    }
+}
+
+TEST_F(Tiny, ImpossibleTreesAreRefused) {
+    const auto refused = [&](std::size_t before, std::vector<std::int32_t> tokens, std::vector<std::int32_t> parents,
+                             std::vector<std::size_t> wanted) {
+        const auto cache = reference_->read(std::vector<std::int32_t>(before, 1));
+        EXPECT_TRUE(cache);
+        const auto done = reference_->tree(cache.value(), tokens, parents, wanted, [](std::size_t, auto) { FAIL(); });
+        EXPECT_FALSE(done);
+        return done ? Code{} : done.error().code;
+    };
+    EXPECT_EQ(refused(0, {}, {}, {}), Code::incorrect_parameters);
+    EXPECT_EQ(refused(0, {1, 2}, {-1, 1}, {1}), Code::incorrect_parameters);
+    EXPECT_EQ(refused(0, {1, 2}, {-1}, {0}), Code::incorrect_parameters);
+    EXPECT_EQ(refused(0, {1, 2}, {-1, 0}, {2}), Code::incorrect_parameters);
+    EXPECT_EQ(refused(0, {1, 40}, {-1, 0}, {1}), Code::incorrect_parameters);
+    EXPECT_EQ(refused(127, {1, 2}, {-1, 0}, {1}), Code::context_full);
+    EXPECT_EQ(reference_->read(std::vector<std::int32_t>(129, 1)).error().code, Code::context_full);
+}
+
 TEST_F(Tiny, RefusesWhatItCannotCompute) {
     EXPECT_EQ(reference_->logits({}).error().code, Code::incorrect_parameters);
     const std::vector<std::int32_t> outside = {1, 40}, negative = {-1}, long_one(129, 1);

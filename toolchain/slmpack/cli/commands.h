@@ -12,7 +12,7 @@ namespace slmd::pack {
 
 struct ImportCommand {
     std::string source, output, kind, name, chat_template;
-    bool raw = false;
+    bool raw = false, no_golden = false;
     double least_saving = 0;
     int level = 0;
 };
@@ -23,7 +23,7 @@ struct QuantizeCommand {
     double kl = 0, price = 0, resident = 0;
     std::uint64_t bytes = 0;
     int tokens = 30720, window = 512, threads = 0;
-    bool only_i4 = false, verbose = false;
+    bool only_i4 = false, verbose = false, no_golden = false;
 };
 int run_quantize(const QuantizeCommand& command);
 
@@ -42,10 +42,12 @@ int run_logits(const LogitsCommand& command);
 
 struct EvalCommand {
     std::vector<std::string> models;
-    std::string source, text, level, plot, work;
-    int tokens = 20480, window = 512, threads = 0, batch = 32;
+    std::string source, text, task, prompt, level, plot, work;
+    int tokens = 20480, window = 512, limit = 0, threads = 0, batch = 32;
+    bool record = false;
 };
-int run_eval(const EvalCommand& command);
+int run_eval(const EvalCommand& command);  // on a text
+int run_eval_task(EvalCommand command);    // on a task
 
 struct SignCommand {
     std::string image, key, output;
@@ -53,14 +55,26 @@ struct SignCommand {
 int run_sign(const SignCommand& command);
 int run_keygen(const std::string& path);
 
+struct GoldenCommand {
+    std::string image, output;
+    std::vector<std::string> prompts;
+    int tokens = 0;
+};
+int run_golden(const GoldenCommand& command);
+
 int run_inspect(const std::string& path);
-int run_verify(const std::string& path, const std::vector<std::string>& keys);
+int run_verify(const std::string& path, const std::vector<std::string>& keys, bool golden);
 int run_cat(const std::string& path);
 int run_diff(const std::string& before, const std::string& after, const std::string& delta);
 int run_apply(const std::string& before, const std::string& delta, const std::string& after);
 
 struct ImportSummary;
 void print_kinds(const ImportSummary& summary);
+struct ImportOptions;
+void set_golden(ImportOptions& options);  // so that the image gets the usual golden prompts
+
+struct AmendSummary;
+void warn_of_signature(const AmendSummary& summary, const std::string& image);
 
 // "slmpack: what" on stderr; returns 1.
 int fail(const std::string& what);

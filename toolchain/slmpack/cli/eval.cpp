@@ -2,23 +2,17 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "base/file.h"
 #include "commands.h"
 #include "eval_plot.h"
-#include "model.h"
+#include "evaluation.h"
 #include "toolchain/slmpack/image/import.h"
 #include "toolchain/slmpack/image/parallel.h"
-#include "toolchain/slmpack/reference/reference.h"
 
 namespace slmd::pack {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 // What a window says about one model, a value a scored position.
 struct Scores {
@@ -35,64 +29,6 @@ double mean(const std::vector<float>& v) {
     for (const float x : v) sum += static_cast<double>(x);
     return sum / static_cast<double>(v.size());
 }
-
-// log(sum(exp(x)))
-double log_sum(std::span<const float> x) {
-    const float largest = *std::max_element(x.begin(), x.end());
-    double sum = 0;
-    for (const float v : x) sum += static_cast<double>(std::exp(v - largest));
-    return static_cast<double>(largest) + std::log(sum);
-}
-
-// An image runs on the engine, as on a board; anything else is itself read in float32: what its rounding alone costs.
-struct Contender {
-    std::string path;
-    double bytes = 0;  // of the file, or a folder's weights
-    LoadedEngine engine{};
-    std::unique_ptr<Reference> reference{};
-    Scores scores{};
-
-    static Result<Contender> open(const std::string& path, const EvalCommand& command, std::uint32_t vocab) {
-        Contender c{.path = path};
-        std::error_code failed;
-        if (is_image(path)) {
-            engine::Config config{.context = command.window, .threads = command.threads, .batch = command.batch};
-            if (!command.level.empty()) config.level = command.level.c_str();
-            c.engine = TRY(load_engine(path, config));
-            c.bytes = static_cast<double>(std::filesystem::file_size(path, failed));
-        } else {
-            const auto source = TRY(Source::open(path));
-            c.reference = TRY(Reference::open(*source));
-            if (std::filesystem::is_directory(path)) {
-                for (const auto& entry : std::filesystem::directory_iterator(path, failed))
-                    if (entry.path().extension() == ".safetensors") c.bytes += static_cast<double>(entry.file_size());
-            } else {
-                c.bytes = static_cast<double>(std::filesystem::file_size(path, failed));
-            }
-        }
-        const auto has =
-            c.reference ? c.reference->params().vocab : static_cast<std::uint32_t>(c.engine.engine->vocab());
-        if (has != vocab)
-            return Error::make(Code::incorrect_parameters, "%s has %u tokens and the source has %u: not the same model",
-                               path.c_str(), has, vocab);
-        return c;
-    }
-
-    // Logits of positions first .. of the window, [positions x vocab].
-    Result<std::vector<float>> logits(std::span<const std::int32_t> tokens, std::size_t first, int batch) const {
-        if (reference) return reference->logits(tokens, first);
-        struct Kept {
-            std::vector<float> logits;
-            std::size_t first;
-        } kept{{}, first};
-        const auto keep = [](void* context, int position, std::span<const float> row) {
-            auto& k = *static_cast<Kept*>(context);
-            if (static_cast<std::size_t>(position) >= k.first) k.logits.insert(k.logits.end(), row.begin(), row.end());
-        };
-        TRY(engine.engine->score(tokens, batch, keep, &kept));
-        return std::move(kept.logits);
-    }
-};
 
 // logits, source: [next.size() + 1 x vocab]; the last row is about a token that is not there.
 Scores score_window(std::span<const float> source, std::span<const float> logits, std::span<const std::int32_t> next) {
@@ -115,55 +51,33 @@ Scores score_window(std::span<const float> source, std::span<const float> logits
     return s;
 }
 
-// What is done so far: a line a window, in a file that is given. A line that was cut off does not count.
-class Progress {
-  public:
-    static Result<Progress> open(const std::string& path, const std::string& what) {
-        Progress p;
-        p.path_ = path;
-        if (path.empty()) return p;
-        std::ifstream in(path);
-        std::string line;
-        if (std::getline(in, line)) {
-            if (line != what)
-                return Error::make(Code::incorrect_parameters,
-                                   "%s holds the beginning of another evaluation: finish that, or remove the file",
-                                   path.c_str());
-            while (std::getline(in, line)) {
-                const Json window = Json::parse(line, nullptr, false);
-                if (window.is_discarded()) break;
-                p.windows_.push_back(window);
-            }
-        }
-        in.close();
-        std::string kept = what + "\n";
-        for (const Json& window : p.windows_) kept += window.dump() + "\n";
-        TRY(write_file(path.c_str(), std::as_bytes(std::span(kept))));
-        return p;
-    }
-    const std::vector<Json>& windows() const { return windows_; }
-    Result<void> add(const Json& window) {
-        if (path_.empty()) return {};
-        std::ofstream out(path_, std::ios::app);
-        out << window.dump() << std::endl;
-        if (!out) return Error::make(Code::storage_failure, "%s: cannot be written", path_.c_str());
-        return {};
-    }
-
-  private:
-    std::string path_;
-    std::vector<Json> windows_;
-};
-
 Json to_json(const Scores& s) { return {{"kl", s.kl}, {"nll", s.nll}, {"agree", s.agree}}; }
 Scores from_json(const Json& j) {
     return {j.at("kl").get<std::vector<float>>(), j.at("nll").get<std::vector<float>>(),
             j.at("agree").get<std::vector<float>>()};
 }
 
+// Of positions first .. of the window: [positions x vocab].
+Result<std::vector<float>> logits_of(const Contender& c, std::span<const std::int32_t> tokens, std::size_t first,
+                                     int batch) {
+    if (c.reference) return c.reference->logits(tokens, first);
+    struct Kept {
+        std::vector<float> logits;
+        std::size_t first;
+    } kept{{}, first};
+    const auto keep = [](void* context, int position, std::span<const float> row) {
+        auto& k = *static_cast<Kept*>(context);
+        if (static_cast<std::size_t>(position) >= k.first) k.logits.insert(k.logits.end(), row.begin(), row.end());
+    };
+    TRY(c.engine.engine->score(tokens, batch, keep, &kept));
+    return std::move(kept.logits);
+}
+
 struct Evaluation {
     std::vector<Contender> contenders;
+    std::vector<Scores> scores;  // of each
     Scores source;
+    std::string text_sha256, described_source;  // where they are needed
 };
 
 Result<Evaluation> evaluate(const EvalCommand& command) {
@@ -172,8 +86,11 @@ Result<Evaluation> evaluate(const EvalCommand& command) {
         return Error::make(Code::incorrect_parameters, "--window %d: this model's context is %u tokens", command.window,
                            source->params.context);
     Evaluation e;
+    engine::Config config{.context = command.window, .threads = command.threads, .batch = command.batch};
+    if (!command.level.empty()) config.level = command.level.c_str();
     for (const std::string& path : command.models)
-        e.contenders.push_back(TRY(Contender::open(path, command, source->params.vocab)));
+        e.contenders.push_back(TRY(Contender::open(path, config, source->params.vocab)));
+    e.scores.resize(e.contenders.size());
     const auto reference = TRY(Reference::open(*source));
     const auto tokenizer = TRY(load_tokenizer(command.source));
     const std::string text = TRY(read_text(command.text));
@@ -184,12 +101,14 @@ Result<Evaluation> evaluate(const EvalCommand& command) {
                            window);
 
     std::string what;
-    if (!command.work.empty()) {  // hashing the source takes as long as reading it
-        Json all{{"source", Json::parse(TRY(describe_source(*source)))},
+    if (!command.work.empty() || command.record) {  // hashing the source takes as long as reading it
+        e.described_source = TRY(describe_source(*source));
+        e.text_sha256 = hex(TRY(image::sha256(std::as_bytes(std::span(text)))));
+        Json all{{"source", Json::parse(e.described_source)},
                  {"windows", windows.size()},
                  {"window", window},
-                 {"text", hex(TRY(image::sha256(std::as_bytes(std::span(text)))))}};
-        for (const Contender& c : e.contenders) all["models"].push_back({c.path, c.bytes});
+                 {"text", e.text_sha256}};
+        for (const Contender& c : e.contenders) all["models"].push_back(c.identity());
         what = all.dump();
     }
     Progress done = TRY(Progress::open(command.work, what));
@@ -198,11 +117,10 @@ Result<Evaluation> evaluate(const EvalCommand& command) {
         window / 2 - (window > 2 ? 1 : 0);  // its logits are about the first token of the second half
     for (std::size_t w = 0; w < windows.size(); w++) {
         const std::vector<std::int32_t>& part = windows[w];
-        if (w < done.windows().size()) {
-            const Json& saved = done.windows()[w];
+        if (w < done.pieces().size()) {
+            const Json& saved = done.pieces()[w];
             e.source.append(from_json(saved.at(0)));
-            for (std::size_t i = 0; i < e.contenders.size(); i++)
-                e.contenders[i].scores.append(from_json(saved.at(i + 1)));
+            for (std::size_t i = 0; i < e.contenders.size(); i++) e.scores[i].append(from_json(saved.at(i + 1)));
             continue;
         }
         const auto next = std::span(part).subspan(first + 1);
@@ -210,11 +128,11 @@ Result<Evaluation> evaluate(const EvalCommand& command) {
         const Scores own = score_window(truth, truth, next);
         Json line = Json::array({to_json(own)});
         e.source.append(own);
-        for (Contender& c : e.contenders) {
-            const std::vector<float> logits = TRY(c.logits(part, first, command.batch));
+        for (std::size_t i = 0; i < e.contenders.size(); i++) {
+            const std::vector<float> logits = TRY(logits_of(e.contenders[i], part, first, command.batch));
             const Scores s = score_window(truth, logits, next);
             line.push_back(to_json(s));
-            c.scores.append(s);
+            e.scores[i].append(s);
         }
         TRY(done.add(line));
         if (progress) progress(w + 1, windows.size());
@@ -242,9 +160,26 @@ Figures figures(const Scores& s, double source_nll) {
             mean(s.agree)};
 }
 
+Result<void> record(const EvalCommand& command, const Evaluation& e, const Contender& c, const Figures& f) {
+    const Json of{{"text", {{"sha256", e.text_sha256}}}};
+    const Json figures{{"positions", e.source.kl.size()},
+                       {"window", command.window},
+                       {"perplexity", rounded(f.perplexity)},
+                       {"ratio", rounded(f.ratio)},
+                       {"kl",
+                        {{"mean", rounded(f.kl)},
+                         {"error", rounded(f.kl_error)},
+                         {"p99", rounded(f.kl_99)},
+                         {"most", rounded(f.kl_most)}}},
+                       {"top1", rounded(f.agree)}};
+    return record_evaluation(c.path, e.described_source, of, figures);
+}
+
 }  // namespace
 
 int run_eval(const EvalCommand& command) {
+    if (command.record && std::none_of(command.models.begin(), command.models.end(), is_image))
+        return fail("--record: none of the models is an image that could hold the figures");
     const auto done = evaluate(command);
     if (!done) return fail(done.error().text);
     end_progress();
@@ -255,12 +190,15 @@ int run_eval(const EvalCommand& command) {
     std::printf("%10s %11s %9s %21s %9s %9s %8s  %s\n", "MB", "perplexity", "ratio", "KL(source || model)", "99 %",
                 "most", "top-1", "model");
     std::vector<PlotPoint> points;
-    for (const Contender& c : e.contenders) {
-        const Figures f = figures(c.scores, source_nll);
+    for (std::size_t i = 0; i < e.contenders.size(); i++) {
+        const Contender& c = e.contenders[i];
+        const Figures f = figures(e.scores[i], source_nll);
         std::printf("%10.3f %11.4f %9.5f %9.5f +- %8.5f %9.5f %9.5f %8.4f  %s (%s)\n", c.bytes / 1e6, f.perplexity,
                     f.ratio, f.kl, f.kl_error, f.kl_99, f.kl_most, f.agree, c.path.c_str(),
                     c.reference ? "float32 reference" : "engine");
         points.push_back({std::filesystem::path(c.path).stem().string(), c.bytes / 1e6, f.kl, c.reference == nullptr});
+        if (!command.record || c.reference) continue;
+        if (const auto ok = record(command, e, c, f); !ok) return fail(ok.error().text);
     }
     if (!command.plot.empty()) {
         const std::string svg = plot_size_against_kl(points);

@@ -7,7 +7,9 @@
 #include <cstdio>
 
 #include "commands.h"
+#include "golden.h"
 #include "image/layout.h"
+#include "toolchain/slmpack/image/amend.h"
 
 namespace slmd::pack {
 
@@ -56,6 +58,16 @@ void print_kinds(const ImportSummary& s) {
     }
 }
 
+void set_golden(ImportOptions& options) {
+    options.golden = [](const std::string& image) { return ask_golden(image, {}); };
+}
+
+void warn_of_signature(const AmendSummary& summary, const std::string& image) {
+    if (!summary.was_signed) return;
+    std::fprintf(stderr, "slmpack: %s: the signature is gone, since it was of the image before; sign it again\n",
+                 image.c_str());
+}
+
 int run_import(const ImportCommand& command) {
     const auto start = std::chrono::steady_clock::now();
     const auto source = Source::open(command.source);
@@ -70,6 +82,7 @@ int run_import(const ImportCommand& command) {
     options.write.level = command.level;
     options.write.least_saving = command.least_saving;
     options.write.progress = progress_line("packing " + command.output);
+    if (!command.no_golden) set_golden(options);
     const auto done = import_model(*source.value(), command.output, options);
     if (!done) return fail(done.error().text);
     end_progress();

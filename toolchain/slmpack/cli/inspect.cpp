@@ -6,14 +6,19 @@
 #include <cstring>
 #include <optional>
 
+#include "base/bytes.h"
 #include "commands.h"
+#include "evaluation.h"
+#include "golden.h"
 #include "image/check.h"
+#include "image/golden.h"
 #include "image/image.h"
 #include "image/layout.h"
 #include "image/signature.h"
 #include "image/stored.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
+#include "toolchain/slmpack/image/import.h"
 #include "toolchain/slmpack/image/verify.h"
 
 namespace slmd::pack {
@@ -51,6 +56,32 @@ void verify_text(const std::string& path, std::vector<std::string>& problems) {
     }
     if (const auto opened = text::ChatTemplate::open(chat); !chat.empty() && !opened)
         problems.push_back(path + ": section chat: " + opened.error().text);
+}
+
+// Special tokens are shown, control characters as spaces.
+std::string text_of(const text::Tokenizer& tokenizer, std::span<const std::byte> tokens) {
+    std::string out;
+    for (std::size_t i = 0; i < tokens.size(); i += sizeof(std::int32_t)) {
+        const auto id = load<std::int32_t>(tokens.data() + i);
+        if (id >= 0 && id < tokenizer.vocab()) out += tokenizer.piece(id, true);
+    }
+    for (char& c : out)
+        if (static_cast<unsigned char>(c) < ' ') c = ' ';
+    return out;
+}
+
+Result<void> print_golden(const std::string& path, const Image& image) {
+    const Golden golden = TRY(read_golden(path.c_str(), image.section(SectionId::golden)));
+    if (golden.count == 0) return {};
+    const auto tokenizer = text::Tokenizer::open(image.section(SectionId::tokenizer));
+    std::printf("\n%-24s %12s %12s  %s\n", "golden prompt", "tokens", "answer", "SHA-256 of the answer");
+    for (std::uint32_t i = 0; i < golden.count; i++) {
+        const Golden::Prompt& p = golden.prompts[i];
+        std::printf("%-24u %12zu %12u  %s\n", i + 1, p.tokens.size() / sizeof(std::int32_t), p.answer,
+                    hex(p.sha256).c_str());
+        if (tokenizer) std::printf("  %s\n", text_of(tokenizer.value(), p.tokens).c_str());
+    }
+    return {};
 }
 
 }  // namespace
@@ -129,12 +160,14 @@ int run_inspect(const std::string& path) {
         }
         std::printf("\n");
     }
+    if (const auto ok = print_golden(path, image); !ok) return fail(ok.error().text);
     const auto text = image.section(SectionId::provenance);
+    print_evaluations(text);
     std::printf("\nprovenance\n%.*s\n", static_cast<int>(text.size()), reinterpret_cast<const char*>(text.data()));
     return 0;
 }
 
-int run_verify(const std::string& path, const std::vector<std::string>& key_files) {
+int run_verify(const std::string& path, const std::vector<std::string>& key_files, bool golden) {
     std::vector<PublicKey> keys;
     for (const std::string& file : key_files) {
         const auto key = read_public_key(file.c_str());
@@ -144,12 +177,21 @@ int run_verify(const std::string& path, const std::vector<std::string>& key_file
     auto problems = verify_image(path, progress_line("verifying " + path), keys);
     end_progress();
     if (problems.empty()) verify_text(path, problems);
+    int asked = 0;
+    if (problems.empty() && golden) {
+        const auto checked = check_golden(path);
+        if (checked)
+            asked = checked.value();
+        else
+            problems.push_back(checked.error().text);
+    }
     for (const std::string& problem : problems) std::fprintf(stderr, "slmpack: %s\n", problem.c_str());
     if (!problems.empty()) return 1;
     const auto image = Image::open_index(path.c_str());
     if (!image) return fail(image.error().text);
     std::printf("%s: good, %s", path.c_str(), signed_text(image.value().header()).c_str());
     if (keys.empty() && is_signed(image.value().header())) std::printf(" (--key KEY.pub checks that)");
+    if (asked != 0) std::printf("; %d golden prompts answered as before", asked);
     std::printf("\n");
     return 0;
 }

@@ -2,6 +2,9 @@
 #include <CLI/CLI.hpp>
 
 #include "commands.h"
+#include "golden.h"
+#include "image/format.h"
+#include "task.h"
 #include "toolchain/slmpack/gptq/feedback.h"
 #include "toolchain/slmpack/image/writer.h"
 
@@ -29,6 +32,8 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(0.0, 1.0))
         ->capture_default_str();
     c->add_option("--zstd-level", import.level, "Compression level")->check(CLI::Range(1, 19))->capture_default_str();
+    c->add_flag("--no-golden", import.no_golden,
+                "Do not ask the model the golden prompts that verify and slmd ask again");
     c->footer("Example: slmpack import SmolLM2-135M-Instruct.Q4_1.gguf -o smollm2.slm");
     c->callback([&] { code = run_import(import); });
 
@@ -69,6 +74,8 @@ int main(int argc, char** argv) {
     c->add_option("--threads", quantize.threads, "0: one a core; the image is the same for any number")
         ->check(CLI::Range(0, 64))
         ->capture_default_str();
+    c->add_flag("--no-golden", quantize.no_golden,
+                "Do not ask the model the golden prompts that verify and slmd ask again");
     c->add_flag("--verbose", quantize.verbose, "A line for every matrix");
     c->footer("Example: slmpack quantize SmolLM2-135M-Instruct.Q4_1.gguf -o smollm2.slm --kl 0.05 --text sample.txt");
     c->callback([&] { code = run_quantize(quantize); });
@@ -85,8 +92,23 @@ int main(int argc, char** argv) {
     std::vector<std::string> keys;
     c->add_option("--key", keys, "A public key: it must be signed by this one, or by another that is given")
         ->allow_extra_args(false);
+    bool no_golden = false;
+    c->add_flag("--no-golden", no_golden, "Do not run the model on its golden prompts");
     c->footer("Example: slmpack verify smollm2.slm --key factory.pub");
-    c->callback([&] { code = run_verify(path, keys); });
+    c->callback([&] { code = run_verify(path, keys, !no_golden); });
+
+    GoldenCommand golden;
+    golden.tokens = GoldenQuestions{}.tokens;
+    c = app.add_subcommand("golden", "Ask an image, and write into it what it says: other machines must say the same");
+    c->add_option("IMAGE", golden.image)->required();
+    c->add_option("-o,--output", golden.output, "The image to write (default: IMAGE itself)");
+    c->add_option("--prompt", golden.prompts, "A prompt, as a user would write it; may be given again (default: three)")
+        ->allow_extra_args(false);
+    c->add_option("--tokens", golden.tokens, "Tokens of an answer")
+        ->check(CLI::Range(1u, slmd::image::max_golden_answer))
+        ->capture_default_str();
+    c->footer("Example: slmpack golden smollm2.slm --prompt 'Turn on the pump.'");
+    c->callback([&] { code = run_golden(golden); });
 
     std::string key_file;
     c = app.add_subcommand("keygen", "Make a key that signs images: KEY, to be kept secret, and KEY.pub");
@@ -148,26 +170,44 @@ int main(int argc, char** argv) {
     c->callback([&] { code = run_logits(logits); });
 
     EvalCommand eval;
-    c = app.add_subcommand("eval", "Perplexity and KL of models against their source in float32");
+    eval.prompt = usual_task_prompt;
+    c = app.add_subcommand("eval", "Perplexity and KL, or accuracy, of models against their source in float32");
     c->add_option("MODEL", eval.models, "Images, which run on the engine; or other models, which are read in float32")
         ->required();
     c->add_option("--source", eval.source, "The model that they were made of")->required();
-    c->add_option("--text", eval.text, "A text file")->required();
+    auto* text = c->add_option("--text", eval.text, "A text file: perplexity and KL on it");
+    auto* task = c->add_option("--task", eval.task,
+                               "A labelled file, a text, a tab and its label a line: accuracy of the likeliest label")
+                     ->excludes(text);
+    c->add_option("--prompt", eval.prompt,
+                  "How the model is asked: {text}, and behind it {label}; {labels} lists all of them; @FILE reads it")
+        ->needs(task);
+    c->add_option("--limit", eval.limit, "Use that many lines of the task, as many of every label; 0: all")
+        ->check(CLI::Range(0, 100000000))
+        ->needs(task)
+        ->capture_default_str();
     c->add_option("--tokens", eval.tokens, "Use that many tokens from the front of the text")
+        ->excludes(task)
         ->check(CLI::Range(2, 100000000))
         ->capture_default_str();
     c->add_option("--window", eval.window, "Tokens a window; the second half of each is scored")
+        ->excludes(task)
         ->check(CLI::Range(2, 131072))
         ->capture_default_str();
-    c->add_option("--plot", eval.plot, "The .svg to write: size against KL");
+    c->add_option("--plot", eval.plot, "The .svg to write: size against KL")->excludes(task);
     c->add_option("--work", eval.work, "File for what is done so far; the same command goes on from there");
+    c->add_flag("--record", eval.record,
+                "Write the figures into the images, in place of those of the same text or task and source");
     c->add_option("--level", eval.level, "CPU level of the engine");
     c->add_option("--threads", eval.threads, "Threads of the engine; 0: as many as fit")
         ->check(CLI::Range(0, 16))
         ->capture_default_str();
     c->add_option("--batch", eval.batch, "Tokens a pass")->check(CLI::Range(1, 128))->capture_default_str();
     c->footer("Example: slmpack eval smollm2.slm --source SmolLM2-135M-Instruct.Q4_1.gguf --text wiki.test.raw");
-    c->callback([&] { code = run_eval(eval); });
+    c->callback([&] {
+        if (eval.text.empty() && eval.task.empty()) throw CLI::RequiredError("--text or --task");
+        code = eval.task.empty() ? run_eval(eval) : run_eval_task(eval);
+    });
 
     try {
         app.parse(argc, argv);

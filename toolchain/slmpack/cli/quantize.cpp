@@ -78,6 +78,7 @@ Result<QuantizeSummary> quantize(const QuantizeCommand& command) {
     options.work = command.work.empty() ? command.output + ".work" : command.work;
     options.import.name = command.name;
     options.import.chat_template = command.chat_template;
+    if (!command.no_golden) set_golden(options.import);
     Json record;
     if (options.kl != 0) record["kl"] = options.kl;
     if (options.bytes != 0) record["bytes"] = options.bytes;

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "amend.h"
 #include "balance.h"
 #include "base/file.h"
 #include "image/layout.h"
@@ -115,6 +116,15 @@ std::string provenance(const Source& source, const SourceFiles& files, const Imp
     return record.dump(1, ' ', false, Json::error_handler_t::replace);
 }
 
+// Goes with the object.
+struct Temporary {
+    std::string path;
+    ~Temporary() {
+        std::error_code ignored;
+        fs::remove(path, ignored);
+    }
+};
+
 }  // namespace
 
 std::string hex(const image::Sha256& digest) {
@@ -202,9 +212,24 @@ Result<ImportSummary> import_model(const Source& source, const std::string& path
         kind.stored += s.codes.stored + s.scales.stored + s.steps.stored;
     };
     contents.provenance = [&] { return provenance(source, files, options, summary); };
-    const WriteSummary written = TRY(write_image(path, contents, options.write));
+    if (!options.golden) {
+        const WriteSummary written = TRY(write_image(path, contents, options.write));
+        summary.raw_bytes = written.raw;
+        summary.image_bytes = written.stored;
+        return summary;
+    }
+    // Under another name until it is whole: who was interrupted must not find an image that looks finished.
+    const Temporary unasked{path + ".unasked"};
+    TRY(write_image(unasked.path, contents, options.write));
+    Amendment amendment;
+    auto golden = options.golden(unasked.path);
+    if (!golden)
+        return Error::make(golden.error().code, "golden prompts: %s (--no-golden makes an image without them)",
+                           golden.error().text);
+    amendment.golden = std::move(*golden);
+    const AmendSummary written = TRY(amend_image(unasked.path, path, amendment));
     summary.raw_bytes = written.raw;
-    summary.image_bytes = written.stored;
+    summary.image_bytes = written.bytes;
     return summary;
 }
 

@@ -22,6 +22,8 @@ struct ImportOptions {
     std::map<std::string, image::Kind> kinds{};
     std::function<Result<TensorData>(const SourceTensor&)> tensor{};
     std::string made{};
+    // What becomes the golden section, asked of the image without it. Not set: none.
+    std::function<Result<std::vector<std::byte>>(const std::string& image)> golden{};
     WriteOptions write{};
 };
 
@@ -45,7 +47,7 @@ Result<double> stored_besides_matrices(const Source& source);
 
 // Codes that fit go in unchanged (i4, i4a, i8). Other quantized matrices (Q2_K, Q3_K, Q5_1, Q5_K, Q6_K) become i8;
 // float matrices become i4, embedding and output i8; vectors stay f32. The same source and options give the same bytes.
-// Errors: those of the source, of the tokenizer and chat builders and of write_image().
+// Errors: those of the source, of the tokenizer and chat builders, of write_image(), amend_image() and `golden`.
 Result<ImportSummary> import_model(const Source& source, const std::string& path, const ImportOptions& options);
 
 // The kind that import_model() gives a tensor.

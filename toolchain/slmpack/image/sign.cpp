@@ -15,7 +15,7 @@
 #include "base/file.h"
 #include "image/signature.h"
 #include "image/stored.h"
-#include "writer.h"
+#include "output.h"
 
 namespace slmd::pack {
 namespace {

@@ -48,8 +48,4 @@ struct WriteSummary {
 // does not hold); those of `tensor`, with the tensor's name in front.
 Result<WriteSummary> write_image(const std::string& path, const ImageContents& contents, const WriteOptions& options);
 
-// One zstd frame of raw (RLE and raw) blocks that decodes to `bytes`. Zero pages at the end
-// cost nothing.
-std::vector<std::byte> plain_frame(std::span<const std::byte> bytes);
-
 }  // namespace slmd::pack

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "toolchain/slmpack/reference/product.h"
 
@@ -52,10 +53,17 @@ Matrix rms_norm_backward(const Matrix& x, const float* w, float eps, const Matri
 }
 
 void rope(Matrix& x, long head_dim, const std::vector<float>& inv_freq, float scale, std::size_t position) {
+    std::vector<std::size_t> positions(std::size_t(x.rows()));
+    std::iota(positions.begin(), positions.end(), position);
+    rope(x, head_dim, inv_freq, scale, positions);
+}
+
+void rope(Matrix& x, long head_dim, const std::vector<float>& inv_freq, float scale,
+          const std::vector<std::size_t>& positions) {
     const long half = long(inv_freq.size());
     const Eigen::Map<const Eigen::Array<float, 1, Eigen::Dynamic>> frequency(inv_freq.data(), half);
     for (long row = 0; row < x.rows(); row++) {
-        const Eigen::Array<float, 1, Eigen::Dynamic> angle = frequency * float(position + std::size_t(row));
+        const Eigen::Array<float, 1, Eigen::Dynamic> angle = frequency * float(positions[std::size_t(row)]);
         const Eigen::Array<float, 1, Eigen::Dynamic> cosine = angle.cos() * scale, sine = angle.sin() * scale;
         for (long at = 0; at < x.cols(); at += head_dim) {
             auto a = x.row(row).segment(at, half).array(), b = x.row(row).segment(at + half, half).array();
@@ -74,6 +82,23 @@ void causal_softmax(Matrix& scores, long before, long window) {
         row /= row.sum();
         scores.row(r).head(begin).setZero();
         scores.row(r).tail(scores.cols() - end).setZero();
+    }
+}
+
+void tree_softmax(Matrix& scores, long before, const std::vector<std::int32_t>& parents, long window) {
+    std::vector<long> seen;
+    for (long r = 0; r < scores.rows(); r++) {
+        seen.clear();
+        for (std::int32_t at = std::int32_t(r); at >= 0 && long(seen.size()) < window; at = parents[std::size_t(at)])
+            seen.push_back(before + at);
+        for (long at = before - 1; at >= 0 && long(seen.size()) < window; at--) seen.push_back(at);
+        auto row = scores.row(r);
+        float largest = row[seen[0]], sum = 0;
+        for (const long at : seen) largest = std::max(largest, row[at]);
+        for (const long at : seen) sum += row[at] = std::exp(row[at] - largest);
+        const Vector kept = row;
+        row.setZero();
+        for (const long at : seen) row[at] = kept[at] / sum;
     }
 }
 

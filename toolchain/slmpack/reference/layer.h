@@ -2,6 +2,7 @@
 #pragma once
 #include <Eigen/Core>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 namespace slmd::pack {
@@ -19,11 +20,18 @@ Matrix rms_norm(const Matrix& x, const float* w, float eps);
 Matrix rms_norm_backward(const Matrix& x, const float* w, float eps, const Matrix& gradient);
 
 // Rotates element i of every head with element i + inv_freq.size() by position * inv_freq[i] (Su et al., arXiv
-// 2104.09864). Row 0 is at `position`.
+// 2104.09864). Row 0 is at `position`, the others follow; or row r is at positions[r].
 void rope(Matrix& x, long head_dim, const std::vector<float>& inv_freq, float scale, std::size_t position);
+void rope(Matrix& x, long head_dim, const std::vector<float>& inv_freq, float scale,
+          const std::vector<std::size_t>& positions);
 
 // Row r of scores belongs to position before + r and may look at the last `window` columns up to that one.
 void causal_softmax(Matrix& scores, long before, long window);
+
+// Rows that are a tree, of which the first `before` columns are the trunk: row r may look at itself, at row parents[r],
+// at that one's parent and so on, and, the last parent being -1, at the trunk: the last `window` positions of all
+// those.
+void tree_softmax(Matrix& scores, long before, const std::vector<std::int32_t>& parents, long window);
 
 // cap * tanh(x / cap); cap 0: nothing (Gemma 2, arXiv 2408.00118).
 void soft_cap(Matrix& x, float cap);

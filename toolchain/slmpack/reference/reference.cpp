@@ -26,11 +26,10 @@ Result<std::unique_ptr<Reference>> Reference::open(const Source& source) {
     return r;
 }
 
-Result<void> Reference::check(std::span<const std::int32_t> tokens, std::size_t before) const {
+Result<void> Reference::check(std::span<const std::int32_t> tokens, std::size_t length) const {
     if (tokens.empty()) return Error::make(Code::incorrect_parameters, "no tokens");
-    if (before + tokens.size() > params_.context)
-        return Error::make(Code::context_full, "%zu tokens: the model was made for %u", before + tokens.size(),
-                           params_.context);
+    if (length > params_.context)
+        return Error::make(Code::context_full, "%zu tokens: the model was made for %u", length, params_.context);
     for (std::size_t i = 0; i < tokens.size(); i++)
         if (tokens[i] < 0 || std::uint32_t(tokens[i]) >= params_.vocab)
             return Error::make(Code::incorrect_parameters, "token %d at %zu is outside the vocabulary of %u", tokens[i],
@@ -42,6 +41,8 @@ Result<void> Reference::check(std::span<const std::int32_t> tokens, std::size_t 
 struct Reference::Pass {
     const Reference& model;
     Cache& cache;
+    const std::vector<std::int32_t>& parents;   // of a tree; empty: a sequence
+    const std::vector<std::size_t>& positions;  // of each row
     const image::ModelParams& params = model.params_;
 
     // x, normed by the tensor where the model has it.
@@ -72,8 +73,8 @@ struct Reference::Pass {
         if (!image::layer_bit(params.no_rope, layer)) {
             const auto& inv_freq = sliding && !model.inv_freq_local_.empty() ? model.inv_freq_local_ : model.inv_freq_;
             const float scale = params.rope_scale == 0 ? 1 : params.rope_scale;
-            rope(q, head_dim, inv_freq, scale, cache.length);
-            rope(k, head_dim, inv_freq, scale, cache.length);
+            rope(q, head_dim, inv_freq, scale, positions);
+            rope(k, head_dim, inv_freq, scale, positions);
         }
         const Matrix keys = append(cache.keys[layer], k),
                      values = append(cache.values[layer], heads(x, block + "attn_v", kv_heads * head_dim));
@@ -84,7 +85,11 @@ struct Reference::Pass {
             const Matrix key = keys.middleCols(kv_at, head_dim);
             Matrix scores = linear(q.middleCols(at, head_dim), key.data(), length) * scale;
             soft_cap(scores, params.attn_softcap);
-            causal_softmax(scores, before, sliding && params.window != 0 ? long(params.window) : length);
+            const long window = sliding && params.window != 0 ? long(params.window) : length;
+            if (parents.empty())
+                causal_softmax(scores, before, window);
+            else
+                tree_softmax(scores, before, parents, window);
             const Matrix value = values.middleCols(kv_at, head_dim).transpose();
             mixed.middleCols(at, head_dim) = linear(scores, value.data(), head_dim);
         }
@@ -92,7 +97,8 @@ struct Reference::Pass {
     }
 };
 
-std::vector<float> Reference::forward(std::span<const std::int32_t> tokens, std::size_t first, Cache& cache) const {
+std::vector<float> Reference::forward(std::span<const std::int32_t> tokens, std::size_t first, Cache& cache,
+                                      const std::vector<std::int32_t>& parents) const {
     const long n = long(tokens.size()), dim = params_.dim;
     cache.keys.resize(params_.layers);
     cache.values.resize(params_.layers);
@@ -101,7 +107,12 @@ std::vector<float> Reference::forward(std::span<const std::int32_t> tokens, std:
     for (long i = 0; i < n; i++)
         x.row(i) = Eigen::Map<const Vector>(weight("token_embd") + tokens[std::size_t(i)] * dim, dim);
     x *= params_.embed_scale;
-    const Pass pass{*this, cache};
+    std::vector<std::size_t> positions;
+    for (std::size_t i = 0; i < tokens.size(); i++)
+        positions.push_back(parents.empty()  ? cache.length + i
+                            : parents[i] < 0 ? cache.length
+                                             : positions[std::size_t(parents[i])] + 1);
+    const Pass pass{*this, cache, parents, positions};
 
     for (std::uint32_t layer = 0; layer < params_.layers; layer++) {
         const std::string block = "blk." + std::to_string(layer) + ".";
@@ -129,11 +140,51 @@ std::vector<float> Reference::output(const std::vector<float>& hidden) const {
 }
 
 Result<std::vector<float>> Reference::logits(std::span<const std::int32_t> tokens, std::size_t first) const {
-    if (auto r = check(tokens, 0); !r) return r.error();
+    if (auto r = check(tokens, tokens.size()); !r) return r.error();
     if (first >= tokens.size())
         return Error::make(Code::incorrect_parameters, "position %zu of %zu tokens", first, tokens.size());
     Cache cache;
     return output(forward(tokens, first, cache));
+}
+
+Result<Reference::Cache> Reference::read(std::span<const std::int32_t> tokens) const {
+    Cache cache;
+    if (tokens.empty()) return cache;
+    TRY(check(tokens, tokens.size()));
+    forward(tokens, tokens.size(), cache);
+    return cache;
+}
+
+Result<void> Reference::tree(const Cache& before, std::span<const std::int32_t> tokens,
+                             std::span<const std::int32_t> parents, std::span<const std::size_t> wanted,
+                             const std::function<void(std::size_t, std::span<const float>)>& sink) const {
+    constexpr std::size_t together = 16;  // rows of the output, which are long
+    std::vector<std::size_t> depths;
+    for (std::size_t i = 0; i < parents.size(); i++) {
+        if (parents[i] >= std::int32_t(i))
+            return Error::make(Code::incorrect_parameters, "token %zu of a tree continues one that comes later", i);
+        depths.push_back(parents[i] < 0 ? 1 : depths[std::size_t(parents[i])] + 1);
+    }
+    const std::size_t deepest = depths.empty() ? 0 : *std::max_element(depths.begin(), depths.end());
+    if (parents.size() != tokens.size() ||
+        std::any_of(wanted.begin(), wanted.end(), [&](auto i) { return i >= tokens.size(); }))
+        return Error::make(Code::incorrect_parameters, "a tree of %zu tokens and %zu parents", tokens.size(),
+                           parents.size());
+    TRY(check(tokens, before.length + deepest));
+    Cache cache = before;
+    const std::vector<float> hidden = forward(tokens, 0, cache, {parents.begin(), parents.end()});
+    const std::size_t dim = params_.dim, vocab = params_.vocab;
+    for (std::size_t first = 0; first < wanted.size(); first += together) {
+        const std::size_t n = std::min(together, wanted.size() - first);
+        std::vector<float> rows;
+        for (std::size_t i = 0; i < n; i++) {
+            const auto row = hidden.begin() + std::ptrdiff_t(wanted[first + i] * dim);
+            rows.insert(rows.end(), row, row + std::ptrdiff_t(dim));
+        }
+        const std::vector<float> logits = output(rows);
+        for (std::size_t i = 0; i < n; i++) sink(first + i, std::span(logits).subspan(i * vocab, vocab));
+    }
+    return {};
 }
 
 Result<std::vector<Reference::Step>> Reference::greedy(std::span<const std::int32_t> prompt, std::size_t max_tokens,
@@ -142,7 +193,7 @@ Result<std::vector<Reference::Step>> Reference::greedy(std::span<const std::int3
     std::vector<Step> steps;
     std::vector<std::int32_t> next(prompt.begin(), prompt.end());
     while (steps.size() < max_tokens) {
-        if (auto r = check(next, cache.length); !r) return r.error();
+        if (auto r = check(next, cache.length + next.size()); !r) return r.error();
         std::vector<float> logits = output(forward(next, next.size() - 1, cache));
         const auto best = std::max_element(logits.begin(), logits.end());
         const float top = *best;

@@ -2,6 +2,7 @@
 // arithmetic with the engine.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -25,6 +26,21 @@ class Reference {
     // threads at once.
     Result<std::vector<float>> logits(std::span<const std::int32_t> tokens, std::size_t first = 0) const;
 
+    // Keys (rotated) and values of a sequence: per layer [length x kv_heads * head_dim].
+    struct Cache {
+        std::vector<std::vector<float>> keys, values;
+        std::size_t length = 0;
+    };
+    // Of tokens, to be continued by tree(). None gives an empty one. Errors as logits().
+    Result<Cache> read(std::span<const std::int32_t> tokens) const;
+    // Texts that begin alike, in one pass: token i continues token parents[i], which stands before it, or, -1, the
+    // sequence of `before`. Hands out the logits [vocab] after each of the rows `wanted`, in their order. Errors as
+    // logits(), and incorrect_parameters for a parent that does not stand before. May be called from several threads
+    // at once.
+    Result<void> tree(const Cache& before, std::span<const std::int32_t> tokens, std::span<const std::int32_t> parents,
+                      std::span<const std::size_t> wanted,
+                      const std::function<void(std::size_t i, std::span<const float> logits)>& sink) const;
+
     struct Step {
         std::int32_t token;
         float margin;  // its logit minus the second best
@@ -35,17 +51,15 @@ class Reference {
                                      std::span<const std::int32_t> ends) const;
 
   private:
-    // Keys (rotated) and values of a sequence: per layer [length x kv_heads * head_dim].
-    struct Cache {
-        std::vector<std::vector<float>> keys, values;
-        std::size_t length = 0;
-    };
     struct Pass;
     Reference() = default;
     const float* weight(const std::string& name) const { return weights_.at(name).data(); }
-    Result<void> check(std::span<const std::int32_t> tokens, std::size_t before) const;
-    // Appends tokens to the cache; returns the normed hidden states of tokens[first..]: [n x dim].
-    std::vector<float> forward(std::span<const std::int32_t> tokens, std::size_t first, Cache& cache) const;
+    // length: of the longest sequence that they end.
+    Result<void> check(std::span<const std::int32_t> tokens, std::size_t length) const;
+    // Appends tokens to the cache; returns the normed hidden states of tokens[first..]: [n x dim]. parents: as in
+    // tree(), where the tokens are one; then the cache ends here.
+    std::vector<float> forward(std::span<const std::int32_t> tokens, std::size_t first, Cache& cache,
+                               const std::vector<std::int32_t>& parents = {}) const;
     std::vector<float> output(const std::vector<float>& hidden) const;
 
     image::ModelParams params_{};

@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Labelled files for slmpack eval --task, from the intent data sets of SNIPS and CLINC150 as they are published.
+
+  intents.py snips FOLDER > snips.tsv           the folders of the intents, with validate_INTENT.json in each: 700 lines, 7 labels
+  intents.py clinc150 data_full.json > clinc150.tsv    its part "test": 4500 lines, 150 labels
+  intents.py snips FOLDER --prompt N > prompt.txt      for --prompt @prompt.txt: N examples of each label from train_INTENT.json, then the text
+
+A line is a text, a tab and its label, in words: "search screening event", "pto request". White space within a text becomes one space.
+"""
+import json
+import pathlib
+import re
+import sys
+
+
+def snips(folder, part="validate", most=None):
+    for path in sorted(pathlib.Path(folder).glob(f"*/{part}_*[a-z].json")):
+        if path.stem.endswith("_full"):
+            continue
+        for intent, examples in json.loads(path.read_text(encoding="utf-8")).items():
+            for example in examples[:most]:
+                yield "".join(part["text"] for part in example["data"]), re.sub("(?<!^)(?=[A-Z])", " ", intent).lower()
+
+
+def clinc150(path):
+    for text, intent in json.loads(pathlib.Path(path).read_text(encoding="utf-8"))["test"]:
+        yield text, intent.replace("_", " ")
+
+
+sys.stdout.reconfigure(encoding="utf-8")
+if len(sys.argv) == 5 and sys.argv[1] == "snips" and sys.argv[3] == "--prompt":
+    examples, count = list(snips(sys.argv[2], "train", int(sys.argv[4]))), int(sys.argv[4])
+    # One of each label, then the next of each: a model leans to what it read last.
+    for text, label in [e for i in range(count) for e in examples[i::count]]:
+        print(f"Text: {' '.join(text.split())}\nIntent: {label}\n")
+    print("Text: {text}\nIntent: {label}")
+    sys.exit()
+if len(sys.argv) != 3 or sys.argv[1] not in ("snips", "clinc150"):
+    sys.exit(__doc__)
+for text, label in {"snips": snips, "clinc150": clinc150}[sys.argv[1]](sys.argv[2]):
+    print(" ".join(text.split()), label, sep="\t")
