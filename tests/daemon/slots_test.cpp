@@ -2,6 +2,7 @@
 #include "image/slots.h"
 
 #include "harness.h"
+#include "toolchain/slmpack/image/amend.h"
 
 using namespace slmd::testing;
 namespace fs = std::filesystem;
@@ -165,6 +166,44 @@ TEST(slots, a_model_that_does_not_pass_leaves_the_old_one_in_the_same_start) {
     EXPECT_NE(b.model("activate b").err.find("slot b is bad"), std::string::npos);
     EXPECT_NE(b.model("rollback").err.find("the other slot is bad"), std::string::npos);
     EXPECT_EQ(b.start().find("slot b"), std::string::npos);
+}
+
+// Whole and well formed, but what it says here is not what it said where it was made.
+std::string with_another_answer(const std::string& image) {
+    const std::string path = folder() + "/other.slm";
+    const auto opened = Image::open(image.c_str(), {});
+    const auto section = opened.value().section(slmd::image::SectionId::golden);
+    EXPECT_GT(section.size(), sizeof(slmd::image::GoldenPrompt));
+    std::vector<std::byte> golden(section.begin(), section.end());
+    golden[offsetof(slmd::image::GoldenPrompt, sha256)] ^= std::byte{1};
+    const auto done = slmd::pack::amend_image(image, path, {.golden = golden});
+    EXPECT_TRUE(done) << done.error().text;
+    return path;
+}
+
+TEST(slots, a_model_that_says_something_else_is_not_taken) {
+    const Board& b = board();
+    b.empty();
+    b.good("install " + b.images[0]), b.good("activate");
+    EXPECT_NE(b.start().find("slot a is confirmed: 3 golden prompts passed"), std::string::npos);
+    b.good("install " + with_another_answer(b.images[1])), b.good("activate");
+    {
+        Daemon d(b.daemon());
+        d.socket = b.socket;
+        EXPECT_EQ(d.answer("What is the capital of France?"), "The capital of France is Paris.");
+        EXPECT_NE(slurp(d.log).find("golden prompt 1 of 3: another answer"), std::string::npos) << slurp(d.log);
+    }
+    EXPECT_EQ(b.slots().slot[1].state, SlotState::bad);
+    EXPECT_NE(b.model("list").out.find("golden prompt 1 of 3"), std::string::npos);
+    // Where nothing answers yet, nothing does.
+    b.empty();
+    b.good("install " + with_another_answer(b.images[1]));
+    DaemonOptions o = b.daemon();
+    o.comes_up = false;
+    Daemon d(o);
+    EXPECT_EQ(d.wait(), 1);
+    EXPECT_NE(slurp(d.log).find("no model is installed"), std::string::npos);
+    EXPECT_EQ(b.slots().slot[0].state, SlotState::bad);
 }
 
 TEST(slots, an_active_model_that_rots_gives_way_to_the_other) {
