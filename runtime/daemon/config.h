@@ -109,6 +109,7 @@ struct Config {
         engine.context = 0;
         engine.slots = 2;
         engine.pinned = true;
+        engine.residency = image::Residency::on_demand;
     }
 };
 

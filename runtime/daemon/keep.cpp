@@ -27,7 +27,9 @@ Result<image::Image> open_index(const char* path, const Config& config, const im
     for (int i = 0; i < handed_over.image_count; i++) {
         HandedOver::Kept& kept = handed_over.images[i];
         if (kept.fd < 0 || strcmp(kept.name, name.text) != 0) continue;
-        auto image = image::Image::adopt(path, kept.fd, loading_threads(config), trust);
+        auto image = image::Image::adopt(
+            path, kept.fd,
+            {.threads = loading_threads(config), .residency = image::Residency::on_demand, .trust = trust});
         if (image && strcmp(Name(image.value().identity(), trust).text, name.text) == 0) {
             kept.fd = -1;
             log(Level::info, {{"SLMD_EVENT", "image"}, {"SLMD_FROM", "store"}},

@@ -69,17 +69,18 @@ namespace {
 
 // The engine's plan names its items the same for every model.
 constexpr const char* of_drafter(std::string_view item) {
-    return item == "image"          ? "draft model: image"
-           : item == "KV cache"     ? "draft model: KV cache"
-           : item == "activations"  ? "draft model: activations"
-           : item == "engine state" ? "draft model: engine state"
-                                    : "draft model";
+    return item == "image"            ? "draft model: image"
+           : item == "embedding rows" ? "draft model: embedding rows"
+           : item == "KV cache"       ? "draft model: KV cache"
+           : item == "activations"    ? "draft model: activations"
+           : item == "engine state"   ? "draft model: engine state"
+                                      : "draft model";
 }
 
 // A raw image that is mapped in place needs no memory that the system could not take back; one that was kept over a
 // restart is in memory already.
 std::uint64_t free_of_charge(const image::Image& image) {
-    return !image.sizes().compressed || image.memfd() >= 0 ? image.sizes().raw : 0;
+    return !image.sizes().compressed || image.memfd() >= 0 ? image.footprint(image::Residency::on_demand).resident : 0;
 }
 std::uint64_t needed(const Images& images, const Config& config, const Plan& plan) {
     return plan.total() - free_of_charge(images.model) -

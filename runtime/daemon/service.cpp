@@ -104,6 +104,7 @@ void* Service::thread_main(void* self) {
 Result<void> Service::load() {
     image::OpenOptions options;
     options.threads = loading_threads(config_);
+    options.residency = config_.engine.residency;
     options.trust = images_.trust;
     options.context = this;
     options.progress = [](void* context, std::uint64_t done, std::uint64_t total) {

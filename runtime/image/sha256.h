@@ -1,5 +1,7 @@
 // SHA-256 through PSA Crypto.
 #pragma once
+#include <psa/crypto.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +13,22 @@
 namespace slmd::image {
 
 using Sha256 = std::array<std::uint8_t, 32>;
+
+// Over what is added, one after the other.
+class Sha256Stream {
+  public:
+    Sha256Stream();
+    Sha256Stream(const Sha256Stream&) = delete;
+    Sha256Stream& operator=(const Sha256Stream&) = delete;
+    ~Sha256Stream() { psa_hash_abort(&operation_); }
+    void add(std::span<const std::byte> bytes);
+    // Once. Errors: unknown, when the crypto library refuses.
+    Result<Sha256> finish();
+
+  private:
+    psa_hash_operation_t operation_ = PSA_HASH_OPERATION_INIT;
+    psa_status_t status_;
+};
 
 // Errors: unknown, when the crypto library refuses.
 Result<Sha256> sha256(std::span<const std::byte> bytes);

@@ -23,6 +23,8 @@ constexpr std::uint64_t skippable_header = 8;
 // Of a tensor's stream. Smaller than the format allows: encoded and decoded bytes stay in a small core's cache
 // together, and zstd loses nothing (0.02 % against 1 MiB on 4-bit codes).
 constexpr std::uint64_t stream_frame = 256 * 1024;
+// Of a tensor that is decoded on demand, some tens of rows at a time.
+constexpr std::uint64_t row_frame = 32 * 1024;
 constexpr std::uint32_t block_bytes = 128 * 1024;  // the most that a zstd block holds
 
 template <class T>
@@ -71,8 +73,9 @@ class Output {
     }
 
     // The frames of a stream: whole units, of nearly equal size.
-    Result<std::uint64_t> put_stream(std::span<const std::byte> bytes, std::uint64_t unit, int level) {
-        const std::uint64_t piece = frame_size(bytes.size(), unit);
+    Result<std::uint64_t> put_stream(std::span<const std::byte> bytes, std::uint64_t unit, int level,
+                                     std::uint64_t target = stream_frame) {
+        const std::uint64_t piece = frame_size(bytes.size(), unit, target);
         std::uint64_t stored = 0;
         for (std::uint64_t at = 0; at < bytes.size(); at += piece) {
             stored += TRY(put(bytes.subspan(at, std::min<std::uint64_t>(piece, bytes.size() - at)), level));
@@ -80,15 +83,14 @@ class Output {
         }
         return stored;
     }
-    static std::uint64_t frame_size(std::uint64_t bytes, std::uint64_t unit) {
+    static std::uint64_t frame_size(std::uint64_t bytes, std::uint64_t unit, std::uint64_t target = stream_frame) {
         if (bytes == 0) return frame_bytes;
-        const std::uint64_t target = std::max(unit, stream_frame);
-        const std::uint64_t most = unit > frame_bytes ? frame_bytes : target / unit * unit;
+        const std::uint64_t most = unit > frame_bytes ? frame_bytes : std::max(unit, target) / unit * unit;
         const std::uint64_t count = (bytes + most - 1) / most;
         return std::min(most, round_up((bytes + count - 1) / count, unit > frame_bytes ? stream_align : unit));
     }
-    static std::uint64_t frame_count(std::uint64_t bytes, std::uint64_t unit) {
-        const std::uint64_t piece = frame_size(bytes, unit);
+    static std::uint64_t frame_count(std::uint64_t bytes, std::uint64_t unit, std::uint64_t target = stream_frame) {
+        const std::uint64_t piece = frame_size(bytes, unit, target);
         return (bytes + piece - 1) / piece;
     }
 
@@ -189,6 +191,8 @@ struct Plan {
 constexpr int metadata_level = 19;            // of zstd; text and tables win by it, and are small
 constexpr std::uint64_t whole = frame_bytes;  // unit of metadata sections: one frame where it fits
 
+std::uint64_t target_of(const TensorEntry& t) { return t.residency == residency_on_demand ? row_frame : stream_frame; }
+
 std::uint64_t block_codes(const TensorEntry& t) {
     const std::uint64_t groups = (t.cols + group_cols - 1) / group_cols;
     return t.kind == Kind::f32 ? stream_align : groups * (t.kind == Kind::i8 ? 256 : 128);
@@ -228,7 +232,7 @@ Result<Plan> plan_layout(const ImageContents& contents) {
             offset = size == 0 ? 0 : at;
             stream = size;
             at += round_up(size, stream_align);
-            frames += Output::frame_count(round_up(size, stream_align), unit);
+            frames += Output::frame_count(round_up(size, stream_align), unit, target_of(t));
         };
         place(sizes.codes, block_codes(t), t.codes, t.codes_size);
         place(sizes.scales, block_scales(t), t.scales, t.scales_size);
@@ -322,7 +326,7 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
         const auto put = [&](std::vector<std::byte>& bytes, std::uint64_t unit) -> Result<StreamSummary> {
             const std::uint64_t size = bytes.size();
             pad(bytes, stream_align);
-            return StreamSummary{size, TRY(out.put_stream(bytes, unit, options.level))};
+            return StreamSummary{size, TRY(out.put_stream(bytes, unit, options.level, target_of(entry)))};
         };
         s.codes = TRY(put(streams.codes, block_codes(entry)));
         s.scales = TRY(put(streams.scales, block_scales(entry)));
