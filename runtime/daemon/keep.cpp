@@ -46,7 +46,11 @@ Result<image::Image> open_index(const char* path, const Config& config, const im
 }  // namespace
 
 Result<Images> adopt_images(const Config& config, const image::Trust& trust, HandedOver& handed_over, Notify& notify) {
-    Images images{TRY(open_index(config.model, config, trust, handed_over)), {}, trust};
+    // What there is of a model that is streamed is too little to keep, and more than that too much.
+    Images images{TRY(streams(config) ? image::Image::open_index(config.model, trust)
+                                      : open_index(config.model, config, trust, handed_over)),
+                  {},
+                  trust};
     log_signer(config.model, images.model, trust);
     if (config.draft_model[0] != 0) {
         images.draft.emplace(TRY(open_index(config.draft_model, config, trust, handed_over)));
@@ -64,7 +68,7 @@ Result<Images> adopt_images(const Config& config, const image::Trust& trust, Han
 }
 
 void keep_image(Notify& notify, const image::Image& image, const image::Trust& trust) {
-    if (image.memfd() < 0) return;
+    if (image.memfd() < 0 || image.layers() != nullptr) return;
     if (!notify.store(image.memfd(), Name(image.identity(), trust).text))
         log(Level::warning, {{"SLMD_EVENT", "image"}},
             "systemd did not take the image: it will be read again after a restart");

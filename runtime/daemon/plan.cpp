@@ -48,6 +48,7 @@ std::uint64_t Plan::total() const {
 engine::Config engine_config(const image::Image& model, const Config& config) {
     engine::Config c = config.engine;
     if (c.context == 0) c.context = std::min(2048, static_cast<int>(model.params().context));
+    if (c.batch == 0) c.batch = streams(config) ? engine::max_batch : 32;
     if (config.level[0] != 0) c.level = config.level;
     return c;
 }
@@ -56,6 +57,7 @@ engine::Config drafter_config(const engine::Config& engine, engine::Engine* with
     engine::Config c = engine;
     c.draft = 0;
     c.with = with;
+    c.residency = image::Residency::on_demand;  // small, and asked for every token
     return c;
 }
 
@@ -145,7 +147,12 @@ Result<void> check_memory(const Images& images, const Config& config, std::uint6
         return 0;
     };
     if (const int n = smaller(config); n > 0) suggest("context = %d", n);
+    const auto pass = static_cast<int>((images.model.footprint(image::Residency::streamed).pass >> 20) + 1);
+    const bool can_stream = images.model.sizes().compressed && pass > 1 && !streams(config);
     Config c = config;
+    c.engine.residency = image::Residency::streamed;
+    if (can_stream && fits(c)) suggest("--stream, which reads %d MiB for every pass", pass);
+    c = config;
     c.engine.slots = 1;
     if (config.engine.slots > 1 && fits(c)) suggest("slots = %d", 1);
     c = config;

@@ -13,7 +13,7 @@
 namespace slmd::engine {
 namespace {
 
-constexpr int max_batch = 128, max_draft = 8;
+constexpr int max_draft = 8;
 constexpr int worth_copying = 16;  // tokens that another slot shares beyond what the own one does
 
 int cores_to_use() { return std::min(fastest_cluster().cores, Team::max_size); }

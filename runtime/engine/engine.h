@@ -14,6 +14,7 @@ namespace slmd::engine {
 class Engine;
 
 constexpr int max_slots = 16;
+constexpr int max_batch = 128;
 
 struct Config {
     int context = 2048;      // tokens a slot can hold

@@ -91,3 +91,81 @@ TEST(OnDemand, memory_that_was_kept_is_taken_with_the_file) {
         EXPECT_EQ(d.wait(), 128 + SIGKILL);
     }
 }
+
+TEST(Streamed, says_the_same_within_its_plan_and_allocates_nothing) {
+    for (const std::string& image : {tiny_image(), untied_image()}) {
+        std::string expected;
+        {
+            Daemon d({.image = image});
+            expected = d.answer(france);
+        }
+        const std::string report = folder() + "/counts-streamed";
+        std::filesystem::remove(report);
+        Systemd systemd;
+        std::vector<std::string> environment = systemd.environment("60000000");
+        if (!sanitized)
+            environment.insert(environment.end(), {"LD_PRELOAD=" SLMD_MALLOC_COUNT, "MALLOC_COUNT=" + report});
+        Daemon d({.arguments = {"--stream", "--threads", "2", "--trace-sandbox"},
+                  .environment = environment,
+                  .image = image});
+        EXPECT_TRUE(systemd.hears("; streams "));
+        if (!sanitized) kill(d.pid(), SIGUSR2);
+        EXPECT_EQ(d.answer(france), expected);
+        EXPECT_FALSE(d.answer("Hello there, who are you?").empty());
+        EXPECT_GT(planned(d, "streamed layers"), 0);
+        if (!sanitized) {
+            Wire w = d.connect();
+            const double plan = w.call("plan")["result"]["total"].get<double>();
+            EXPECT_LT(1024.0 * static_cast<double>(pss_kib(d.pid())), plan);
+            kill(d.pid(), SIGUSR2);
+            EXPECT_EQ(counts(report), "counts 0 0 0 0\n");
+        }
+        EXPECT_EQ(d.stop(), 0);
+        const std::string log = slurp(d.log);
+        EXPECT_NE(log.find(" MiB for every pass: about "), std::string::npos) << log;
+        EXPECT_EQ(log.find("refused"), std::string::npos) << log;
+    }
+}
+
+TEST(Streamed, a_layer_that_cannot_be_read_is_an_error_of_the_request) {
+    const std::string image = own_image("streamed.slm"), whole = slurp(image), config = folder() + "/streamed.toml";
+    std::ofstream(config) << "[engine]\nstream = true\n";
+    Daemon d({.arguments = {"--config", config}, .image = image});
+    const std::string answer = d.answer(france);
+    EXPECT_NE(answer.find("Paris"), std::string::npos) << answer;
+    std::filesystem::resize_file(image, 4096);
+    const json reply = d.connect().call("gen", {{"prompt", france}});
+    ASSERT_TRUE(reply.contains("error")) << reply;
+    EXPECT_EQ(reply["error"]["code"], 260) << reply;
+    EXPECT_NE(reply["error"].dump().find("blk."), std::string::npos) << reply;
+    std::ofstream(image, std::ios::in | std::ios::out | std::ios::binary) << whole;
+    EXPECT_EQ(d.answer(france), answer);
+}
+
+// Neither is an image that was kept whole taken, nor what there is of one handed over.
+TEST(Streamed, is_not_kept) {
+    Systemd systemd;
+    const std::string image = own_image("not-kept.slm");
+    for (const bool streams : {false, true}) {
+        std::vector<std::string> arguments;
+        if (streams) arguments = {"--stream"};
+        Daemon d({.arguments = arguments,
+                  .environment = systemd.environment(),
+                  .image = image,
+                  .handed_over = systemd.stored()});
+        EXPECT_NE(d.answer(france).find("Paris"), std::string::npos);
+        EXPECT_TRUE(systemd.hears("READY=1"));
+        EXPECT_EQ(systemd.stored().size(), streams ? 0u : 1u);
+        EXPECT_EQ(slurp(d.log).find("is given up") != std::string::npos, streams) << slurp(d.log);
+        kill(d.pid(), SIGKILL);
+        EXPECT_EQ(d.wait(), 128 + SIGKILL);
+    }
+}
+
+TEST(Streamed, a_raw_image_is_mapped_as_ever) {
+    const std::string raw = folder() + "/streamed.raw";
+    ASSERT_EQ(shell(std::string(SLMD_BUILD) + "/slmpack cat " + untied_image() + " > " + raw).code, 0);
+    Daemon d({.arguments = {"--stream"}, .image = raw});
+    EXPECT_NE(d.answer(france).find("Paris"), std::string::npos);
+    EXPECT_NE(slurp(d.log).find("nothing of it is streamed"), std::string::npos) << slurp(d.log);
+}
