@@ -167,6 +167,10 @@ Result<void> check_memory(const Images& images, const Config& config, std::uint6
         suggest(config.draft_model[0] != 0 ? "slots = 1, threads = 1, no draft model and context = %d"
                                            : "slots = 1, threads = 1 and context = %d",
                 n);
+    else if (c.engine.residency = image::Residency::streamed; can_stream && smaller(c) > 0)
+        suggest(config.draft_model[0] != 0 ? "--stream, slots = 1, threads = 1, no draft model and context = %d"
+                                           : "--stream, slots = 1, threads = 1 and context = %d",
+                smaller(c));
     else
         std::strncat(e.text, " Nothing smaller fits: use a smaller model.", sizeof e.text - std::strlen(e.text) - 1);
     return e;

@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/memory.h"
 #include "image/check.h"
 #include "image/threads.h"
 
@@ -98,7 +99,7 @@ Result<std::unique_ptr<Layers>> Layers::open(const char* path, const StoredFile&
     const auto no_memory = [&] {
         return Error::make(Code::model_memory, "%s: no memory for two layers (%" PRIu64 " MiB)", path, bytes >> 20);
     };
-    if (made == nullptr) return no_memory();
+    if (made == nullptr || bytes > available_memory()) return no_memory();
     void* const memory =
         mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (memory == MAP_FAILED) return no_memory();

@@ -90,7 +90,8 @@ struct Checking {
 };
 
 // The tensor's bytes as its hash has them: its streams, without their padding, which has to be zero.
-Result<void> check_tensor(const Checking& c, const TensorEntry& t, FrameDecoder& decoder, std::byte* frame) {
+Result<void> check_tensor(const Checking& c, const TensorEntry& t, FrameDecoder& decoder, std::byte* frame,
+                          bool reports) {
     const Extent all = extent_of(t);
     Sha256Stream hash;
     for (std::uint64_t at = all.begin; at < all.end;) {
@@ -102,6 +103,8 @@ Result<void> check_tensor(const Checking& c, const TensorEntry& t, FrameDecoder&
             return frame_error(c.path, c.file, i, place, fault);
         }
         TRY(c.hashes.set(i, decoder.stored(i)));
+        // What is resident was counted as all there is.
+        if (reports && c.options.progress != nullptr) c.options.progress(c.options.context, 1, 1);
         const std::uint64_t stop = std::min(end, all.end);
         const struct {
             std::uint64_t offset, size;
@@ -140,10 +143,8 @@ void check_tensors(Checking& c, bool reports) {
         if (!is_absent(c.tensors[i], c.options.residency)) continue;
         const auto checked = frame == nullptr
                                  ? Result<void>(Error::make(Code::model_memory, "%s: no memory to check it", c.path))
-                                 : check_tensor(c, c.tensors[i], decoder, frame);
+                                 : check_tensor(c, c.tensors[i], decoder, frame, reports);
         if (!checked && !c.failed.exchange(true)) c.error = checked.error();
-        if (reports && c.options.progress != nullptr)
-            c.options.progress(c.options.context, c.tensors.size() + i, 2 * c.tensors.size());
     }
     std::free(frame);
 }

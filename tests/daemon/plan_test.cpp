@@ -104,9 +104,18 @@ TEST(Plan, streaming_is_named_where_it_fits) {
               std::string::npos)
         << text;
     EXPECT_TRUE(daemon::check_memory(*images, streamed, need));
+    // Context 64 is the least: nothing smaller fits, then; of more slots one may.
     const auto less = daemon::check_memory(*images, config, need - 1);
     ASSERT_FALSE(less);
     EXPECT_EQ(std::string(less.error().text).find("--stream"), std::string::npos) << less.error().text;
+    daemon::Config more = config;
+    more.engine.slots = 4;
+    more.engine.context = 512;
+    const auto together = daemon::check_memory(*images, more, need);
+    ASSERT_FALSE(together);
+    EXPECT_NE(std::string(together.error().text).find("--stream, slots = 1, threads = 1 and context = 64"),
+              std::string::npos)
+        << together.error().text;
     const auto streams_already = daemon::check_memory(*images, streamed, need - 1);
     ASSERT_FALSE(streams_already);
     EXPECT_EQ(std::string(streams_already.error().text).find("--stream"), std::string::npos);

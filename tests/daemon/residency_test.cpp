@@ -53,6 +53,10 @@ TEST(OnDemand, says_the_same_and_allocates_nothing) {
     }
     EXPECT_EQ(d.stop(), 0);
     EXPECT_EQ(slurp(d.log).find("refused"), std::string::npos) << slurp(d.log);
+    EXPECT_NE(shell(std::string(SLMD_BUILD) + "/slmpack inspect " + untied_image()).out.find(" on demand "),
+              std::string::npos);
+    EXPECT_EQ(shell(std::string(SLMD_BUILD) + "/slmpack inspect " + tiny_image()).out.find(" on demand "),
+              std::string::npos);
 }
 
 TEST(OnDemand, a_file_that_cannot_be_read_is_an_error_of_the_request) {
