@@ -45,7 +45,8 @@ constexpr char usage[] =
     "  -n, --max N             tokens of an answer, at most\n"
     "      --set NAME=VALUE    a setting of the answer: temp, topk, topp, minp, rep, seed, stop, deadline_ms, raw, "
     "bias\n"
-    "      --context N, --slots N, --threads N, --clients N, --queue N, --tty DEV, --draft-model F    for plan IMAGE, "
+    "      --context N, --slots N, --threads N, --clients N, --queue N, --tty DEV, --draft-model F, --stream  for plan "
+    "IMAGE, "
     "as slmd has them\n"
     "      --json              status, plan and hw as slmd sent them\n"
     "      --seconds N         end of a record\n"
@@ -403,6 +404,7 @@ enum Option {
     opt_set = 256,
     opt_json,
     opt_draft_model,
+    opt_stream,
     opt_context,
     opt_slots,
     opt_threads,
@@ -425,6 +427,7 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"board", required_argument, nullptr, opt_board},
                               {"boards", required_argument, nullptr, opt_boards},
                               {"draft-model", required_argument, nullptr, opt_draft_model},
+                              {"stream", no_argument, nullptr, opt_stream},
                               {"context", required_argument, nullptr, opt_context},
                               {"slots", required_argument, nullptr, opt_slots},
                               {"threads", required_argument, nullptr, opt_threads},
@@ -488,6 +491,7 @@ Result<void> take_option(int c, Options& o) {
         case opt_boards: return daemon::set_text("--boards", optarg, o.plan.board.files, sizeof o.plan.board.files);
         case opt_draft_model:
             return daemon::set_text("--draft-model", optarg, o.plan.draft_model, sizeof o.plan.draft_model);
+        case opt_stream: o.plan.engine.residency = image::Residency::streamed; return {};
         case opt_context: return number("--context", 0, 1 << 20, o.plan.engine.context);
         case opt_slots: return number("--slots", 1, 16, o.plan.engine.slots);
         case opt_threads: return number("--threads", 0, 16, o.plan.engine.threads);

@@ -120,8 +120,11 @@ Result<void> check_config(const Config& config, char* out, std::size_t size) {
     for (int i = 0; i < config.tty_count; i++) TRY(check_tty(config, config.ttys[i]));
 
     Summary line{out, size};
-    line.add("%s: %d slots of %d tokens, %.1f MiB; on", model_file, config.engine.slots, planned.value().context,
+    line.add("%s: %d slots of %d tokens, %.1f MiB", model_file, config.engine.slots, planned.value().context,
              static_cast<double>(planned.value().total()) / 1048576);
+    if (const auto pass = images.model.footprint(image::Residency::streamed).pass; streams(config) && pass != 0)
+        line.add(", %.1f MiB read for every pass", static_cast<double>(pass) / 1048576);
+    line.add("; on");
     if (config.socket[0] != 0) line.add(" %s", config.socket);
     for (int i = 0; i < config.tty_count; i++) line.add(" %s@%d", config.ttys[i].path, config.ttys[i].baud);
     if (config.socket[0] == 0 && config.tty_count == 0)

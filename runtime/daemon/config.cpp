@@ -147,14 +147,19 @@ struct Reader : hal::TomlFile {
                 TRY(number("batch", node, 1, 128, config.engine.batch));
             else if (k == "decode_threads")
                 TRY(number("decode_threads", node, 0, 16, config.engine.decode_threads));
-            else if (k == "draft_model")
+            else if (k == "stream") {
+                bool streams = false;
+                TRY(flag("stream", node, streams));
+                config.engine.residency = streams ? image::Residency::streamed : image::Residency::on_demand;
+            } else if (k == "draft_model")
                 TRY(text("draft_model", node, config.draft_model, sizeof config.draft_model, config.lines.draft_model));
             else if (k == "draft")
                 TRY(number("draft", node, 0, 8, config.engine.draft));
             else if (k == "level")
                 TRY(text("level", node, config.level, sizeof config.level, config.lines.level));
             else
-                return unknown(key, "context, slots, threads, decode_threads, batch, draft_model, draft, level");
+                return unknown(key,
+                               "context, slots, threads, decode_threads, batch, stream, draft_model, draft, level");
         }
         return {};
     }

@@ -75,7 +75,8 @@ struct Config {
     int key_count = 0;
     bool require_signature = false;  // read_config(): with keys true, unless the file says otherwise
     char state[256] = "";            // a folder for what was measured once; "": nothing is kept
-    engine::Config engine;           // context 0: what the model has, 2048 at most
+    // context 0: what the model has, 2048 at most; batch 0: 32, of streamed layers as many as there can be
+    engine::Config engine;
     char level[16] = "";
     char socket[108] = "";  // "": none, unless systemd hands one over
     unsigned socket_mode = 0660;
@@ -110,6 +111,8 @@ struct Config {
         engine.context = 0;
         engine.slots = 2;
         engine.pinned = true;
+        engine.residency = image::Residency::on_demand;
+        engine.batch = 0;
     }
 };
 

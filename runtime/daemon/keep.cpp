@@ -27,7 +27,9 @@ Result<image::Image> open_index(const char* path, const Config& config, const im
     for (int i = 0; i < handed_over.image_count; i++) {
         HandedOver::Kept& kept = handed_over.images[i];
         if (kept.fd < 0 || strcmp(kept.name, name.text) != 0) continue;
-        auto image = image::Image::adopt(path, kept.fd, loading_threads(config), trust);
+        auto image = image::Image::adopt(
+            path, kept.fd,
+            {.threads = loading_threads(config), .residency = image::Residency::on_demand, .trust = trust});
         if (image && strcmp(Name(image.value().identity(), trust).text, name.text) == 0) {
             kept.fd = -1;
             log(Level::info, {{"SLMD_EVENT", "image"}, {"SLMD_FROM", "store"}},
@@ -44,7 +46,11 @@ Result<image::Image> open_index(const char* path, const Config& config, const im
 }  // namespace
 
 Result<Images> adopt_images(const Config& config, const image::Trust& trust, HandedOver& handed_over, Notify& notify) {
-    Images images{TRY(open_index(config.model_file, config, trust, handed_over)), {}, trust};
+    // What there is of a model that is streamed is too little to keep, and more than that too much.
+    Images images{TRY(streams(config) ? image::Image::open_index(config.model_file, trust)
+                                      : open_index(config.model_file, config, trust, handed_over)),
+                  {},
+                  trust};
     log_signer(config.model_file, images.model, trust);
     if (config.draft_model[0] != 0) {
         images.draft.emplace(TRY(open_index(config.draft_model, config, trust, handed_over)));
@@ -62,7 +68,7 @@ Result<Images> adopt_images(const Config& config, const image::Trust& trust, Han
 }
 
 void keep_image(Notify& notify, const image::Image& image, const image::Trust& trust) {
-    if (image.memfd() < 0) return;
+    if (image.memfd() < 0 || image.layers() != nullptr) return;
     if (!notify.store(image.memfd(), Name(image.identity(), trust).text))
         log(Level::warning, {{"SLMD_EVENT", "image"}},
             "systemd did not take the image: it will be read again after a restart");

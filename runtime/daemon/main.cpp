@@ -40,6 +40,7 @@ constexpr char help[] =
     "      --hardware WHAT   linux, sim:SCRIPT or replay:TRACE (linux)\n"
     "      --clients N       connections at a time (16)\n"
     "      --queue N         requests that wait (16)\n"
+    "      --stream          read the layers from the file for every pass: for a model that memory does not hold\n"
     "      --plan            say every byte of memory, and end\n"
     "      --memory-max      say what MemoryMax= to give the unit, in bytes, and end: the plan, what reading an image\n"
     "                        takes, 1/256 of the plan for page tables, and 16 MiB\n"
@@ -67,6 +68,7 @@ enum Option {
     opt_board,
     opt_boards,
     opt_hardware,
+    opt_stream,
     opt_plan,
     opt_memory_max,
     opt_check_config,
@@ -90,6 +92,7 @@ constexpr option options[] = {{"config", required_argument, nullptr, 'c'},
                               {"board", required_argument, nullptr, opt_board},
                               {"boards", required_argument, nullptr, opt_boards},
                               {"hardware", required_argument, nullptr, opt_hardware},
+                              {"stream", no_argument, nullptr, opt_stream},
                               {"plan", no_argument, nullptr, opt_plan},
                               {"memory-max", no_argument, nullptr, opt_memory_max},
                               {"check-config", no_argument, nullptr, opt_check_config},
@@ -151,6 +154,7 @@ Result<void> parse(int argc, char** argv, Config& config, Command& command) {
                 case opt_hardware:
                     TRY(set_text("--hardware", optarg, config.board.hardware, sizeof config.board.hardware));
                     break;
+                case opt_stream: config.engine.residency = image::Residency::streamed; break;
                 case opt_plan: command.plan = true; break;
                 case opt_trace_sandbox: config.trace_sandbox = true; break;
                 case opt_memory_max: command.memory_max = true; break;

@@ -48,6 +48,7 @@ std::uint64_t Plan::total() const {
 engine::Config engine_config(const image::Image& model, const Config& config) {
     engine::Config c = config.engine;
     if (c.context == 0) c.context = std::min(2048, static_cast<int>(model.params().context));
+    if (c.batch == 0) c.batch = streams(config) ? engine::max_batch : 32;
     if (config.level[0] != 0) c.level = config.level;
     return c;
 }
@@ -56,6 +57,7 @@ engine::Config drafter_config(const engine::Config& engine, engine::Engine* with
     engine::Config c = engine;
     c.draft = 0;
     c.with = with;
+    c.residency = image::Residency::on_demand;  // small, and asked for every token
     return c;
 }
 
@@ -82,17 +84,18 @@ namespace {
 
 // The engine's plan names its items the same for every model.
 constexpr const char* of_drafter(std::string_view item) {
-    return item == "image"          ? "draft model: image"
-           : item == "KV cache"     ? "draft model: KV cache"
-           : item == "activations"  ? "draft model: activations"
-           : item == "engine state" ? "draft model: engine state"
-                                    : "draft model";
+    return item == "image"            ? "draft model: image"
+           : item == "embedding rows" ? "draft model: embedding rows"
+           : item == "KV cache"       ? "draft model: KV cache"
+           : item == "activations"    ? "draft model: activations"
+           : item == "engine state"   ? "draft model: engine state"
+                                      : "draft model";
 }
 
 // A raw image that is mapped in place needs no memory that the system could not take back; one that was kept over a
 // restart is in memory already.
 std::uint64_t free_of_charge(const image::Image& image) {
-    return !image.sizes().compressed || image.memfd() >= 0 ? image.sizes().raw : 0;
+    return !image.sizes().compressed || image.memfd() >= 0 ? image.footprint(image::Residency::on_demand).resident : 0;
 }
 std::uint64_t needed(const Images& images, const Config& config, const Plan& plan) {
     return plan.total() - free_of_charge(images.model) -
@@ -157,7 +160,12 @@ Result<void> check_memory(const Images& images, const Config& config, std::uint6
         return 0;
     };
     if (const int n = smaller(config); n > 0) suggest("context = %d", n);
+    const auto pass = static_cast<int>((images.model.footprint(image::Residency::streamed).pass >> 20) + 1);
+    const bool can_stream = images.model.sizes().compressed && pass > 1 && !streams(config);
     Config c = config;
+    c.engine.residency = image::Residency::streamed;
+    if (can_stream && fits(c)) suggest("--stream, which reads %d MiB for every pass", pass);
+    c = config;
     c.engine.slots = 1;
     if (config.engine.slots > 1 && fits(c)) suggest("slots = %d", 1);
     c = config;
@@ -172,6 +180,10 @@ Result<void> check_memory(const Images& images, const Config& config, std::uint6
         suggest(config.draft_model[0] != 0 ? "slots = 1, threads = 1, no draft model and context = %d"
                                            : "slots = 1, threads = 1 and context = %d",
                 n);
+    else if (c.engine.residency = image::Residency::streamed; can_stream && smaller(c) > 0)
+        suggest(config.draft_model[0] != 0 ? "--stream, slots = 1, threads = 1, no draft model and context = %d"
+                                           : "--stream, slots = 1, threads = 1 and context = %d",
+                smaller(c));
     else
         std::strncat(e.text, " Nothing smaller fits: use a smaller model.", sizeof e.text - std::strlen(e.text) - 1);
     return e;

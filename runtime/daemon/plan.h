@@ -91,10 +91,13 @@ Result<void> find_model(const Config& config, char (&out)[sizeof Config::model_f
 // Header and index only, of whomever they are. Errors: as Image::open_index.
 Result<Images> open_indexes(const Config& config);
 
+// The layers of the model are read for every pass.
+inline bool streams(const Config& config) { return config.engine.residency == image::Residency::streamed; }
+
 // Errors: as engine::plan.
 Result<Plan> plan(const Images& images, const Config& config);
 // Errors: model_memory when the plan is larger than what is available (bytes), naming the changes that would make it
-// fit: context, slots, threads, no draft model.
+// fit: context, slots, threads, no draft model, --stream.
 Result<void> check_memory(const Images& images, const Config& config, std::uint64_t available);
 // What a limit on slmd's memory must leave room for, bytes: the plan, an image that is mapped in place included, so
 // that it is not read again and again; what reading an image takes before the engine is there (image::loading_bytes);

@@ -37,6 +37,7 @@ void needs_restart(const Config& now, const Config& fresh, int clients, int queu
                {"[engine] threads", a.threads != b.threads},
                {"[engine] decode_threads", a.decode_threads != b.decode_threads},
                {"[engine] batch", a.batch != b.batch},
+               {"[engine] stream", a.residency != b.residency},
                {"[board]", now.board != fresh.board},
                {"[governor]", now.governor != fresh.governor},
                {"[pins]", now.pins != fresh.pins},
@@ -87,7 +88,7 @@ void Server::reload() {
     notify_.send("RELOADING=1\nMONOTONIC_USEC=%lld\nSTATUS=Reading the configuration again",
                  static_cast<long long>(now_ns() / 1000));
     Config& fresh = *reread_.fresh;
-    char text[200], later[256];
+    char text[288], later[256];
     auto result = reread_.read(reread_.context, fresh);
     if (result) {
         needs_restart(config_, fresh, places_, planned_queue_, later, sizeof later);

@@ -305,7 +305,7 @@ bool Server::move(Client& c) {
 }
 
 void Server::loaded() {
-    char text[200];
+    char text[288];
     service_.describe(text, sizeof text);
     service_.keep(notify_);
     malloc_trim(0);
@@ -315,7 +315,7 @@ void Server::loaded() {
     notify_.send("READY=1\nSTATUS=%s", text);
     log(Level::info, {{"SLMD_EVENT", "ready"}}, "version %s ready: %s", identity_.version, text);
     ready_ = true;
-    machine_.set_full(service_.full_threads(), config_.engine.batch);
+    machine_.set_full(service_.full_threads(), service_.batch());
     for (int i = 0; i < config_.tty_count; i++)
         if (tty_client_[i] >= 0) client(static_cast<std::uint64_t>(tty_client_[i])).session.greet();
 }

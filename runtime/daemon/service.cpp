@@ -11,6 +11,7 @@
 #include "base/utf8.h"
 #include "daemon/log.h"
 #include "daemon/tune.h"
+#include "image/layers.h"
 #include "task/golden.h"
 
 namespace slmd::daemon {
@@ -105,7 +106,9 @@ void* Service::thread_main(void* self) {
 Result<void> Service::load() {
     image::OpenOptions options;
     options.threads = loading_threads(config_);
+    options.residency = config_.engine.residency;
     options.trust = images_.trust;
+    options.frames = &steps_;
     options.context = this;
     options.progress = [](void* context, std::uint64_t done, std::uint64_t total) {
         auto& s = *static_cast<Service*>(context);
@@ -114,9 +117,11 @@ Result<void> Service::load() {
         if (percent != s.percent_.exchange(percent)) s.wake();
     };
     image_.emplace(TRY(open_image(&images_.model, config_.model_file, options)));
+    warn_of_streaming();
     engine::Config engine = engine_config(*image_, config_);
     engine.progress = &steps_;
     engine_ = TRY(engine::Engine::open(*image_, engine));
+    options.residency = image::Residency::on_demand;
     if (config_.draft_model[0] != 0) {
         draft_image_.emplace(TRY(open_image(images_.draft ? &*images_.draft : nullptr, config_.draft_model, options)));
         const auto a = image_->section(image::SectionId::tokenizer),
@@ -126,7 +131,9 @@ Result<void> Service::load() {
                                config_.draft_model, config_.model_file);
         drafter_ = TRY(engine::Engine::open(*draft_image_, drafter_config(engine, engine_)));
     }
-    if (config_.state[0] != 0 && config_.engine.threads == 0 && config_.engine.decode_threads == 0) {
+    // Of a model that is streamed storage is the measure, not threads.
+    if (config_.state[0] != 0 && image_->layers() == nullptr && config_.engine.threads == 0 &&
+        config_.engine.decode_threads == 0) {
         const auto tuned = tune(*engine_, *image_, config_.state);
         if (!tuned && tuned.error().code != Code::storage_failure) return tuned.error();
         if (!tuned)
@@ -171,6 +178,27 @@ Result<image::Image> Service::open_image(image::Image* adopted, const char* path
     return image::Image::open(path, options);
 }
 
+const char* Service::streaming(char* text, std::size_t size) const {
+    const image::Layers* const layers = image_->layers();
+    text[0] = 0;
+    if (layers == nullptr) return text;
+    const double bytes = static_cast<double>(layers->pass_bytes()), rate = layers->bytes_per_second();
+    snprintf(text, size, "streams %.0f MiB for every pass: about %.*f s a token at %.0f MB/s", bytes / 1048576,
+             bytes < rate ? 2 : 1, bytes / rate, rate / 1e6);
+    return text;
+}
+
+void Service::warn_of_streaming() const {
+    if (!streams(config_)) return;
+    char text[128];
+    if (image_->layers() == nullptr)
+        log(Level::notice, {{"SLMD_EVENT", "stream"}},
+            "%s: a raw image is mapped in place, and nothing of it is streamed: the system reads what does not fit",
+            config_.model_file);
+    else
+        log(Level::warning, {{"SLMD_EVENT", "stream"}}, "%s: %s", config_.model_file, streaming(text, sizeof text));
+}
+
 void Service::keep(Notify& notify) const {
     keep_image(notify, *image_, images_.trust);
     if (draft_image_) keep_image(notify, *draft_image_, images_.trust);
@@ -178,8 +206,10 @@ void Service::keep(Notify& notify) const {
 
 const char* Service::describe(char* text, std::size_t size) const {
     const image::ModelParams& p = image_->params();
-    snprintf(text, size, "%.64s: %d slots of %d tokens, %d threads, level %s", p.name, engine_->slots(),
-             engine_->context(), engine_->threads(), engine_->level());
+    char streamed[128];
+    const char* const how = streaming(streamed, sizeof streamed);
+    snprintf(text, size, "%.64s: %d slots of %d tokens, %d threads, level %s%s%s", p.name, engine_->slots(),
+             engine_->context(), engine_->threads(), engine_->level(), how[0] == 0 ? "" : "; ", how);
     return text;
 }
 
@@ -374,7 +404,7 @@ void Service::step(const Round& round) {
     int batch;
     {
         const Lock guard(lock_);
-        batch = std::min(config_.engine.batch, effort_.batch);
+        batch = std::min(engine_->batch(), effort_.batch);
     }
     for (int i = 0; i < round.count; i++) {
         Job& job = *round.jobs[i];

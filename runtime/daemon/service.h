@@ -36,6 +36,8 @@ class Service final : public wire::Host {
     // Something was computed since the last call, or there was nothing to compute: what the watchdog is fed by.
     bool progressed();
     const char* describe(char* text, std::size_t size) const;
+    // What streaming costs, measured; "" when nothing is streamed.
+    const char* streaming(char* text, std::size_t size) const;
     // Hands the images' memory to systemd, which keeps it over a restart.
     void keep(Notify& notify) const;
     // Takes over into config what requests from now on are to find: the system text, the queue's length up to `queue`.
@@ -49,6 +51,7 @@ class Service final : public wire::Host {
     bool busy();
     // Of the engine, when ready.
     int full_threads() const { return std::max(prefill_threads_, decode_threads_); }
+    int batch() const { return engine_->batch(); }
 
     // wire::Host, for the event loop's thread
     Result<int> submit(const wire::Request& request) override;
@@ -67,6 +70,7 @@ class Service final : public wire::Host {
     Result<void> load();
     Result<void> confirm();
     Result<image::Image> open_image(image::Image* adopted, const char* path, const image::OpenOptions& options);
+    void warn_of_streaming() const;
     void serve();
     // What the engine thread does next: open a job, or a pass over those that have a slot. Neither: stop.
     struct Round {

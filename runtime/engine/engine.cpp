@@ -13,7 +13,7 @@
 namespace slmd::engine {
 namespace {
 
-constexpr int max_batch = 128, max_draft = 8;
+constexpr int max_draft = 8;
 constexpr int worth_copying = 16;  // tokens that another slot shares beyond what the own one does
 
 int cores_to_use() { return std::min(fastest_cluster().cores, Team::max_size); }
@@ -105,7 +105,10 @@ struct Engine::State {
 Result<Plan> plan(const image::Image& image, const Config& wanted) {
     const Config c = TRY(checked(image.params(), wanted));
     Plan plan;
-    plan.add("image", image.sizes().raw);
+    const image::Footprint image_bytes = image.footprint(c.residency);
+    plan.add("image", image_bytes.resident);
+    if (image_bytes.rows != 0) plan.add("embedding rows", image_bytes.rows);
+    if (image_bytes.layers != 0) plan.add("streamed layers", image_bytes.layers);
     Layout layout{};
     Arena arena;
     lay_out(arena, image.params(), c, layout);
@@ -316,11 +319,11 @@ Result<void> Engine::advance(std::span<Step> steps) {
         }
     if (rows == 0) return {};
     Pass pass = s.pass_over(rows, wanted);
-    run(pass);
+    const auto done = run(pass);
     if (pass.stopped) s.forget_logits();
     for (Step& step : steps) {
         Cache& cache = s.layout.slots[step.slot];
-        const bool done = step.cached == static_cast<int>(step.tokens.size());
+        const bool whole = step.cached == static_cast<int>(step.tokens.size());
         if (pass.stopped) {
             step.cached = cache.count;
             step.drafted = 0;
@@ -328,9 +331,9 @@ Result<void> Engine::advance(std::span<Step> steps) {
             continue;
         }
         cache.count = step.cached + step.drafted;
-        if (done) step.logits = s.logits(s.ready[step.slot].row);
+        if (whole) step.logits = s.logits(s.ready[step.slot].row);
     }
-    return {};
+    return done;
 }
 
 Result<Engine::Progress> Engine::advance(int slot, std::span<const std::int32_t> tokens, int max_tokens,
@@ -363,7 +366,7 @@ Result<void> Engine::score(std::span<const std::int32_t> tokens, int batch,
         for (int i = 0; i < count; i++)
             s.rows[i] = {&cache, tokens[static_cast<std::size_t>(first + i)], first + i, nullptr};
         Pass pass = s.pass_over(count, 0);
-        run(pass);
+        TRY(run(pass));
         for (int t = 0, rows = logit_rows(s.config); t < count; t += rows) {
             const int wanted = std::min(count - t, rows);
             for (int i = 0; i < wanted; i++) s.wanted[i] = {t + i, nullptr};

@@ -14,6 +14,7 @@ namespace slmd::engine {
 class Engine;
 
 constexpr int max_slots = 16;
+constexpr int max_batch = 128;
 
 struct Config {
     int context = 2048;      // tokens a slot can hold
@@ -26,6 +27,7 @@ struct Config {
     Engine* with = nullptr;  // another engine, used by the same thread, whose threads work for this one as well
     // "scalar", "neon", "dotprod", "i8mm", "avx2", "avx512"; null: the best that the CPU has
     const char* level = nullptr;
+    image::Residency residency = image::Residency::whole;  // for plan(): how the image will be opened
     // Counts the layers that are computed: a pass over a long prompt may take longer than a watchdog waits. null: none.
     std::atomic<std::uint64_t>* progress = nullptr;
 };
@@ -97,7 +99,8 @@ class Engine {
     // are those, their logits are there: the same bits, in fewer passes. (While such logits wait for one step, the
     // others wait as well.) cancel is looked at between layers; a pass that serves others too goes on. Errors:
     // context_full, invalid_index (a slot that is not there, or twice), incorrect_parameters (a token outside the
-    // vocabulary); nothing is computed then.
+    // vocabulary), nothing is computed then; model_integrity and storage_failure, where a part of the image is read
+    // while it runs, naming it: the slots keep what was complete.
     Result<void> advance(std::span<Step> steps);
 
     struct Progress {

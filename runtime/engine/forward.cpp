@@ -126,6 +126,28 @@ compute::Quantized rows_from(compute::Quantized q, int row) {
     return {q.q + at(q.stride), q.scale + at(q.stride / group), q.sum + at(q.stride / group), q.stride};
 }
 
+auto embedding_row(image::Kind kind) {
+    return kind == image::Kind::i4 ? compute::row_i4 : kind == image::Kind::i4a ? compute::row_i4a : compute::row_i8;
+}
+
+// Rows of an embedding that is decoded on demand, to delta, which nothing else needs before the first layer.
+Result<void> decode_rows(const Pass& p) {
+    const Linear& e = p.model->embedding;
+    float* out = p.buffers->delta;
+    for (const Row& row : p.rows) {
+        const image::RowBlock rows = TRY(p.model->rows->block(static_cast<std::uint32_t>(row.token)));
+        const compute::Matrix w{block,
+                                e.w.cols,
+                                reinterpret_cast<const std::uint8_t*>(rows.codes),
+                                reinterpret_cast<const std::uint8_t*>(rows.scales),
+                                reinterpret_cast<const float*>(rows.steps),
+                                e.w.book};
+        embedding_row(e.kind)(w, row.token % block, out);
+        out += p.shapes.dim;
+    }
+    return {};
+}
+
 // One member's view of a pass.
 struct Worker {
     Pass& p;
@@ -172,13 +194,14 @@ struct Worker {
     }
 
     void embed() const {
-        const Linear& e = p.model->embedding;
-        const auto row = e.kind == image::Kind::i4    ? compute::row_i4
-                         : e.kind == image::Kind::i4a ? compute::row_i4a
-                                                      : compute::row_i8;
         for (int t = own.begin; t < own.end; t++) {
-            row(e.w, p.rows[static_cast<std::size_t>(t)].token, x + t * s.dim);
-            if (params.embed_scale != 1) k.cap(x + t * s.dim, params.embed_scale, 0, s.dim);
+            float* const row = x + t * s.dim;
+            if (p.model->rows != nullptr)
+                std::memcpy(row, b.delta + t * s.dim, static_cast<std::size_t>(s.dim) * sizeof(float));
+            else
+                embedding_row(p.model->embedding.kind)(p.model->embedding.w, p.rows[static_cast<std::size_t>(t)].token,
+                                                       row);
+            if (params.embed_scale != 1) k.cap(row, params.embed_scale, 0, s.dim);
         }
         const auto angles = [&](int t, const float* inv_freq, float* cos, float* sin) {
             cos += t * s.pairs;
@@ -405,9 +428,14 @@ struct Worker {
             const Layer& l = m.layers[i];
             if (rank == 0 && cancelled()) p.stopped = true;
             if (rank == 0 && p.progress != nullptr) p.progress->fetch_add(1, std::memory_order_relaxed);
+            if (rank == 0 && m.stream != nullptr && !p.stopped) {
+                p.streamed = m.stream->acquire(static_cast<int>(i));
+                p.stopped = !p.streamed;
+            }
             if (i > 0) add_delta(m.layers[i - 1].post_ffw_norm);
             norm_all(l.attn_norm);
-            sync_unless_each();
+            if (!each || m.stream != nullptr) sync();
+            if (m.stream != nullptr && p.stopped) return;  // its matrices are not there
             project(l);
             sync();
             if (p.stopped) return;
@@ -429,6 +457,7 @@ struct Worker {
             multiply(l.down, b.mid);
             sync();
         }
+        if (rank == 0 && m.stream != nullptr) m.stream->rewind();
         add_delta(m.layers[params.layers - 1].post_ffw_norm);
         sync_unless_each();
         logits();
@@ -497,7 +526,9 @@ struct Worker {
 
 }  // namespace
 
-void run(Pass& pass) {
+Result<void> run(Pass& pass) {
+    pass.stopped = true;
+    if (pass.model->rows != nullptr) TRY(decode_rows(pass));
     pass.stopped = false;
     pass.team->run(
         pass.members,
@@ -505,6 +536,7 @@ void run(Pass& pass) {
             Worker{*static_cast<Pass*>(context), rank}.forward();
         },
         &pass);
+    return pass.streamed;
 }
 
 void run_logits(Pass& pass) {

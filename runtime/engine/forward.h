@@ -89,12 +89,14 @@ struct Pass {
     Buffers* buffers;
     std::span<const Row> rows;
     std::span<const Wanted> wanted;  // their logits are in rows 0, 1, ... of Buffers::logits
-    bool stopped;                    // out: every row was cancelled, between two layers
+    bool stopped;                    // out: between two layers: every row was cancelled, or one cannot be read
     std::atomic<std::uint64_t>* progress;  // one more a layer; null: nobody asks
+    Result<void> streamed{};               // out: of a layer that could not be read; stopped is set then
 };
 
-// Runs the pass on the team. K and V of the rows are in their caches afterwards unless stopped.
-void run(Pass& pass);
+// Runs the pass on the team. K and V of the rows are in their caches afterwards unless stopped. Errors: those of reading
+// what of the image is not resident; the pass was stopped then.
+Result<void> run(Pass& pass);
 // Logits of the wanted rows of the last pass (their residual streams are still in the buffers).
 void run_logits(Pass& pass);
 

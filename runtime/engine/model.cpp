@@ -159,6 +159,8 @@ Result<void> bind(const image::Image& image, Model& m) {
     m.inv_freq = TRY(vector(image, "rope.inv_freq", p.rope_dims / 2));
     m.inv_freq_local = nullptr;
     if (p.rope_theta_local != 0) m.inv_freq_local = TRY(vector(image, "rope.inv_freq_local", p.rope_dims / 2));
+    m.rows = image.rows();
+    m.stream = image.layers();
     m.embedding = TRY(linear(image, "token_embd", p.vocab, p.dim));
     m.output = (p.flags & image::flag_tied_output) ? m.embedding : TRY(linear(image, "output", p.vocab, p.dim));
     m.output_norm = TRY(vector(image, "output_norm", p.dim));

@@ -4,6 +4,8 @@
 #include "base/result.h"
 #include "compute/kernels.h"
 #include "image/image.h"
+#include "image/layers.h"
+#include "image/rows.h"
 
 namespace slmd::engine {
 
@@ -34,8 +36,10 @@ struct Model {
     image::ModelParams params;
     const float* inv_freq;        // [rope_dims / 2]
     const float* inv_freq_local;  // the same for sliding layers, or null
-    Linear embedding, output;     // [vocab, dim]; one matrix when tied
+    Linear embedding, output;     // [vocab, dim]; one matrix when tied. Without data when there is `rows`:
+    image::Rows* rows;            // decodes the embedding's rows; null: the embedding is there
     const float* output_norm;     // [dim]
+    image::Layers* stream;        // brings each layer's matrices before it is computed; null: they are there
     Layer layers[max_layers];
     float attn_scale;  // of a score of two rotated int8 vectors: 1 / sqrt(head_dim) / Hadamard size
 };

@@ -115,6 +115,10 @@ Result<void> check_index(const char* path, const RawHeader& h, std::span<const T
         if (t.kind > Kind::i8 || t.residency > 2)
             return Error::make(Code::model_format, "%s: tensor %s: unknown kind %" PRIu32 " or residency %" PRIu32,
                                path, t.name, static_cast<std::uint32_t>(t.kind), t.residency);
+        if (t.residency == residency_on_demand && (params.flags & flag_tied_output) != 0 &&
+            std::strcmp(t.name, "token_embd") == 0)
+            return Error::make(Code::model_format, "%s: tensor %s is the output matrix, and not for decoding on demand",
+                               path, t.name);
         if (t.rows == 0 || t.cols == 0 || t.rows > max_dimension || t.cols > max_dimension)
             return Error::make(Code::model_format, "%s: tensor %s: impossible shape %" PRIu32 " x %" PRIu32, path,
                                t.name, t.rows, t.cols);

@@ -13,7 +13,7 @@ namespace slmd::image {
 Result<void> check_header(const char* path, const RawHeader& header);
 
 // Every tensor: name, kind, shape, sizes that follow from them, spans in ascending order inside the tensors section;
-// names unique; hashes of all tensors, or of none, as of the sections.
+// names unique; hashes of all tensors, or of none, as of the sections; a tied embedding is not on demand.
 Result<void> check_index(const char* path, const RawHeader& header, std::span<const TensorEntry> tensors,
                          const ModelParams& params);
 

@@ -83,6 +83,8 @@ enum class Kind : std::uint32_t { f32 = 0, i4 = 1, i4a = 2, i8 = 3 };
 //           i8   8 x f16 a (block, group)
 //   value:  i4   book[code] * scale * step[row], |book| <= 31      i4a  code * scale + minimum, code 0..15      i8 code
 //   * scale, -127..127
+constexpr std::uint32_t residency_on_demand = 2;  // TensorEntry::residency
+
 struct TensorEntry {  // in the index section, in execution order
     char name[56];    // GGUF names without ".weight": token_embd, output_norm, output, rope.inv_freq and, a layer,
                       // blk.0.{attn_q,attn_k,attn_v,attn_output,ffn_gate,ffn_up,ffn_down}; where the model has them
@@ -91,7 +93,7 @@ struct TensorEntry {  // in the index section, in execution order
                       // the whole row: rows of attn_q, attn_k). A reader refuses a tensor that it has no use for.
     Kind kind;
     std::uint32_t rows, cols;         // as the model has them, without padding; a vector is 1 x cols
-    std::uint32_t residency;          // 0 resident, 1 evictable, 2 on demand
+    std::uint32_t residency;          // 0 resident, 1 evictable, 2 on demand: an untied token_embd, in small frames
     std::uint64_t codes, codes_size;  // in the raw form; f32 data for Kind::f32
     std::uint64_t scales, scales_size;
     std::uint64_t steps, steps_size;  // i4 only

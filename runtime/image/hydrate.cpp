@@ -24,8 +24,10 @@ constexpr std::uint64_t readahead_bytes = 8u << 20;
 
 struct Job {
     const StoredFile& file;
+    const FrameSet& absent;
     const OpenOptions& options;
-    int memory;
+    const int memory;
+    const std::uint64_t total;  // raw bytes of what is decoded
     std::atomic<std::uint32_t> next{0};
     std::atomic<std::uint64_t> done{0};  // raw bytes
     std::atomic<bool> failed{false};
@@ -48,6 +50,7 @@ void decode_frames(Job& job, bool reports) {
     while (!job.failed.load(std::memory_order_relaxed)) {
         const std::uint32_t i = job.next.fetch_add(1, std::memory_order_relaxed);
         if (i >= frames.size()) break;
+        if (job.absent != nullptr && job.absent[i] != 0) continue;
         posix_fadvise(job.file.fd(), static_cast<off_t>(frames[i].offset + readahead_bytes), frames[i].stored,
                       POSIX_FADV_WILLNEED);
         const FrameFault fault = raw == nullptr ? FrameFault{FrameFault::memory} : decoder.decode(i, raw);
@@ -66,28 +69,43 @@ void decode_frames(Job& job, bool reports) {
             at += static_cast<std::uint32_t>(n);
         }
         const std::uint64_t done = job.done.fetch_add(frames[i].raw, std::memory_order_relaxed) + frames[i].raw;
-        if (reports && job.options.progress != nullptr)
-            job.options.progress(job.options.context, done, job.file.header().raw_size);
+        if (reports && job.options.progress != nullptr) job.options.progress(job.options.context, done, job.total);
     }
     std::free(raw);
 }
 
 struct Populate {
     std::span<const std::byte> map;
+    const StoredFile* file;
+    const FrameSet& absent;
     std::atomic<std::uint64_t> next{0};
 };
+void populate_range(const Populate& p, std::uint64_t begin, std::uint64_t end) {
+    const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+    begin = begin / page * page;
+    madvise(const_cast<std::byte*>(p.map.data()) + begin, end - begin, MADV_POPULATE_READ);
+}
 void populate_pieces(void* context, bool) {
     constexpr std::uint64_t piece = 4u << 20;
     Populate& p = *static_cast<Populate*>(context);
-    for (std::uint64_t at; (at = p.next.fetch_add(piece)) < p.map.size();)
-        madvise(const_cast<std::byte*>(p.map.data()) + at, std::min<std::uint64_t>(piece, p.map.size() - at),
-                MADV_POPULATE_READ);
+    for (std::uint64_t at; (at = p.next.fetch_add(piece)) < p.map.size();) {
+        const std::uint64_t stop = std::min<std::uint64_t>(at + piece, p.map.size());
+        if (p.absent == nullptr) {
+            populate_range(p, at, stop);
+            continue;
+        }
+        for (std::uint32_t i = p.file->frame_at(at); at < stop; i++) {
+            const std::uint64_t end = std::min(stop, p.file->raw_offset(i) + p.file->frames()[i].raw);
+            if (p.absent[i] == 0) populate_range(p, at, end);
+            at = end;
+        }
+    }
 }
 
 }  // namespace
 
-void populate(std::span<const std::byte> map, int threads) {
-    Populate pages{map};
+void populate(std::span<const std::byte> map, const StoredFile* file, const FrameSet& absent, int threads) {
+    Populate pages{map, file, absent};
     run_together(threads, populate_pieces, &pages);
 }
 
@@ -98,15 +116,15 @@ std::uint64_t loading_bytes(int threads) {
 }
 
 Result<Hydrated> hydrate(const char* path, const StoredFile& file, const RawHeader& header,
-                         std::span<const TensorEntry> tensors, const OpenOptions& options) {
-    const std::uint64_t size = file.header().raw_size;
+                         std::span<const TensorEntry> tensors, const FrameSet& absent, const OpenOptions& options) {
+    const std::uint64_t size = file.header().raw_size, resident = resident_bytes(file, absent);
     const std::uint64_t available = available_memory();
-    if (size > available)
+    if (resident > available)
         return Error::make(Code::model_memory,
                            "%s: needs %" PRIu64 " MiB and %" PRIu64
                            " MiB are available: use a smaller model, or map a raw image "
                            "(slmpack cat) in place",
-                           path, (size >> 20) + 1, available >> 20);
+                           path, (resident >> 20) + 1, available >> 20);
     const int fd = memfd_create("slmd-model", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0 || ftruncate(fd, static_cast<off_t>(size)) != 0) {
         const int reason = errno;
@@ -115,7 +133,7 @@ Result<Hydrated> hydrate(const char* path, const StoredFile& file, const RawHead
                            strerror(reason));
     }
 
-    Job job{.file = file, .options = options, .memory = fd};
+    Job job{.file = file, .absent = absent, .options = options, .memory = fd, .total = resident};
     run_together(
         options.threads, [](void* context, bool own) { decode_frames(*static_cast<Job*>(context), own); }, &job);
     if (job.failed) {
@@ -139,7 +157,7 @@ Result<Hydrated> hydrate(const char* path, const StoredFile& file, const RawHead
                            strerror(reason));
     }
     const std::span<const std::byte> bytes{static_cast<const std::byte*>(map), size};
-    populate(bytes, options.threads);
+    populate(bytes, &file, absent, options.threads);
     return Hydrated{fd, bytes};
 }
 

@@ -5,10 +5,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cinttypes>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <optional>
 #include <utility>
@@ -17,6 +19,9 @@
 #include "base/file.h"
 #include "image/check.h"
 #include "image/hydrate.h"
+#include "image/layers.h"
+#include "image/resident.h"
+#include "image/rows.h"
 #include "image/sha256.h"
 #include "image/signature.h"
 #include "image/stored.h"
@@ -33,13 +38,30 @@ struct Image::State {
     std::span<const std::byte> bytes;    // ... and map. Empty after open_index().
     TensorEntry* own_index = nullptr;    // malloc'ed where no map holds the index
     std::span<const TensorEntry> tensors;
+    Footprint footprints[3]{};  // of each Residency
+    // Stored form, when a part of it is decoded later on.
+    char* name = nullptr;  // its path, for errors
+    std::optional<StoredFile> kept_file;
+    std::unique_ptr<FrameHashes> hashes;
+    std::unique_ptr<Rows> rows;
+    std::unique_ptr<Layers> layers;
 
     // Header, index and params of a stored image; nothing of raw_size is allocated.
     Result<void> read_index(const char* path, const StoredFile& stored, const Trust& trust);
     Result<void> map_raw(const char* path, bool verify, const Trust& trust);
     // The same of a raw form in memory.
     Result<void> read_raw(const char* path, std::span<const std::byte> whole, bool verify, const Trust& trust);
+    // hashed: those of absent frames will be kept.
+    Result<void> measure(const char* path, const StoredFile& stored, bool hashed);
+    void leave_on_demand() const;
+    bool any_absent(Residency residency) const {
+        return std::any_of(tensors.begin(), tensors.end(),
+                           [&](const TensorEntry& t) { return is_absent(t, residency); });
+    }
+    // Makes what decodes the absent frames, and takes the file for it. After everything else is checked.
+    Result<void> open_absent(const char* path, StoredFile stored, const OpenOptions& options);
     ~State() {
+        std::free(name);
         if (memfd >= 0) {
             munmap(const_cast<std::byte*>(bytes.data()), bytes.size());
             close(memfd);
@@ -160,6 +182,39 @@ Result<void> Image::State::read_index(const char* path, const StoredFile& file, 
     TRY(check_trust(path, h, params, trust));
     TRY(check_index(path, h, entries, params));
     tensors = entries;
+    return measure(path, file, needs_hashes(h, trust));
+}
+
+Result<void> Image::State::measure(const char* path, const StoredFile& stored, bool hashed) {
+    for (const Residency r : {Residency::whole, Residency::on_demand, Residency::streamed}) {
+        const FrameSet absent = TRY(absent_frames(path, stored, tensors, r));
+        Footprint& f = footprints[static_cast<int>(r)];
+        f = {resident_bytes(stored, absent), 0, 0, 0};
+        if (absent == nullptr) continue;
+        const std::uint64_t tables =
+            stored.table_bytes() +
+            (hashed ? FrameHashes::bytes(static_cast<std::uint32_t>(stored.frames().size())) : 0);
+        (r == Residency::streamed ? f.layers : f.rows) = tables;
+        for (const TensorEntry& t : tensors)
+            if (is_on_demand(t)) f.rows += Rows::bytes(stored, t);
+        if (r != Residency::streamed) continue;
+        const Layers::Sizes of_layers = Layers::sizes(stored, tensors);
+        f.layers += of_layers.memory;
+        f.pass = of_layers.pass;
+    }
+    return {};
+}
+
+Result<void> Image::State::open_absent(const char* path, StoredFile stored, const OpenOptions& options) {
+    if (!any_absent(options.residency)) return {};
+    name = strdup(path);
+    if (name == nullptr) return Error::make(Code::model_memory, "%s: no memory", path);
+    kept_file.emplace(std::move(stored));
+    if (needs_hashes(header, options.trust)) hashes = TRY(verify_absent(name, *kept_file, header, tensors, options));
+    for (const TensorEntry& t : tensors)
+        if (is_on_demand(t)) rows = TRY(Rows::open(name, *kept_file, t, hashes.get()));
+    if (options.residency == Residency::streamed)
+        layers = TRY(Layers::open(name, *kept_file, header, tensors, hashes.get(), options.frames));
     return {};
 }
 
@@ -171,6 +226,7 @@ Result<void> Image::State::map_raw(const char* path, bool verify, const Trust& t
 Result<void> Image::State::read_raw(const char* path, std::span<const std::byte> whole, bool verify,
                                     const Trust& trust) {
     sizes = {whole.size(), whole.size(), 0, false};
+    for (Footprint& f : footprints) f = {whole.size(), 0, 0, 0};
     if (whole.size() < sizeof(RawHeader))
         return Error::make(Code::model_integrity, "%s: the file ends inside its header (%zu bytes); copy it again",
                            path, whole.size());
@@ -196,6 +252,17 @@ Image& Image::operator=(Image&& o) noexcept {
     return *this;
 }
 Image::~Image() { delete state_; }
+
+// What was read to check it: a raw embedding's pages come back when a token asks for them.
+void Image::State::leave_on_demand() const {
+    const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+    for (const TensorEntry& t : tensors) {
+        const Extent all = extent_of(t);
+        const std::uint64_t begin = round_up(all.begin, page), end = all.end / page * page;
+        if (is_on_demand(t) && begin < end)
+            madvise(const_cast<std::byte*>(bytes.data()) + begin, end - begin, MADV_DONTNEED);
+    }
+}
 
 Result<Image> Image::open_index(const char* path, const Trust& trust) {
     const Opened file = TRY(open_file(path));
@@ -228,14 +295,19 @@ Result<Image> Image::open(const char* path, const OpenOptions& options) {
         TRY(s.map_raw(path, options.verify, options.trust));
         s.bytes = s.raw_file->bytes();
         if (options.verify) TRY(check_bytes(path, s.header, s.tensors, s.bytes));
-        if (needs_hashes(s.header, options.trust)) TRY(verify_hashes(path, s.header, s.tensors, s.bytes, options));
+        OpenOptions whole = options;
+        whole.residency = Residency::whole;
+        if (needs_hashes(s.header, options.trust)) TRY(verify_hashes(path, s.header, s.tensors, s.bytes, whole));
+        if (options.residency != Residency::whole) s.leave_on_demand();
         return image;
     }
-    const StoredFile stored = TRY(StoredFile::open(path, file.fd, file.size));
+    StoredFile stored = TRY(StoredFile::open(path, file.fd, file.size));
     s.identity = TRY(identity_of(path, stored.fd(), stored.header()));
     TRY(s.read_index(path, stored, options.trust));  // all spans are bounded before the memory is made
     const bool hashed = needs_hashes(s.header, options.trust);
-    const Hydrated memory = TRY(hydrate(path, stored, s.header, s.tensors, hashed ? first_half(options) : options));
+    const FrameSet absent = TRY(absent_frames(path, stored, s.tensors, options.residency));
+    const Hydrated memory =
+        TRY(hydrate(path, stored, s.header, s.tensors, absent, hashed ? first_half(options) : options));
     s.memfd = memory.fd;
     s.bytes = memory.bytes;
     // The same bytes as before, unless the file changed meanwhile.
@@ -250,6 +322,7 @@ Result<Image> Image::open(const char* path, const OpenOptions& options) {
     std::free(std::exchange(s.own_index, nullptr));
     // Of the memory, not of the file: it is sealed, and nobody can change it from here on.
     if (hashed) TRY(verify_hashes(path, s.header, s.tensors, s.bytes, options));
+    TRY(s.open_absent(path, std::move(stored), options));
     return image;
 }
 
@@ -263,8 +336,8 @@ Result<Identity> identity(const char* path) {
     return result;
 }
 
-Result<Image> Image::adopt(const char* path, int fd, int threads, const Trust& trust) {
-    const Opened file = TRY(open_file(path));
+Result<Image> Image::adopt(const char* path, int fd, const OpenOptions& options) {
+    Opened file = TRY(open_file(path));
     Image image;
     const auto adopted = [&]() -> Result<void> {
         if (image.state_ == nullptr) return Error::make(Code::model_memory, "%s: no memory", path);
@@ -273,26 +346,33 @@ Result<Image> Image::adopt(const char* path, int fd, int threads, const Trust& t
             return Error::make(Code::model_integrity, "%s: the memory that was kept of it %s", path, why);
         };
         if (!file.compressed) return refused("is not needed: the file is raw");
-        const StoredHeader stored = TRY(StoredFile::read_header(path, file.fd, file.size));
+        const StoredHeader header = TRY(StoredFile::read_header(path, file.fd, file.size));
         constexpr int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
         const int sealed = fcntl(fd, F_GET_SEALS);
         if (sealed < 0 || (sealed & seals) != seals) return refused("is not sealed");
         struct stat st;
-        if (fstat(fd, &st) != 0 || static_cast<std::uint64_t>(st.st_size) != stored.raw_size)
+        if (fstat(fd, &st) != 0 || static_cast<std::uint64_t>(st.st_size) != header.raw_size)
             return refused("has another size");
-        void* const map = mmap(nullptr, stored.raw_size, PROT_READ, MAP_SHARED, fd, 0);
+        void* const map = mmap(nullptr, header.raw_size, PROT_READ, MAP_SHARED, fd, 0);
         if (map == MAP_FAILED) return Error::make(Code::model_memory, "%s: cannot map: %s", path, strerror(errno));
-        s.bytes = {static_cast<const std::byte*>(map), stored.raw_size};
+        s.bytes = {static_cast<const std::byte*>(map), header.raw_size};
         s.memfd = fd;
-        TRY(s.read_raw(path, s.bytes, true, trust));
-        if (std::memcmp(s.header.index_sha256, stored.index_sha256, sizeof stored.index_sha256) != 0)
+        TRY(s.read_raw(path, s.bytes, true, options.trust));
+        if (std::memcmp(s.header.index_sha256, header.index_sha256, sizeof header.index_sha256) != 0)
             return refused("is that of another file");
-        s.sizes = {stored.stored_size, stored.raw_size, stored.frame_count, true};
-        s.identity = TRY(identity_of(path, file.fd, stored));
-        populate(s.bytes, threads);
-        return {};
+        s.sizes = {header.stored_size, header.raw_size, header.frame_count, true};
+        s.identity = TRY(identity_of(path, file.fd, header));
+        if (!s.any_absent(options.residency)) {
+            populate(s.bytes, nullptr, nullptr, options.threads);
+            return {};
+        }
+        StoredFile stored = TRY(StoredFile::open(path, std::exchange(file.fd, -1), file.size));
+        TRY(s.measure(path, stored, needs_hashes(s.header, options.trust)));
+        const FrameSet absent = TRY(absent_frames(path, stored, s.tensors, options.residency));
+        populate(s.bytes, &stored, absent, options.threads);
+        return s.open_absent(path, std::move(stored), options);
     }();
-    close(file.fd);
+    if (file.fd >= 0) close(file.fd);
     if (adopted) return image;
     if (image.state_ != nullptr && image.state_->memfd >= 0) {  // it is the caller's still
         munmap(const_cast<std::byte*>(image.state_->bytes.data()), image.state_->bytes.size());
@@ -316,6 +396,9 @@ const ModelParams& Image::params() const { return state_->params; }
 std::span<const TensorEntry> Image::tensors() const { return state_->tensors; }
 std::span<const std::byte> Image::raw() const { return state_->bytes; }
 const Sizes& Image::sizes() const { return state_->sizes; }
+Footprint Image::footprint(Residency r) const { return state_->footprints[static_cast<int>(r)]; }
+Rows* Image::rows() const { return state_->rows.get(); }
+Layers* Image::layers() const { return state_->layers.get(); }
 int Image::memfd() const { return state_->memfd; }
 const Identity& Image::identity() const { return state_->identity; }
 
@@ -328,9 +411,12 @@ bool Image::has(std::string_view name) const {
 Result<Tensor> Image::tensor(std::string_view name) const {
     for (const TensorEntry& t : state_->tensors) {
         if (name != t.name) continue;
+        const bool on_demand = state_->rows != nullptr && is_on_demand(t),
+                   streamed = state_->layers != nullptr && is_streamed(t);
         const auto span = [&](std::uint64_t offset, std::uint64_t size) {
-            return state_->bytes.empty() || size == 0 ? std::span<const std::byte>{}
-                                                      : state_->bytes.subspan(offset, size);
+            if (streamed && size != 0) return std::span(state_->layers->place(layer_of(t), offset), size);
+            return on_demand || state_->bytes.empty() || size == 0 ? std::span<const std::byte>{}
+                                                                   : state_->bytes.subspan(offset, size);
         };
         return Tensor{t.name,
                       t.kind,

@@ -1,5 +1,6 @@
 // Opens a model image in either form, checks it, and gives its tensors as they lie in memory.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <span>
 #include <string_view>
@@ -25,8 +26,17 @@ struct Trust {
     bool required = true;             // false: an image that is not signed is opened all the same
 };
 
+// What of a stored image is decoded when it is opened and stays in memory.
+enum class Residency {
+    whole,
+    on_demand,  // but for an embedding that is marked so (TensorEntry::residency 2) and is not the output matrix:
+                // rows()
+    streamed,   // nor the matrices of the layers: layers()
+};
+
 struct OpenOptions {
-    int threads = 1;  // that hydrate; they end before open() returns
+    int threads = 1;                         // that hydrate; they end before open() returns
+    Residency residency = Residency::whole;  // a raw image is mapped in place, whatever this says
     bool verify =
         true;       // raw form: check every byte, which reads it all; the stored form is always checked, frame by frame
     Trust trust{};  // checked before any frame but that of header, index and params is decoded, and whatever `verify`
@@ -35,6 +45,8 @@ struct OpenOptions {
     // time.
     void (*progress)(void* context, std::uint64_t done, std::uint64_t total) = nullptr;
     void* context = nullptr;
+    // One more with each frame of a layer that is decoded later on; must outlive the image. null: nobody asks.
+    std::atomic<std::uint64_t>* frames = nullptr;
 };
 
 // What open() would need, without reading a frame.
@@ -42,6 +54,17 @@ struct Sizes {
     std::uint64_t file, raw, frames;
     bool compressed;
 };
+
+// Bytes of an open image in memory, by what they are for; not those of opening it.
+struct Footprint {
+    std::uint64_t resident;  // decoded once; of a raw image all, in pages that the system may take back
+    std::uint64_t rows;      // decodes rows of the embedding, and keeps some
+    std::uint64_t layers;    // reads layers, and keeps two
+    std::uint64_t pass;      // not in memory: read of the file for every pass over the layers
+};
+
+class Rows;    // image/rows.h
+class Layers;  // image/layers.h
 
 // Bytes that open() takes beside the image while it decodes one on that many threads: each thread's buffers and
 // decoder, and what of the file is read ahead. The rest of the file's pages the system may take back.
@@ -64,9 +87,11 @@ class Image {
     // Takes the memory that an earlier open() of this very file made, perhaps in another process: memfd() of then.
     // Reads the file's header only; the memory's index is checked against it, its other bytes cannot have changed since
     // they were checked, for it is sealed: whoever trusts nobody's images but some must know that it was open() with
-    // such a trust that made it, for of that only the signature is checked again. Takes fd when it succeeds. Errors:
+    // such a trust that made it, for of that only the signature is checked again. What is decoded on demand was never
+    // in it, and is checked as open() does. Takes fd when it succeeds. Errors:
     // those of identity(); model_integrity when the memory is not sealed, or is not that of the file.
-    static Result<Image> adopt(const char* path, int fd, int threads, const Trust& trust = {});
+    // options: threads, trust and residency, which must be that of the earlier open(), and not streamed.
+    static Result<Image> adopt(const char* path, int fd, const OpenOptions& options);
     static Result<Sizes> sizes(const char* path);
     // Header and index only, with their signature, for a plan before anything is loaded: tensor() gives empty spans,
     // params() and the sizes are valid.
@@ -79,13 +104,18 @@ class Image {
     const RawHeader& header() const;
     const ModelParams& params() const;
     std::span<const TensorEntry> tensors() const;
-    Result<Tensor> tensor(std::string_view name) const;  // not_found names the tensor
+    // not_found names the tensor. Of a tensor that is decoded on demand the spans are empty; of a layer that is
+    // streamed they are what it is decoded into.
+    Result<Tensor> tensor(std::string_view name) const;
     bool has(std::string_view name) const;
     std::span<const std::byte> section(SectionId id) const;  // empty when absent
-    std::span<const std::byte> raw() const;
+    std::span<const std::byte> raw() const;                  // zeros where it is not resident
     const Sizes& sizes() const;
-    int memfd() const;                 // -1 when a raw file is mapped in place
-    const Identity& identity() const;  // of the file as it was when it was opened
+    Footprint footprint(Residency residency) const;  // valid after open_index(), too
+    Rows* rows() const;                              // of token_embd; null: it is resident
+    Layers* layers() const;                          // null: they are resident
+    int memfd() const;                               // -1 when a raw file is mapped in place
+    const Identity& identity() const;                // of the file as it was when it was opened
 
   private:
     Image();

@@ -8,6 +8,7 @@
 
 #include "image/check.h"
 #include "image/layout.h"
+#include "image/resident.h"
 #include "image/sha256.h"
 #include "image/threads.h"
 
@@ -40,6 +41,7 @@ void hash_tensors(Hashing& job, bool reports) {
         const std::size_t i = job.next.fetch_add(1, std::memory_order_relaxed);
         if (i >= job.tensors.size()) break;
         const TensorEntry& t = job.tensors[job.tensors.size() - 1 - i];
+        if (is_absent(t, job.options.residency)) continue;
         const auto stream = [&](std::uint64_t offset, std::uint64_t size) {
             return size == 0 ? std::span<const std::byte>{} : job.raw.subspan(offset, size);
         };
@@ -155,6 +157,10 @@ Result<void> verify_hashes(const char* path, const RawHeader& header, std::span<
         const auto id = static_cast<SectionId>(s.id);
         if (id == SectionId::tensors) {
             for (const TensorEntry& t : tensors) {
+                if (const Extent all = extent_of(t); is_absent(t, options.residency)) {
+                    gaps.covered(all.begin, all.end - all.begin);
+                    continue;
+                }
                 gaps.covered(t.codes, t.codes_size);
                 gaps.covered(t.scales, t.scales_size);
                 gaps.covered(t.steps, t.steps_size);

@@ -35,7 +35,8 @@ inline bool needs_hashes(const RawHeader& header, const Trust& trust) {
 
 // Every section and every tensor against its hash, tensors shared out over the threads, and that there is nothing but
 // zeros between them. header and tensors are checked already (check_header, check_index, index_sha256). Reports half of
-// the progress, from total / 2 on. Errors: model_integrity, naming the place.
+// the progress, from total / 2 on. Tensors that are not resident are verify_absent()'s. Errors: model_integrity, naming
+// the place.
 Result<void> verify_hashes(const char* path, const RawHeader& header, std::span<const TensorEntry> tensors,
                            std::span<const std::byte> raw, const OpenOptions& options);
 

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "image/resident.h"
 #include "image/sha256.h"
 
 namespace slmd::image {
@@ -51,6 +52,7 @@ const char* FrameFault::text() const {
         case zstd: return "not valid zstd data";
         case size: return "decodes to a wrong size";
         case memory: return "no memory to decode it";
+        case hash: return "SHA-256 mismatch: the file was changed since it was opened";
     }
     return "?";
 }
@@ -177,8 +179,13 @@ Result<void> StoredFile::read(const char* path, const char* what, std::uint64_t 
     return {};
 }
 
-FrameDecoder::FrameDecoder(const StoredFile& file)
-    : file_(file), stored_(static_cast<std::byte*>(std::malloc(file.largest_stored()))), context_(ZSTD_createDCtx()) {}
+FrameDecoder::FrameDecoder(const StoredFile& file, std::uint64_t largest_stored, const FrameHashes* hashes)
+    : file_(file),
+      hashes_(hashes),
+      stored_(static_cast<std::byte*>(std::malloc(largest_stored))),
+      context_(ZSTD_createDCtx()) {
+    if (stored_ != nullptr) std::memset(stored_, 0, largest_stored);
+}
 
 FrameDecoder::~FrameDecoder() {
     std::free(stored_);
@@ -191,6 +198,7 @@ FrameFault FrameDecoder::decode(std::uint32_t frame, std::byte* out) {
     // pread, not a map: a bad sector or a file cut short while we read is an error here, not a SIGBUS.
     if (const FrameFault fault = read_at(file_.fd(), e.offset, {stored_, e.stored})) return fault;
     if (crc32c({stored_, e.stored}) != e.crc32c) return {FrameFault::crc};
+    if (hashes_ != nullptr && !hashes_->holds(frame, {stored_, e.stored})) return {FrameFault::hash};
     const std::size_t n = ZSTD_decompressDCtx(context_, out, e.raw, stored_, e.stored);
     if (ZSTD_isError(n)) return {FrameFault::zstd};
     if (n != e.raw) return {FrameFault::size};

@@ -14,11 +14,13 @@ namespace slmd::image {
 
 // What is wrong with a frame; text() is for people.
 struct FrameFault {
-    enum Kind { none, io, truncated, crc, zstd, size, memory } kind = none;
+    enum Kind { none, io, truncated, crc, zstd, size, memory, hash } kind = none;
     int reason = 0;  // errno for io
     explicit operator bool() const { return kind != none; }
     const char* text() const;
 };
+
+class FrameHashes;  // image/resident.h
 
 class StoredFile {
   public:
@@ -39,6 +41,8 @@ class StoredFile {
     // The frame that holds the byte at raw offset `at`, which is below raw_size.
     std::uint32_t frame_at(std::uint64_t at) const;
     std::uint32_t largest_stored() const { return largest_stored_; }
+    // Bytes of its table in memory.
+    std::uint64_t table_bytes() const { return frames().size() * (sizeof(FrameEntry) + sizeof(std::uint64_t)); }
 
     // Decodes the frames that hold [offset, offset + out.size()) of the raw form. Errors name the frame and `what`.
     Result<void> read(const char* path, const char* what, std::uint64_t offset, std::span<std::byte> out) const;
@@ -55,15 +59,23 @@ class StoredFile {
 // Decodes frames of one file, one at a time; each thread has its own.
 class FrameDecoder {
   public:
-    explicit FrameDecoder(const StoredFile& file);
+    explicit FrameDecoder(const StoredFile& file) : FrameDecoder(file, file.largest_stored(), nullptr) {}
+    // For frames of at most so many stored bytes, each checked against its hash unless hashes is null, which must
+    // outlive the decoder. Its memory is there: decode() allocates nothing.
+    FrameDecoder(const StoredFile& file, std::uint64_t largest_stored, const FrameHashes* hashes);
+    // What such a decoder takes. ZSTD_estimateDCtxSize() is 93 to 160 KiB.
+    static std::uint64_t bytes(std::uint64_t largest_stored) { return largest_stored + 160 * 1024; }
     FrameDecoder(const FrameDecoder&) = delete;
     FrameDecoder& operator=(const FrameDecoder&) = delete;
     ~FrameDecoder();
     // out has the frame's raw size. CRC first: nothing unchecked reaches the decoder of zstd.
     FrameFault decode(std::uint32_t frame, std::byte* out);
+    // The frame's bytes in the file, when it was the last to be decoded.
+    std::span<const std::byte> stored(std::uint32_t frame) const { return {stored_, file_.frames()[frame].stored}; }
 
   private:
     const StoredFile& file_;
+    const FrameHashes* hashes_;
     std::byte* stored_;
     ZSTD_DCtx_s* context_;
 };

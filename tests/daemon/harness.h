@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -71,6 +72,38 @@ inline const std::string& tiny_image() {
     static const std::string path = [] {
         const std::string image = folder() + "/tiny.slm";
         const Ran r = shell(std::string(SLMD_BUILD) + "/slmpack import " + SLMD_SOURCE + "/models/tiny -o " + image);
+        EXPECT_EQ(r.code, 0) << r.err;
+        return image;
+    }();
+    return path;
+}
+
+// The same model with an output matrix of its own, so that its embedding is decoded on demand. It says the same.
+inline const std::string& untied_image() {
+    static const std::string path = [] {
+        const std::string from = std::string(SLMD_SOURCE) + "/models/tiny", to = folder() + "/untied",
+                          image = to + ".slm";
+        std::filesystem::create_directory(to);
+        for (const char* file : {"generation_config.json", "tokenizer.json", "tokenizer_config.json"})
+            std::filesystem::copy_file(from + "/" + file, to + "/" + file);
+        json config = json::parse(slurp(from + "/config.json"));
+        config["tie_word_embeddings"] = false;
+        std::ofstream(to + "/config.json") << config.dump();
+        const std::string weights = slurp(from + "/model.safetensors");
+        std::uint64_t size = 0;
+        memcpy(&size, weights.data(), sizeof size);
+        json header = json::parse(weights.substr(8, size));
+        std::string data = weights.substr(8 + size);
+        json output = header["model.embed_tokens.weight"];
+        const std::size_t begin = output["data_offsets"][0], end = output["data_offsets"][1];
+        output["data_offsets"] = {data.size(), data.size() + end - begin};
+        data += data.substr(begin, end - begin);
+        header["lm_head.weight"] = output;
+        const std::string text = header.dump();
+        size = text.size();
+        std::ofstream(to + "/model.safetensors", std::ios::binary)
+            << std::string(reinterpret_cast<const char*>(&size), sizeof size) << text << data;
+        const Ran r = shell(std::string(SLMD_BUILD) + "/slmpack import " + to + " -o " + image);
         EXPECT_EQ(r.code, 0) << r.err;
         return image;
     }();

@@ -1,6 +1,6 @@
 // Prints a hash of all logits of a fixed run for every level of this CPU, thread count and batch size: one line each,
 // "level threads batch hash".
-//   answer_hash IMAGE TOKENS [LEVEL]
+//   answer_hash IMAGE TOKENS [LEVEL [streamed]]      LEVEL "best": the first alone
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -14,10 +14,12 @@ using namespace slmd;
 
 int main(int argc, char** argv) {
     if (argc < 3) {
-        std::fprintf(stderr, "usage: answer_hash IMAGE TOKENS [LEVEL]\n");
+        std::fprintf(stderr, "usage: answer_hash IMAGE TOKENS [LEVEL [streamed]]\n");
         return 2;
     }
-    auto image = image::Image::open(argv[1], {.threads = 2});
+    const bool streamed = argc > 4 && std::strcmp(argv[4], "streamed") == 0;
+    auto image = image::Image::open(
+        argv[1], {.threads = 2, .residency = streamed ? image::Residency::streamed : image::Residency::on_demand});
     if (!image) {
         std::fprintf(stderr, "answer_hash: %s\n", image.error().what());
         return 1;
@@ -26,7 +28,9 @@ int main(int argc, char** argv) {
     for (int i = 0; i < std::atoi(argv[2]); i++)
         tokens.push_back((17 + 97 * i + i * i) % static_cast<int>(image->params().vocab));
     for (auto level = compute::levels(); *level != nullptr; level++) {
-        if (argc > 3 && std::strcmp(argv[3], (*level)->name) != 0) continue;
+        const bool wanted = argc <= 3 || std::strcmp(argv[3], (*level)->name) == 0 ||
+                            (std::strcmp(argv[3], "best") == 0 && level == compute::levels());
+        if (!wanted) continue;
         for (auto [threads, batch] : {std::pair{1, 1}, {1, 32}, {2, 7}, {2, 32}}) {
             auto engine = engine::Engine::open(
                 *image,

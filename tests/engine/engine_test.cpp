@@ -1,6 +1,7 @@
 // The engine's contract on a small random model: one answer, prefix reuse, slots, cancel, the plan, refusals.
 #include "engine/engine.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,6 +10,9 @@
 #include "base/bytes.h"
 #include "compute/kernels.h"
 #include "engine/sampler.h"
+#include "image/layers.h"
+#include "image/rows.h"
+#include "image/stored.h"
 #include "tests/engine/tiny_model.h"
 
 using namespace slmd;
@@ -342,6 +346,165 @@ TEST(Engine, ThePlanIsWhatIsUsed) {
                 arena += plan->items[i].bytes;
         EXPECT_EQ(arena, e->arena_bytes());
     }
+}
+
+// An image that is not wholly in memory, and the same wholly. The file stays: a part of it is read later.
+struct Partly {
+    std::string path = testing::TempDir() + "slmd-partly-" + std::to_string(getpid()) + ".slm";
+    std::unique_ptr<image::Image> whole, part;
+    Partly(image::Kind embedding, image::Residency residency) {
+        test::TinyModel model(embedding);
+        for (auto& t : model.contents.tensors)
+            if (t.name == "token_embd") t.residency = image::residency_on_demand;
+        EXPECT_TRUE(pack::write_image(path, model.contents, {}));
+        const auto open = [&](image::Residency r) {
+            auto image = image::Image::open(path.c_str(), {.residency = r});
+            EXPECT_TRUE(image) << (image ? "" : image.error().what());
+            return std::make_unique<image::Image>(std::move(image).value());
+        };
+        whole = open(image::Residency::whole);
+        part = open(residency);
+    }
+    ~Partly() { std::remove(path.c_str()); }
+};
+
+std::unique_ptr<Engine> make(const image::Image& image, const Config& c) {
+    auto e = Engine::open(image, c);
+    EXPECT_TRUE(e) << (e ? "" : e.error().what());
+    return std::unique_ptr<Engine>(e.value());
+}
+
+TEST(Engine, AnEmbeddingThatIsDecodedOnDemandGivesTheSameAnswer) {
+    const auto tokens = tokens_of(150);
+    for (const image::Kind kind : {image::Kind::i4, image::Kind::i4a, image::Kind::i8}) {
+        const Partly images(kind, image::Residency::on_demand);
+        auto whole = make(*images.whole, {.context = 256, .threads = 2, .batch = 32});
+        const std::uint64_t expected = hash(*whole, tokens, 32);
+        for (auto [threads, batch] : {std::pair{1, 1}, {1, 32}, {3, 3}, {3, 32}}) {
+            auto e = make(*images.part, {.context = 256, .threads = threads, .batch = 32});
+            EXPECT_EQ(hash(*e, tokens, batch), expected) << threads << " threads, batch " << batch;
+        }
+        EXPECT_GT(images.part->rows()->decoded(), 0u);
+    }
+}
+
+TEST(Engine, AnEmbeddingThatCannotBeReadIsAnErrorOfThatStep) {
+    const Partly images(image::Kind::i8, image::Residency::on_demand);
+    auto e = make(*images.part, {.context = 128, .slots = 2, .threads = 2, .batch = 16});
+    auto whole = make(*images.whole, {.context = 128, .threads = 2, .batch = 16});
+    const auto tokens = tokens_of(40);
+    const std::span<const std::int32_t> first(tokens.data(), 16);
+    ASSERT_TRUE(e->advance(0, first, 16, never));
+    const std::uint64_t size = images.part->sizes().file;
+    std::vector<char> bytes(size);
+    FILE* const file = std::fopen(images.path.c_str(), "r+b");
+    ASSERT_NE(file, nullptr);
+    ASSERT_EQ(std::fread(bytes.data(), 1, size, file), size);
+    ASSERT_EQ(ftruncate(fileno(file), 8), 0);
+    // The model is so small that its embedding's frames are all kept by now.
+    images.part->rows()->forget();
+    const auto failed = e->advance(0, tokens, 1000, never);
+    ASSERT_FALSE(failed);
+    EXPECT_EQ(failed.error().code, Code::model_integrity);
+    EXPECT_NE(std::string(failed.error().what()).find("token_embd codes"), std::string::npos) << failed.error().what();
+    EXPECT_EQ(e->cached(0).size(), first.size()) << "the slot keeps what was complete";
+    std::rewind(file);
+    ASSERT_EQ(std::fwrite(bytes.data(), 1, size, file), size);
+    std::fclose(file);
+    EXPECT_EQ(last_logits(*e, 0, tokens), last_logits(*whole, 0, tokens));
+}
+
+TEST(Engine, StreamedLayersGiveTheSameAnswer) {
+    const auto tokens = tokens_of(150);
+    const Partly images(image::Kind::i4, image::Residency::streamed);
+    ASSERT_NE(images.part->layers(), nullptr);
+    ASSERT_NE(images.part->rows(), nullptr);
+    auto whole = make(*images.whole, {.context = 256, .threads = 2, .batch = 32});
+    const std::uint64_t expected = hash(*whole, tokens, 32);
+    for (auto [threads, batch] : {std::pair{1, 1}, {1, 32}, {3, 3}, {3, 32}}) {
+        auto e = make(*images.part, {.context = 256, .threads = threads, .batch = 32});
+        const std::uint64_t before = images.part->layers()->decoded();
+        EXPECT_EQ(hash(*e, tokens, batch), expected) << threads << " threads, batch " << batch;
+        EXPECT_GT(images.part->layers()->decoded() - before, static_cast<std::uint64_t>(150 / batch))
+            << "nothing was read";
+    }
+    // Speculation and slots: passes that are only a part of a step.
+    auto e = make(*images.part, {.context = 256, .slots = 2, .threads = 2, .batch = 16});
+    auto same = make(*images.whole, {.context = 256, .slots = 2, .threads = 2, .batch = 16});
+    for (const int slot : {0, 1})
+        EXPECT_EQ(last_logits(*e, slot, tokens_of(40, 5 + static_cast<unsigned>(slot)), 7),
+                  last_logits(*same, slot, tokens_of(40, 5 + static_cast<unsigned>(slot)), 7));
+}
+
+TEST(Engine, ALayerThatCannotBeReadIsAnErrorOfThatStep) {
+    const Partly images(image::Kind::i8, image::Residency::streamed);
+    auto e = make(*images.part, {.context = 128, .threads = 2, .batch = 16});
+    auto whole = make(*images.whole, {.context = 128, .threads = 2, .batch = 16});
+    const auto tokens = tokens_of(40);
+    const std::span<const std::int32_t> first(tokens.data(), 16);
+    ASSERT_TRUE(e->advance(0, first, 16, never));
+    const auto whole_logits = last_logits(*whole, 0, tokens);
+    // A frame of the last layer, in place.
+    const auto stored =
+        image::StoredFile::open(images.path.c_str(), open(images.path.c_str(), O_RDONLY), images.part->sizes().file);
+    ASSERT_TRUE(stored);
+    std::uint64_t at = 0;
+    for (const auto& t : images.part->tensors())
+        if (std::string_view(t.name) == "blk.2.ffn_up")
+            at = stored.value().frames()[stored.value().frame_at(t.codes)].offset;
+    ASSERT_NE(at, 0u);
+    const int fd = open(images.path.c_str(), O_RDWR);
+    char byte = 0;
+    const auto flip = [&] {
+        ASSERT_EQ(pread(fd, &byte, 1, static_cast<off_t>(at + 40)), 1);
+        byte ^= 4;
+        ASSERT_EQ(pwrite(fd, &byte, 1, static_cast<off_t>(at + 40)), 1);
+    };
+    flip();
+    for (int i = 0; i < 2; i++) {
+        const auto failed = e->advance(0, tokens, 1000, never);
+        ASSERT_FALSE(failed);
+        EXPECT_EQ(failed.error().code, Code::model_integrity);
+        EXPECT_NE(std::string(failed.error().what()).find("blk.2.ffn_up codes): CRC mismatch"), std::string::npos)
+            << failed.error().what();
+        EXPECT_EQ(e->cached(0).size(), first.size()) << "the slot keeps what was complete";
+    }
+    flip();
+    close(fd);
+    EXPECT_EQ(last_logits(*e, 0, tokens), whole_logits);
+}
+
+TEST(Engine, APassOverStreamedLayersCanBeCancelled) {
+    const Partly images(image::Kind::i8, image::Residency::streamed);
+    auto e = make(*images.part, {.context = 128, .threads = 2, .batch = 16});
+    auto whole = make(*images.whole, {.context = 128, .threads = 2, .batch = 16});
+    const auto tokens = tokens_of(40);
+    const std::atomic<bool> cancelled{true};
+    const auto stopped = e->advance(0, tokens, 1000, cancelled);
+    ASSERT_FALSE(stopped);
+    EXPECT_EQ(stopped.error().code, Code::aborted);
+    EXPECT_EQ(last_logits(*e, 0, tokens), last_logits(*whole, 0, tokens));
+}
+
+TEST(Engine, ThePlanHasWhatDecodesRows) {
+    const Partly images(image::Kind::i8, image::Residency::on_demand);
+    Config c{.context = 128, .threads = 1};
+    const auto whole = engine::plan(*images.part, c);
+    c.residency = image::Residency::on_demand;
+    const auto part = engine::plan(*images.part, c);
+    ASSERT_TRUE(whole);
+    ASSERT_TRUE(part);
+    ASSERT_STREQ(part.value().items[1].name, "embedding rows");
+    const auto footprint = images.part->footprint(c.residency);
+    EXPECT_EQ(part.value().items[0].bytes, footprint.resident);
+    EXPECT_EQ(part.value().items[1].bytes, footprint.rows);
+    EXPECT_EQ(part.value().count, whole.value().count + 1);
+    c.residency = image::Residency::streamed;
+    const auto streamed = engine::plan(*images.part, c);
+    ASSERT_TRUE(streamed);
+    ASSERT_STREQ(streamed.value().items[2].name, "streamed layers");
+    EXPECT_EQ(streamed.value().items[2].bytes, images.part->footprint(c.residency).layers);
+    EXPECT_LT(streamed.value().items[0].bytes, part.value().items[0].bytes);
 }
 
 TEST(Sampler, GreedyTakesTheLowestOfEquals) {

@@ -61,7 +61,7 @@ struct TinyModel {
         data[name] = std::move(t);
     }
 
-    TinyModel() {
+    explicit TinyModel(image::Kind kind_of_embedding = image::Kind::i8) {
         auto& p = contents.params;
         std::strcpy(p.name, "tiny random");
         std::strcpy(p.family, "llama");
@@ -73,7 +73,7 @@ struct TinyModel {
         contents.tensors.push_back({"rope.inv_freq", image::Kind::f32, 1, 4});
         data["rope.inv_freq"] = freq;
         const image::Kind kinds[] = {image::Kind::i4, image::Kind::i4a, image::Kind::i8};
-        matrix("token_embd", image::Kind::i8, p.vocab, p.dim);
+        matrix("token_embd", kind_of_embedding, p.vocab, p.dim);
         for (std::uint32_t i = 0; i < p.layers; i++) {
             const std::string layer = "blk." + std::to_string(i) + ".";
             const image::Kind kind = kinds[i];

@@ -14,6 +14,9 @@
 
 #include "base/bytes.h"
 #include "image/image.h"
+#include "image/layers.h"
+#include "image/resident.h"
+#include "image/rows.h"
 #include "image/sha256.h"
 #include "image/signature.h"
 
@@ -104,6 +107,20 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                             {.threads = 2});  // whatever it says
         for (std::uint32_t id = 0; id < 8; id++) read_all(image.value().section(static_cast<SectionId>(id)));
         if (data[0] % 3 != 2 && !index) std::abort();  // what opens has a plan
+    }
+    for (const Residency residency : {Residency::on_demand, Residency::streamed}) {
+        const auto part = Image::open(path, {.threads = 2, .residency = residency, .verify = data[0] % 3 != 2});
+        if (!part) continue;
+        if (Rows* const rows = part.value().rows())
+            for (const std::uint32_t row : {0u, rows->tensor().rows / 2, rows->tensor().rows - 1}) {
+                const auto block = rows->block(row);
+                if (block) read_all({block.value().codes, rows->tensor().codes_size / ((rows->tensor().rows + 7) / 8)});
+            }
+        if (Layers* const layers = part.value().layers())
+            for (const TensorEntry& entry : part.value().tensors()) {
+                if (!is_streamed(entry) || !layers->acquire(layer_of(entry))) continue;
+                read_all(part.value().tensor(entry.name).value().codes);
+            }
     }
     static const PublicKey key = a_key();
     if (Image::open(path, {.threads = 2, .trust = {{&key, 1}}})) std::abort();

@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "image/audit.h"
 #include "image/check.h"
+#include "image/rows.h"
 #include "image/stored.h"
 #include "synthetic.h"
 #include "toolchain/slmpack/image/output.h"
@@ -312,6 +313,50 @@ TEST_F(Signing, AForgedCrcDeceivesEverythingButTheSignature) {
     }
 }
 
+// The embedding is not in the sealed memory: a forger may change the file before it is opened, and after.
+TEST_F(Signing, WhatIsDecodedOnDemandIsWhatWasSigned) {
+    Small small;
+    small.add("token_embd", Kind::i8, 400, 320);
+    small.contents.tensors.back().residency = residency_on_demand;
+    const std::string path = folder / "m.slm";
+    ASSERT_TRUE(pack::write_image(path, small.contents, {.least_saving = 1}));
+    sign(path);
+    OpenOptions options = trusting();
+    options.residency = Residency::on_demand;
+    const auto image = Image::open(path.c_str(), options),
+               careless = Image::open(path.c_str(), {.residency = Residency::on_demand});
+    ASSERT_TRUE(image) << image.error().text;
+    ASSERT_TRUE(careless) << careless.error().text;
+    const auto whole = read_file(path);
+    const auto opened = StoredFile::open(path.c_str(), ::open(path.c_str(), O_RDONLY), whole.size());
+    ASSERT_TRUE(opened);
+    const std::uint32_t i = opened.value().frame_at(image.value().rows()->tensor().codes);
+    const FrameEntry& frame = opened.value().frames()[i];
+    auto forged = whole;
+    const auto stored = std::as_writable_bytes(std::span(forged)).subspan(frame.offset, frame.stored);
+    stored[stored.size() / 2] ^= std::byte{1};
+    forge_crc32c(stored, stored.size() / 2 + 8, frame.crc32c);
+    ASSERT_EQ(crc32c(stored), frame.crc32c);
+    // In place, as nothing else reaches a file that is open.
+    const int fd = ::open(path.c_str(), O_WRONLY);
+    ASSERT_EQ(pwrite(fd, forged.data(), forged.size(), 0), static_cast<ssize_t>(forged.size()));
+    EXPECT_TRUE(careless.value().rows()->block(0)) << "CRCs do not show it";
+    const auto block = image.value().rows()->block(0);
+    ASSERT_FALSE(block);
+    EXPECT_EQ(block.error().code, Code::model_integrity);
+    expect_part(block.error().text, "token_embd codes): SHA-256 mismatch");
+    expect_part(refusal(path, options), "tensor token_embd: SHA-256 mismatch");
+    // Nor does memory that was kept hide it.
+    const int kept = dup(image.value().memfd());
+    const auto adopted = Image::adopt(path.c_str(), kept, options);
+    ASSERT_FALSE(adopted);
+    expect_part(adopted.error().text, "tensor token_embd: SHA-256 mismatch");
+    ASSERT_EQ(pwrite(fd, whole.data(), whole.size(), 0), static_cast<ssize_t>(whole.size()));
+    close(fd);
+    EXPECT_TRUE(image.value().rows()->block(0));
+    EXPECT_TRUE(Image::adopt(path.c_str(), kept, options));
+}
+
 // A forger with the file in hand, and no checksum in the way: each byte of the raw form in turn, given to what a key
 // adds to the checks alone.
 TEST_F(Signing, EveryByteOfTheRawFormIsCovered) {
@@ -387,10 +432,10 @@ TEST_F(Signing, MemoryThatWasKeptIsAskedForItsSignature) {
     const std::string path = write_signed("m.slm");
     auto image = Image::open(path.c_str(), trusting());
     ASSERT_TRUE(image) << image.error().text;
-    const auto adopted = Image::adopt(path.c_str(), dup(image->memfd()), 1, {keys});
+    const auto adopted = Image::adopt(path.c_str(), dup(image->memfd()), {.trust = {keys}});
     EXPECT_TRUE(adopted) << adopted.error().text;
     const int again = dup(image->memfd());
-    const auto refused = Image::adopt(path.c_str(), again, 1, {other_keys});
+    const auto refused = Image::adopt(path.c_str(), again, {.trust = {other_keys}});
     ASSERT_FALSE(refused);
     expect_part(refused.error().text, "none of the 1 allowed");
     close(again);

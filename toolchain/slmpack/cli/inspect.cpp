@@ -142,16 +142,17 @@ int run_inspect(const std::string& path) {
                     static_cast<double>(stored) / static_cast<double>(s.size));
     }
 
-    std::printf("\n%-24s %-4s %15s %12s %12s %7s %7s\n", "tensor", "kind", "shape", "raw", "in file", "codes",
-                "scales");
+    std::printf("\n%-24s %-4s %15s %12s %12s %-9s %7s %7s\n", "tensor", "kind", "shape", "raw", "in file", "memory",
+                "codes", "scales");
     for (const TensorEntry& t : image.tensors()) {
         const std::uint64_t codes = in_file(t.codes, t.codes_size), scales = in_file(t.scales, t.scales_size),
                             steps = in_file(t.steps, t.steps_size);
         char shape[32];
         std::snprintf(shape, sizeof shape, "%u x %u", t.rows, t.cols);
-        std::printf("%-24s %-4s %15s %12llu %12llu %7.3f", t.name, kind_name(t.kind), shape,
+        std::printf("%-24s %-4s %15s %12llu %12llu %-9s %7.3f", t.name, kind_name(t.kind), shape,
                     static_cast<Number>(t.codes_size + t.scales_size + t.steps_size),
                     static_cast<Number>(codes + scales + steps),
+                    t.residency == residency_on_demand ? "on demand" : "resident",
                     static_cast<double>(codes) / static_cast<double>(t.codes_size));
         if (t.scales_size != 0) std::printf(" %7.3f", static_cast<double>(scales) / static_cast<double>(t.scales_size));
         if (t.kind == Kind::i4) {

@@ -178,8 +178,9 @@ Result<ImportSummary> import_model(const Source& source, const std::string& path
 
     std::vector<const SourceTensor*> order;
     for (const SourceTensor& t : source.tensors) order.push_back(&t);
-    // A tied embedding is read in full only as the output matrix: last.
-    if ((source.params.flags & image::flag_tied_output) != 0)
+    // A tied embedding is read in full only as the output matrix: last. Of any other a few rows are wanted at a time.
+    const bool tied = (source.params.flags & image::flag_tied_output) != 0;
+    if (tied)
         std::stable_partition(order.begin(), order.end(),
                               [](const SourceTensor* t) { return t->name != "token_embd"; });
     if (!source.inv_freq.empty())
@@ -188,7 +189,8 @@ Result<ImportSummary> import_model(const Source& source, const std::string& path
         contents.tensors.push_back(
             {local_rope_tensor, Kind::f32, 1, static_cast<std::uint32_t>(source.inv_freq_local.size())});
     for (const SourceTensor* t : order)
-        contents.tensors.push_back({t->name, TRY(kind_of(source, *t, options)), t->rows, t->cols});
+        contents.tensors.push_back({t->name, TRY(kind_of(source, *t, options)), t->rows, t->cols,
+                                    !tied && t->name == "token_embd" ? image::residency_on_demand : 0});
 
     const Balance balance = TRY(Balance::of(source));
     ImportSummary summary;

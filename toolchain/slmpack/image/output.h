@@ -14,6 +14,12 @@ struct ZSTD_CCtx_s;
 
 namespace slmd::pack {
 
+// Raw bytes of a frame of a tensor's stream. Smaller than the format allows: encoded and decoded bytes stay in a small
+// core's cache together, and zstd loses nothing (0.02 % against 1 MiB on 4-bit codes).
+constexpr std::uint64_t stream_frame = 256 * 1024;
+// Of a tensor that is decoded on demand, some tens of rows at a time.
+constexpr std::uint64_t row_frame = 32 * 1024;
+
 // Puts raw bytes into the file, in order, in the chosen form. The first frame, the header's, has a size known
 // beforehand and is written last.
 class Output {
@@ -24,8 +30,9 @@ class Output {
     // One frame, or its bytes in the raw form. Returns what it takes in the file.
     Result<std::uint64_t> put(std::span<const std::byte> bytes, int level);
     // The frames of a stream: whole units, of nearly equal size.
-    Result<std::uint64_t> put_stream(std::span<const std::byte> bytes, std::uint64_t unit, int level);
-    static std::uint64_t frame_count(std::uint64_t bytes, std::uint64_t unit);
+    Result<std::uint64_t> put_stream(std::span<const std::byte> bytes, std::uint64_t unit, int level,
+                                     std::uint64_t target = stream_frame);
+    static std::uint64_t frame_count(std::uint64_t bytes, std::uint64_t unit, std::uint64_t target = stream_frame);
     // A section, padded, where the raw form has come to; and what the header says of it.
     Result<void> put_section(image::RawHeader& header, image::SectionId id, std::vector<std::byte> bytes);
     static std::uint64_t section_frames(image::SectionId id, std::uint64_t bytes);
@@ -40,7 +47,7 @@ class Output {
     Result<std::uint64_t> finish(const image::RawHeader& header);
 
   private:
-    static std::uint64_t frame_size(std::uint64_t bytes, std::uint64_t unit);
+    static std::uint64_t frame_size(std::uint64_t bytes, std::uint64_t unit, std::uint64_t target);
     Result<std::size_t> compress(std::span<const std::byte> bytes, int level, bool huffman, std::vector<std::byte>& to);
     Result<std::uint64_t> emit(std::span<const std::byte> frame, std::size_t raw);
 

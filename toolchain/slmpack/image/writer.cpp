@@ -23,6 +23,8 @@ struct Plan {
     std::uint32_t frames = 1;                    // the header's
 };
 
+std::uint64_t target_of(const TensorEntry& t) { return t.residency == residency_on_demand ? row_frame : stream_frame; }
+
 std::uint64_t block_codes(const TensorEntry& t) {
     const std::uint64_t groups = (t.cols + group_cols - 1) / group_cols;
     return t.kind == Kind::f32 ? stream_align : groups * (t.kind == Kind::i8 ? 256 : 128);
@@ -62,7 +64,7 @@ Result<Plan> plan_layout(const ImageContents& contents) {
             offset = size == 0 ? 0 : at;
             stream = size;
             at += round_up(size, stream_align);
-            frames += Output::frame_count(round_up(size, stream_align), unit);
+            frames += Output::frame_count(round_up(size, stream_align), unit, target_of(t));
         };
         place(sizes.codes, block_codes(t), t.codes, t.codes_size);
         place(sizes.scales, block_scales(t), t.scales, t.scales_size);
@@ -115,7 +117,7 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
         const auto put = [&](std::vector<std::byte>& bytes, std::uint64_t unit) -> Result<StreamSummary> {
             const std::uint64_t size = bytes.size();
             bytes.resize(round_up(size, stream_align));
-            return StreamSummary{size, TRY(out.put_stream(bytes, unit, options.level))};
+            return StreamSummary{size, TRY(out.put_stream(bytes, unit, options.level, target_of(entry)))};
         };
         s.codes = TRY(put(streams.codes, block_codes(entry)));
         s.scales = TRY(put(streams.scales, block_scales(entry)));
