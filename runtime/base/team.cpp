@@ -106,9 +106,10 @@ void Team::run(int members, void (*work)(void*, int), void* context) {
 }
 
 void Team::sync() {
-    if (members_ == 1) return;
+    const auto members = static_cast<std::uint32_t>(members_);  // once it has arrived, the next run may change it
+    if (members == 1) return;
     const std::uint32_t phase = phase_.load(std::memory_order_acquire);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<std::uint32_t>(members_)) {
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
         arrived_.store(0, std::memory_order_relaxed);
         set(phase_, phase + 1, sleepers_);
     } else {

@@ -71,10 +71,6 @@ Result<std::unique_ptr<Rows>> Rows::open(const char* path, const StoredFile& fil
     return rows;
 }
 
-void Rows::forget() {
-    for (Frame& f : frames_) f.number = UINT32_MAX, f.used = 0;
-}
-
 Rows::~Rows() {
     if (memory_ != nullptr) munmap(memory_, memory_bytes_);
 }

@@ -33,8 +33,6 @@ class Rows {
     // again.
     Result<RowBlock> block(std::uint32_t row);
 
-    void forget();  // what is kept: every frame is read again
-
     int kept() const { return count_; }                 // frames, at most
     std::uint64_t decoded() const { return decoded_; }  // frames, so far
     const TensorEntry& tensor() const { return tensor_; }

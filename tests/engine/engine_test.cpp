@@ -393,21 +393,17 @@ TEST(Engine, AnEmbeddingThatCannotBeReadIsAnErrorOfThatStep) {
     auto e = make(*images.part, {.context = 128, .slots = 2, .threads = 2, .batch = 16});
     auto whole = make(*images.whole, {.context = 128, .threads = 2, .batch = 16});
     const auto tokens = tokens_of(40);
-    const std::span<const std::int32_t> first(tokens.data(), 16);
-    ASSERT_TRUE(e->advance(0, first, 16, never));
     const std::uint64_t size = images.part->sizes().file;
     std::vector<char> bytes(size);
     FILE* const file = std::fopen(images.path.c_str(), "r+b");
     ASSERT_NE(file, nullptr);
     ASSERT_EQ(std::fread(bytes.data(), 1, size, file), size);
     ASSERT_EQ(ftruncate(fileno(file), 8), 0);
-    // The model is so small that its embedding's frames are all kept by now.
-    images.part->rows()->forget();
     const auto failed = e->advance(0, tokens, 1000, never);
     ASSERT_FALSE(failed);
     EXPECT_EQ(failed.error().code, Code::model_integrity);
     EXPECT_NE(std::string(failed.error().what()).find("token_embd codes"), std::string::npos) << failed.error().what();
-    EXPECT_EQ(e->cached(0).size(), first.size()) << "the slot keeps what was complete";
+    EXPECT_TRUE(e->cached(0).empty());
     std::rewind(file);
     ASSERT_EQ(std::fwrite(bytes.data(), 1, size, file), size);
     std::fclose(file);
