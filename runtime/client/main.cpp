@@ -368,7 +368,6 @@ int plan_image(const char* path, const Options& o) {
     const auto p = [&]() -> Result<daemon::Plan> {
         daemon::Config config = o.plan;
         TRY(daemon::set_text("IMAGE", path, config.model, sizeof config.model));
-        TRY(daemon::find_model(config, config.model_file));
         return daemon::plan(TRY(daemon::open_indexes(config)), config);
     }();
     if (!p) return complain(p.error(), exit_failed);

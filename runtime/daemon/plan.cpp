@@ -75,7 +75,9 @@ Result<void> find_model(const Config& config, char (&out)[sizeof Config::model_f
 }
 
 Result<Images> open_indexes(const Config& config) {
-    Images images{TRY(image::Image::open_index(config.model_file)), {}, {}};
+    char model[sizeof config.model_file];
+    TRY(find_model(config, model));
+    Images images{TRY(image::Image::open_index(model)), {}, {}};
     if (config.draft_model[0] != 0) images.draft.emplace(TRY(image::Image::open_index(config.draft_model)));
     return images;
 }
