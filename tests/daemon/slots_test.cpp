@@ -328,7 +328,8 @@ TEST(slots, every_change_of_the_folder_may_be_the_last) {
         phase.prepare();
         fs::remove_all(kept);
         fs::copy(b.models, kept);
-        for (const char* how : {"fail", "kill", "tear", "lose"}) {
+        // A build with sanitizers is slow: it sees the case in which most goes wrong.
+        for (const char* how : sanitized ? std::vector{"lose"} : std::vector{"fail", "kill", "tear", "lose"}) {
             int changes = 1 << 20;
             for (int at = 0; at <= changes; at++) {
                 fs::remove_all(b.models);
