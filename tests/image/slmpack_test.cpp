@@ -452,6 +452,18 @@ TEST_F(SlmpackTask, AccuracyIsWhatTheLogitsSay) {
               std::string::npos)
         << shown;
     EXPECT_EQ(run("verify " + image).code, 0);
+
+    // A provenance that somebody else wrote.
+    const std::string odd = R"({"evaluation":[1,{"of":{"text":{}},"kl":[]},{"of":{"task":{}},"accuracy":"x"}]})";
+    ASSERT_TRUE(pack::amend_image(image, image, {.provenance = odd}));
+    const Answer read = run("inspect " + image);
+    EXPECT_EQ(read.code, 0) << read.error;
+    EXPECT_NE(read.out.find("accuracy nan"), std::string::npos) << read.out;
+    ASSERT_EQ(run(eval(task) + "--limit 3 --record").code, 0);
+    EXPECT_NE(run("inspect " + image).out.find("3 labels of task.tsv"), std::string::npos) << "what was there stays";
+    ASSERT_TRUE(pack::amend_image(image, image, {.provenance = "made by hand"}));
+    EXPECT_EQ(run("inspect " + image).code, 0);
+    expect_error(run(eval(task) + "--limit 3 --record"), "no JSON object");
 }
 
 TEST_F(SlmpackTask, WhatIsNoTaskIsRefusedWithItsLine) {
