@@ -230,7 +230,7 @@ Result<TaskEvaluation> evaluate(EvalCommand& command) {
     }
     Progress done = TRY(Progress::open(command.work, what));
     std::vector<Json> names{"source"};
-    for (const Contender& c : e.contenders) names.push_back(c.identity());
+    for (const Contender& c : e.contenders) names.push_back(TRY(c.identity()));
     e.chosen.resize(names.size());
     std::size_t lines = 0;
     for (const Json& piece : done.pieces())
