@@ -397,7 +397,7 @@ class SlmpackTask : public Slmpack {
         for (int i = 0; i < 3; i++)  // right, wrong, right, right, right, wrong, wrong, right
             lines += "BG\tC\nG\tD\nBBH\tEF\nH\tEF\r\nI\tD\n\nI\tEF\nH\tC\nG\tC\n";
         write_text(task, lines);
-        const Answer made = run("import " + source + " --no-golden -o " + image);
+        const Answer made = run("import " + source + " -o " + image);
         ASSERT_EQ(made.code, 0) << made.error;
     }
     std::string eval(const std::string& file, const std::string& prompt = "{text}{label}") const {
@@ -406,6 +406,8 @@ class SlmpackTask : public Slmpack {
 };
 
 TEST_F(SlmpackTask, AccuracyIsWhatTheLogitsSay) {
+    EXPECT_NE(run("verify " + image).out.find("; 2 golden prompts"), std::string::npos)
+        << "it has no tokens for the one that is not Latin";
     const std::string all = eval(task) + other + " --work " + work;
     const Answer r = run(all);
     ASSERT_EQ(r.code, 0) << r.error;
@@ -429,9 +431,9 @@ TEST_F(SlmpackTask, AccuracyIsWhatTheLogitsSay) {
     write_text(folder / "prompt", "{text}{label}");
     EXPECT_EQ(run(eval(task, "@" + (folder / "prompt")) + other).out, r.out);
 
-    // Cut off after 8 lines and a bit: it goes on, and says the same.
+    // Cut off after 16 lines and a bit: it goes on, and says the same.
     const auto kept = read_file(work);
-    EXPECT_EQ(std::count(kept.begin(), kept.end(), '\n'), 1 + 3 * 3);
+    EXPECT_EQ(std::count(kept.begin(), kept.end(), '\n'), 1 + 3 * 2);
     const auto second = std::find(std::find(kept.begin(), kept.end(), '\n') + 1, kept.end(), '\n');
     write_file(work, {kept.begin(), second + 5});
     EXPECT_EQ(run(all).out, r.out);
@@ -452,6 +454,18 @@ TEST_F(SlmpackTask, AccuracyIsWhatTheLogitsSay) {
               std::string::npos)
         << shown;
     EXPECT_EQ(run("verify " + image).code, 0);
+
+    // A provenance that somebody else wrote.
+    const std::string odd = R"({"evaluation":[1,{"of":{"text":{}},"kl":[]},{"of":{"task":{}},"accuracy":"x"}]})";
+    ASSERT_TRUE(pack::amend_image(image, image, {.provenance = odd}));
+    const Answer read = run("inspect " + image);
+    EXPECT_EQ(read.code, 0) << read.error;
+    EXPECT_NE(read.out.find("accuracy nan"), std::string::npos) << read.out;
+    ASSERT_EQ(run(eval(task) + "--limit 3 --record").code, 0);
+    EXPECT_NE(run("inspect " + image).out.find("3 labels of task.tsv"), std::string::npos) << "what was there stays";
+    ASSERT_TRUE(pack::amend_image(image, image, {.provenance = "made by hand"}));
+    EXPECT_EQ(run("inspect " + image).code, 0);
+    expect_error(run(eval(task) + "--limit 3 --record"), "no JSON object");
 }
 
 TEST_F(SlmpackTask, WhatIsNoTaskIsRefusedWithItsLine) {

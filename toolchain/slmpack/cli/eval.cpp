@@ -108,7 +108,7 @@ Result<Evaluation> evaluate(const EvalCommand& command) {
                  {"windows", windows.size()},
                  {"window", window},
                  {"text", e.text_sha256}};
-        for (const Contender& c : e.contenders) all["models"].push_back(c.identity());
+        for (const Contender& c : e.contenders) all["models"].push_back(TRY(c.identity()));
         what = all.dump();
     }
     Progress done = TRY(Progress::open(command.work, what));

@@ -17,7 +17,7 @@
 namespace slmd::pack {
 namespace {
 
-constexpr std::size_t together = 8;  // lines that are kept at once, and that the reference looks at in parallel
+constexpr std::size_t together = 16;  // lines whose results are kept at once
 
 // The sums of what each row says about the tokens that may follow.
 class Sums {
@@ -40,19 +40,36 @@ class Sums {
     std::vector<double> sums_;
 };
 
-// `shared`: what all texts of the task begin with, which `before` has read.
-Result<std::size_t> choose(const Reference& model, const Reference::Cache& before, const Choices& choices) {
+// `before`: what all texts of the task begin with.
+Result<std::vector<std::size_t>> choose(const Reference& model, const Reference::Cache& before,
+                                        std::span<const Choices> lines) {
     const std::size_t shared = before.length;
-    const auto asked = choices.asked();
+    std::vector<std::int32_t> tokens, parents;
     std::vector<std::size_t> wanted;
-    for (const std::size_t row : asked) wanted.push_back(row - shared);
-    std::vector<std::int32_t> parents;
-    for (std::size_t i = shared; i < choices.parents.size(); i++)
-        parents.push_back(i == shared ? -1 : choices.parents[i] - static_cast<std::int32_t>(shared));
-    Sums sums(choices);
-    TRY(model.tree(before, std::span(choices.tokens).subspan(shared), parents, wanted,
-                   [&](std::size_t i, std::span<const float> logits) { sums.add(asked[i], logits); }));
-    return sums.choice();
+    struct Asked {
+        std::size_t line, row;
+    };
+    std::vector<Asked> asked;
+    std::vector<Sums> sums;
+    for (std::size_t k = 0; k < lines.size(); k++) {
+        const Choices& c = lines[k];
+        const auto at = tokens.size();
+        tokens.insert(tokens.end(), c.tokens.begin() + static_cast<std::ptrdiff_t>(shared), c.tokens.end());
+        for (std::size_t i = shared; i < c.parents.size(); i++)
+            parents.push_back(
+                i == shared ? -1 : static_cast<std::int32_t>(at + static_cast<std::size_t>(c.parents[i]) - shared));
+        for (const std::size_t row : c.asked()) {
+            wanted.push_back(at + row - shared);
+            asked.push_back({k, row});
+        }
+        sums.emplace_back(c);
+    }
+    TRY(model.tree(before, tokens, parents, wanted, [&](std::size_t i, std::span<const float> logits) {
+        sums[asked[i].line].add(asked[i].row, logits);
+    }));
+    std::vector<std::size_t> out;
+    for (const Sums& s : sums) out.push_back(s.choice());
+    return out;
 }
 
 // Rows of the same depth go through the engine together, each in a slot of its own: what they share is copied from one
@@ -105,22 +122,34 @@ std::vector<std::int32_t> common_beginning(const std::vector<Choices>& all) {
     return common;
 }
 
-// On all cores.
+// On all cores. Short texts go through the model several at a time, which is cheaper than one by one; how they are put
+// together does not depend on the number of cores.
 Result<std::vector<std::size_t>> choose_all(const Reference& model, const Reference::Cache& before,
                                             std::span<const Choices> choices) {
-    std::vector<std::size_t> out(choices.size());
+    constexpr std::size_t most_rows = 256;
+    std::vector<std::span<const Choices>> groups;
+    for (std::size_t first = 0, i = 0, rows = 0; i < choices.size(); i++) {
+        rows += choices[i].tokens.size() - before.length;
+        if (i + 1 < choices.size() && rows + choices[i + 1].tokens.size() - before.length <= most_rows) continue;
+        groups.push_back(choices.subspan(first, i + 1 - first));
+        first = i + 1;
+        rows = 0;
+    }
+    std::vector<std::vector<std::size_t>> chosen(groups.size());
     std::optional<Error> failed;
     std::mutex mutex;
-    parallel(choices.size(), 1, [&](std::size_t i) {
-        const auto chosen = choose(model, before, choices[i]);
-        if (chosen) {
-            out[i] = chosen.value();
+    parallel(groups.size(), 1, [&](std::size_t i) {
+        auto now = choose(model, before, groups[i]);
+        if (now) {
+            chosen[i] = std::move(*now);
             return;
         }
         const std::lock_guard lock(mutex);
-        failed = chosen.error();
+        failed = now.error();
     });
     if (failed) return *failed;
+    std::vector<std::size_t> out;
+    for (const auto& group : chosen) out.insert(out.end(), group.begin(), group.end());
     return out;
 }
 
@@ -201,7 +230,7 @@ Result<TaskEvaluation> evaluate(EvalCommand& command) {
     }
     Progress done = TRY(Progress::open(command.work, what));
     std::vector<Json> names{"source"};
-    for (const Contender& c : e.contenders) names.push_back(c.identity());
+    for (const Contender& c : e.contenders) names.push_back(TRY(c.identity()));
     e.chosen.resize(names.size());
     std::size_t lines = 0;
     for (const Json& piece : done.pieces())

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -43,11 +42,12 @@ Result<Contender> Contender::open(const std::string& path, const engine::Config&
     return c;
 }
 
-Json Contender::identity() const {
-    if (reference) return {path, bytes};
-    image::Sha256 index;  // covers every tensor; what is recorded in an image does not change it
-    std::memcpy(index.data(), engine.image->header().index_sha256, index.size());
-    return {path, hex(index)};
+Result<Json> Contender::identity() const {
+    if (reference) return Json{path, bytes};
+    // The index covers every tensor. What is recorded in an image does not change that, nor does a new name of it.
+    const image::Sha256 digest = TRY(image::sha256({std::as_bytes(std::span(engine.image->header().index_sha256)),
+                                                    std::as_bytes(std::span(&engine.image->params(), 1))}));
+    return Json(hex(digest));
 }
 
 Result<Progress> Progress::open(const std::string& path, const std::string& what) {

@@ -27,8 +27,8 @@ struct Contender {
 
     // vocab: of the source. Errors: those of both kinds; incorrect_parameters: another vocabulary.
     static Result<Contender> open(const std::string& path, const engine::Config& config, std::uint32_t vocab);
-    // Tells it from others and from what it was before its tensors changed.
-    Json identity() const;
+    // Tells it from others, and an image from what it was before its tensors or parameters changed.
+    Result<Json> identity() const;
 };
 
 // What is done so far: a line a piece of work, in a file that is given. A line that was cut off does not count.

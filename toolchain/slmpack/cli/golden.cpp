@@ -87,7 +87,8 @@ Result<std::vector<std::byte>> ask_golden(const std::string& path, const GoldenQ
                                prompt.c_str(), added.error().text, room, questions.tokens);
     if (questions.prompts.empty())
         for (const char* const prompt : usual_prompts)
-            if (const auto added = add(prompt); !added && added.error().code != Code::context_full)
+            if (const auto added = add(prompt);
+                !added && added.error().code != Code::context_full && added.error().code != Code::incorrect_parameters)
                 return added.error();
     if (prompts.empty()) return std::vector<std::byte>{};
 

@@ -9,7 +9,7 @@
 namespace slmd::pack {
 
 struct GoldenQuestions {
-    // Empty: three short ones, of which those are left out that do not fit the model's context.
+    // Empty: three short ones, of which those are left out that do not fit the model's context or make no tokens.
     std::vector<std::string> prompts{};
     int tokens = 16;  // of an answer
 };

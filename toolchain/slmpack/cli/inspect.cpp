@@ -184,7 +184,8 @@ int run_verify(const std::string& path, const std::vector<std::string>& key_file
         if (checked)
             asked = checked.value();
         else
-            problems.push_back(checked.error().text);
+            problems.push_back(std::string(checked.error().text) +
+                               (checked.error().code == Code::model_memory ? " (--no-golden checks the rest)" : ""));
     }
     for (const std::string& problem : problems) std::fprintf(stderr, "slmpack: %s\n", problem.c_str());
     if (!problems.empty()) return 1;
