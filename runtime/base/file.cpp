@@ -95,10 +95,10 @@ Result<void> AtomicFile::commit() {
         slash[slash == folder ? 1 : 0] = 0;
     // The rename itself must survive a power cut.
     const int dir = ::open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir >= 0) {
-        fsync(dir);
-        close(dir);
-    }
+    if (dir < 0) return {};
+    const bool lost = fsync(dir) != 0 && errno == EIO;  // other reasons: this file system does not do it for folders
+    close(dir);
+    if (lost) return Error::make(Code::storage_failure, "cannot sync %s: %s", folder, strerror(EIO));
     return {};
 }
 

@@ -119,6 +119,9 @@ int run_model(const ModelCommand& command) {
     const auto folder = [&]() -> Result<SlotFolder> {
         TRY(daemon::read_config(command.config, config));
         TRY(daemon::read_keys(config, keys));
+        if (access(config.model, R_OK) != 0 && errno == EACCES)
+            return Error::make(Code::storage_failure, "%s: only root may look there: sudo slmctl model ...",
+                               config.model);
         if (!is_slot_folder(config.model))
             return Error::make(Code::incorrect_parameters,
                                "%s: model = \"%s\" is not a folder; slots need one, such as \"/var/lib/slmd/models\"",

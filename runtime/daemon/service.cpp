@@ -162,13 +162,13 @@ Result<void> Service::confirm() {
     const image::SlotFolder folder = TRY(image::SlotFolder::open(config_.model));
     const auto kept = folder.confirm(images_.slot);
     const char letter[2] = {image::slot_letter(images_.slot.slot), 0};
+    char passed[64] = "it has no golden prompts";
+    if (asked > 0) snprintf(passed, sizeof passed, "%d golden prompts passed", asked);
     if (kept)
-        log(Level::notice, {{"SLMD_EVENT", "slot"}, {"SLMD_SLOT", letter}},
-            "slot %s is confirmed: %d golden prompts passed", letter, asked);
+        log(Level::notice, {{"SLMD_EVENT", "slot"}, {"SLMD_SLOT", letter}}, "slot %s is confirmed: %s", letter, passed);
     else
         log(Level::warning, {{"SLMD_EVENT", "slot"}, {"SLMD_SLOT", letter}},
-            "slot %s passed %d golden prompts, and is tried again at the next start: %s", letter, asked,
-            kept.error().text);
+            "slot %s is good (%s), and is tried again at the next start: %s", letter, passed, kept.error().text);
     return {};
 }
 

@@ -282,6 +282,16 @@ Result<Choice> SlotFolder::reject(const Choice& rejected, const char* why) const
     return choice(s, s.active);
 }
 
+// What was cut off. With both locks nobody is writing it.
+void SlotFolder::remove_leftovers() const {
+    const Lock lock(*this, Lock::record);
+    DIR* const entries = opendir(folder_);
+    if (entries == nullptr) return;
+    while (const dirent* const e = readdir(entries))
+        if (std::strstr(e->d_name, ".tmp-") != nullptr) unlinkat(dirfd(entries), e->d_name, 0);
+    closedir(entries);
+}
+
 Result<int> SlotFolder::install(const char* source, const Trust& trust) const {
     const Lock installing(*this, Lock::install);
     if (!installing.taken())
@@ -293,12 +303,7 @@ Result<int> SlotFolder::install(const char* source, const Trust& trust) const {
     char path[512], active[512] = "";
     path_of(target, path);
     if (s.active >= 0) path_of(s.active, active);
-    // What an installation left that was cut off.
-    if (DIR* const entries = opendir(folder_)) {
-        while (const dirent* const e = readdir(entries))
-            if (std::strstr(e->d_name, ".tmp-") != nullptr) unlinkat(dirfd(entries), e->d_name, 0);
-        closedir(entries);
-    }
+    remove_leftovers();
     const bool delta = is_delta(source);
     if (delta && s.active < 0)
         return Error::make(Code::incorrect_parameters, "%s: a difference needs an active model to begin from", source);

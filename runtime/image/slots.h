@@ -82,6 +82,7 @@ class SlotFolder {
   private:
     class Lock;
     Result<void> write(const Slots& slots) const;
+    void remove_leftovers() const;
     Choice choice(const Slots& slots, int slot) const;
     char folder_[480];
 };
