@@ -89,10 +89,13 @@ class [[nodiscard]] Result<void> {
 
 }  // namespace slmd
 
-// TRY(expression): the value, or return its error from the enclosing function.
-#define TRY(...)                                              \
-    __extension__({                                           \
-        auto try_result_ = (__VA_ARGS__);                     \
-        if (!try_result_) return try_result_.error();         \
-        std::move(try_result_).value();                       \
+// TRY(expression): the value, or return its error from the enclosing function. One may stand within another.
+#define TRY(...) SLMD_TRY_COUNTED(__COUNTER__, __VA_ARGS__)
+#define SLMD_TRY_COUNTED(n, ...) SLMD_TRY_NUMBERED(n, __VA_ARGS__)
+#define SLMD_TRY_NUMBERED(n, ...) SLMD_TRY_NAMED(try_result_##n##_, __VA_ARGS__)
+#define SLMD_TRY_NAMED(name, ...)             \
+    __extension__({                           \
+        auto name = (__VA_ARGS__);            \
+        if (!name) return name.error();       \
+        std::move(name).value();              \
     })

@@ -1,4 +1,5 @@
 // slmctl: asks slmd. Usage: slmctl --help
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -45,6 +46,8 @@ constexpr char usage[] =
     "  -n, --max N             tokens of an answer, at most\n"
     "      --set NAME=VALUE    a setting of the answer: temp, topk, topp, minp, rep, seed, stop, deadline_ms, raw, "
     "bias\n"
+    "      --schema FILE       the answer obeys this JSON Schema\n"
+    "      --regex PATTERN     the answer matches this regular expression, whole\n"
     "      --context N, --slots N, --threads N, --clients N, --queue N, --tty DEV, --draft-model F, --stream  for plan "
     "IMAGE, "
     "as slmd has them\n"
@@ -92,7 +95,7 @@ class Caller {
 
     // One request and its reply; tok notifications go to standard output as they come. The reply's object stays in
     // reader().
-    Result<const wire::JsonNode*> call(const char* method, const std::string& params, bool stream) {
+    Result<const JsonNode*> call(const char* method, const std::string& params, bool stream) {
         id_++;
         const std::string request = "{\"jsonrpc\":\"2.0\",\"id\":" + std::to_string(id_) + ",\"method\":\"" + method +
                                     "\",\"params\":{" + params + "}}\n";
@@ -138,7 +141,7 @@ class Caller {
     }
 
   private:
-    Result<const wire::JsonNode*> reply(bool stream) {
+    Result<const JsonNode*> reply(bool stream) {
         int cancelled = 0;
         for (;;) {
             if (interrupts > cancelled && stream) {  // the request ends, not only this client
@@ -156,15 +159,15 @@ class Caller {
             if (line_[0] != '{') continue;  // an echo, #READY, another's noise
             copy_ = line_;
             TRY(reader_.parse(copy_));
-            const wire::JsonNode& root = reader_.root();
-            const wire::JsonNode *method = reader_.find(root, "method"), *params = reader_.find(root, "params");
+            const JsonNode& root = reader_.root();
+            const JsonNode *method = reader_.find(root, "method"), *params = reader_.find(root, "params");
             if (method != nullptr && params != nullptr) {
                 notified(*method, *params);
                 continue;
             }
             progress_off();
-            if (const wire::JsonNode* error = reader_.find(root, "error")) {
-                const wire::JsonNode *code = reader_.find(*error, "code"), *message = reader_.find(*error, "message");
+            if (const JsonNode* error = reader_.find(root, "error")) {
+                const JsonNode *code = reader_.find(*error, "code"), *message = reader_.find(*error, "message");
                 const int number = code != nullptr ? static_cast<int>(code->number) : 100;
                 const std::string text = message != nullptr ? std::string(message->text) : "";
                 return Error::make(number == -32800 ? Code::aborted
@@ -172,24 +175,24 @@ class Caller {
                                                     : Code::unknown,
                                    "%s (%d)", text.c_str(), number);
             }
-            if (const wire::JsonNode* result = reader_.find(root, "result")) return result;
+            if (const JsonNode* result = reader_.find(root, "result")) return result;
             return Error::make(Code::unknown, "slmd sent what is not a reply: %.100s", line_.c_str());
         }
     }
-    void notified(const wire::JsonNode& method, const wire::JsonNode& params) {
+    void notified(const JsonNode& method, const JsonNode& params) {
         if (method.text == "tok") {
             progress_off();
-            const wire::JsonNode* text = reader_.find(params, "text");
+            const JsonNode* text = reader_.find(params, "text");
             if (text == nullptr) return;
             fwrite(text->text.data(), 1, text->text.size(), stdout);
             fflush(stdout);
             printed_ = true;
         } else if (method.text == "progress") {
-            const wire::JsonNode *done = reader_.find(params, "done"), *total = reader_.find(params, "total");
+            const JsonNode *done = reader_.find(params, "done"), *total = reader_.find(params, "total");
             if (done != nullptr && total != nullptr && done->number < total->number)
                 progress("reading the prompt", static_cast<long>(done->number), static_cast<long>(total->number));
         } else if (method.text == "queue") {
-            const wire::JsonNode* place = reader_.find(params, "place");
+            const JsonNode* place = reader_.find(params, "place");
             if (place != nullptr && place->number > 0)
                 progress("waiting, place", static_cast<long>(place->number), static_cast<long>(place->number));
         }
@@ -225,8 +228,8 @@ class Caller {
 // Waits, with a progress line, until the model is there.
 Result<void> wait_for_model(Caller& caller) {
     for (;;) {
-        const wire::JsonNode* s = TRY(caller.call("stat", "", false));
-        const wire::JsonNode* loading = caller.reader().find(*s, "loading");
+        const JsonNode* s = TRY(caller.call("stat", "", false));
+        const JsonNode* loading = caller.reader().find(*s, "loading");
         if (loading == nullptr || loading->number >= 100) return caller.progress_off(), Result<void>{};
         caller.progress("loading the model, per cent", static_cast<long>(loading->number), 100);
         usleep(200'000);
@@ -307,9 +310,9 @@ int show_status(Connection& connection, const Options& o, bool forever) {
             puts(caller.line().c_str());
         } else {
             for (int i = caller.reader().first(*r.value()); i < r.value()->next; i = caller.reader().node(i).next) {
-                const wire::JsonNode& n = caller.reader().node(i);
+                const JsonNode& n = caller.reader().node(i);
                 const char* const sep = forever ? "  " : "\n";
-                if (n.type == wire::JsonType::null)
+                if (n.type == JsonType::null)
                     printf("%.*s -%s", static_cast<int>(n.key.size()), n.key.data(), sep);
                 else
                     printf("%.*s %.*s%s", static_cast<int>(n.key.size()), n.key.data(), static_cast<int>(n.text.size()),
@@ -333,10 +336,10 @@ int show_plan(Connection& connection, const Options& o) {
     if (!r) return outcome(r.error());
     if (o.json) return puts(caller.line().c_str()), 0;
     const wire::JsonReader& reader = caller.reader();
-    const wire::JsonNode *items = reader.find(*r.value(), "items"), *total = reader.find(*r.value(), "total");
+    const JsonNode *items = reader.find(*r.value(), "items"), *total = reader.find(*r.value(), "total");
     if (items == nullptr || total == nullptr) return complain(Error::make(Code::unknown, "not a plan"), exit_failed);
     for (int i = reader.first(*items); i < items->next; i = reader.node(i).next) {
-        const wire::JsonNode *name = reader.find(reader.node(i), "name"), *bytes = reader.find(reader.node(i), "bytes");
+        const JsonNode *name = reader.find(reader.node(i), "name"), *bytes = reader.find(reader.node(i), "bytes");
         if (name != nullptr && bytes != nullptr) print_item(name->text.data(), name->text.size(), bytes->number);
     }
     printf("%14.0f  total (%.1f MiB)\n", total->number, total->number / 1048576);
@@ -350,12 +353,12 @@ int show_hardware(Connection& connection, const Options& o) {
     if (o.json) return puts(caller.line().c_str()), 0;
     const wire::JsonReader& reader = caller.reader();
     for (int i = reader.first(*r.value()); i < r.value()->next; i = reader.node(i).next) {
-        const wire::JsonNode& n = reader.node(i);
+        const JsonNode& n = reader.node(i);
         printf("%-16.*s", static_cast<int>(n.key.size()), n.key.data());
-        const auto value = [](const wire::JsonNode& v) {
+        const auto value = [](const JsonNode& v) {
             printf(" %.*s", static_cast<int>(v.text.size()), v.text.data());
         };
-        if (n.type == wire::JsonType::array)
+        if (n.type == JsonType::array)
             for (int k = reader.first(n); k < n.next; k = reader.node(k).next) value(reader.node(k));
         else
             value(n);
@@ -414,7 +417,9 @@ enum Option {
     opt_board,
     opt_boards,
     opt_config,
-    opt_no_restart
+    opt_no_restart,
+    opt_schema,
+    opt_regex
 };
 constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"tty", required_argument, nullptr, 't'},
@@ -434,6 +439,8 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"queue", required_argument, nullptr, opt_queue},
                               {"config", required_argument, nullptr, opt_config},
                               {"no-restart", no_argument, nullptr, opt_no_restart},
+                              {"schema", required_argument, nullptr, opt_schema},
+                              {"regex", required_argument, nullptr, opt_regex},
                               {"help", no_argument, nullptr, 'h'},
                               {"version", no_argument, nullptr, 'V'},
                               {nullptr, 0, nullptr, 0}};
@@ -453,6 +460,17 @@ Result<void> add_setting(Options& o, const std::string& name, const std::string&
     wire::Line shown;
     wire::show(shown, scratch, *s, true);
     o.settings += ",\"" + name + "\":" + std::string(shown.view());
+    return {};
+}
+
+// Sent as a string, so that its size is not bounded by what the wire reads of one line.
+Result<void> add_schema(Options& o, const char* path) {
+    FILE* const f = fopen(path, "re");
+    if (f == nullptr) return Error::make(Code::storage_failure, "--schema %s: %s", path, strerror(errno));
+    const std::string text = read_all(f);
+    fclose(f);
+    if (!utf8_valid(text)) return Error::make(Code::invalid_characters, "--schema %s: it is not UTF-8", path);
+    o.settings += ",\"schema\":" + quoted(text);
     return {};
 }
 
@@ -497,6 +515,8 @@ Result<void> take_option(int c, Options& o) {
         case opt_clients: return number("--clients", 1, daemon::Config::max_clients, o.plan.clients);
         case opt_config: o.model.config = optarg; return {};
         case opt_no_restart: o.model.restart = false; return {};
+        case opt_regex: o.settings += ",\"regex\":" + quoted(optarg); return {};
+        case opt_schema: return add_schema(o, optarg);
         case opt_queue: return number("--queue", 1, daemon::Config::max_queue, o.plan.queue);
         default: return Error::make(Code::incorrect_parameters, "slmctl --help shows the options");
     }

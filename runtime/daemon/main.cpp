@@ -214,6 +214,8 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
     Arena counting;
     Memory memory{};
     lay_out(counting, config, p.context, memory);
+    const auto vocab = static_cast<int>(images.model.params().vocab);
+    lay_out_grammars(counting, config, vocab, memory);
     const struct Block {  // goes after all that lives in it
         std::size_t size;
         void* at;
@@ -226,6 +228,7 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
         return Error::make(Code::memory_full, "cannot map %zu KiB for clients and requests", counting.used() >> 10);
     Arena arena({static_cast<std::byte*>(block.at), counting.used()});
     lay_out(arena, config, p.context, memory);
+    lay_out_grammars(arena, config, vocab, memory);
     const struct Wake {
         int fd;
         ~Wake() {

@@ -31,12 +31,19 @@ void lay_out(Arena& arena, const Config& config, int context, Memory& m) {
         std::int32_t* const tokens = arena.scratch<std::int32_t>(n);
         if (m.jobs == nullptr) continue;
         new (&m.jobs[i]) Job{};
+        m.jobs[i].constraint = -1;
         m.jobs[i].text = text, m.jobs[i].answer = answer, m.jobs[i].tokens = tokens;
     }
     m.workspace.text = {arena.scratch<char>(render_bytes), render_bytes};
     m.workspace.trusted = {arena.scratch<text::Trusted>(render_parts), render_parts};
     const std::size_t scratch = text::Tokenizer::scratch_bytes(render_bytes);
     m.workspace.scratch = {arena.scratch<std::byte>(scratch), scratch};
+}
+
+void lay_out_grammars(Arena& arena, const Config& config, int vocab, Memory& m) {
+    m.vocabulary.lay_out(arena, vocab);
+    for (int i = 0; i < config.engine.slots; i++) m.constraints[i].lay_out(arena, m.vocabulary);
+    m.grammar_scratch = {arena.scratch<std::byte>(task::Constraint::scratch_bytes), task::Constraint::scratch_bytes};
 }
 
 std::uint64_t Plan::total() const {
@@ -123,6 +130,9 @@ Result<Plan> plan(const Images& images, const Config& config) {
     lay_out(arena, config, e.context, memory);
     p.items[p.count++] = {"clients", arena.persistent_bytes()};
     p.items[p.count++] = {"requests", arena.scratch_bytes()};
+    Arena grammars;
+    lay_out_grammars(grammars, config, static_cast<int>(images.model.params().vocab), memory);
+    p.items[p.count++] = {"grammars", grammars.used()};
     p.items[p.count++] = {"program, libraries, stacks", program_bytes};
     return p;
 }

@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "image/image.h"
 #include "image/slots.h"
+#include "task/constraint.h"
 #include "task/generate.h"
 #include "wire/session.h"
 
@@ -41,6 +42,9 @@ struct Job {
         std::uint32_t begin, end;
     } turns[wire::Session::max_turns];
     int turn_count;
+    std::uint32_t source_begin, source_end;  // in text: the schema or regex
+    task::Constraint::Kind bound;
+    int constraint;  // of Memory::constraints, -1: none
     char* text;                   // [prompt_bytes] turns
     std::int32_t* tokens;         // [context] engine thread only
     task::Generation generation;  // engine thread only
@@ -65,10 +69,16 @@ struct Memory {
     Job* jobs;
     int job_count;
     task::Workspace workspace;
+    // Answers that obey a grammar: one a slot.
+    grammar::Vocabulary vocabulary;
+    task::Constraint constraints[engine::max_slots];
+    std::span<std::byte> grammar_scratch;
 };
 
 // The same code counts and hands out. Jobs: one a slot, the queue, and as many that are being abandoned.
 void lay_out(Arena& arena, const Config& config, int context, Memory& memory);
+// vocab: tokens of the model.
+void lay_out_grammars(Arena& arena, const Config& config, int vocab, Memory& memory);
 
 struct Plan {
     wire::PlanItem items[20];

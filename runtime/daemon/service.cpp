@@ -35,6 +35,7 @@ struct RingSink final : task::TextSink {
     }
 };
 
+bool bound(const Job& job) { return job.bound != task::Constraint::Kind::none; }
 bool has_room(const Job& job) { return job.used + task::Generation::append_bytes <= answer_bytes; }
 
 }  // namespace
@@ -147,6 +148,7 @@ Result<void> Service::load() {
         return Error::make(Code::model_format, "%s: the tokenizer has %d tokens, the model %d", config_.model_file,
                            tokenizer_->vocab(), engine_->vocab());
     chat_.emplace(TRY(text::ChatTemplate::open(image_->section(image::SectionId::chat))));
+    task::build(*tokenizer_, memory_.vocabulary);
     if (images_.slot.trial) TRY(confirm());
     percent_.store(100);
     return {};
@@ -274,7 +276,7 @@ Service::Round Service::next() {
             job.stepping = false;
             if (job.released && job.state != Job::free) {
                 if (job.slot >= 0) slot_job_[job.slot] = -1;
-                job.slot = -1;
+                job.slot = job.constraint = -1;
                 job.state = Job::free;
                 continue;
             }
@@ -298,10 +300,12 @@ Service::Round Service::next() {
         for (;;) {
             first = nullptr;
             for (Job& job : jobs_)
-                if (runnable(job) && job.slot < 0 && (first == nullptr || job.order < first->order)) first = &job;
+                if (runnable(job) && job.slot < 0 && (job.opened || !bound(job) || free_constraint() >= 0) &&
+                    (first == nullptr || job.order < first->order)) first = &job;
             if (first == nullptr) break;
             if (!first->opened) {
                 first->stepping = true;
+                if (bound(*first)) first->constraint = free_constraint();
                 round.open = first;
                 return round;
             }
@@ -332,6 +336,12 @@ Service::Round Service::next() {
         }
         sleeping_ = false;
     }
+}
+
+int Service::free_constraint() const {
+    for (int i = 0; i < engine_->slots(); i++)
+        if (std::none_of(jobs_.begin(), jobs_.end(), [&](const Job& j) { return j.constraint == i; })) return i;
+    return -1;
 }
 
 // A free slot, best the one that shares the longest beginning; else one whose job waits for its client.
@@ -388,8 +398,15 @@ void Service::open(Job& job) {
     o.raw = s.raw;
     o.stop = {stops, static_cast<std::size_t>(s.stops)};
     o.deadline_ns = job.deadline_ns;
-    const auto opened = job.generation.open(*tokenizer_, *chat_, {messages, count}, o,
-                                            {job.tokens, static_cast<std::size_t>(plan_.context)}, memory_.workspace);
+    Result<void> opened{};
+    if (bound(job)) {
+        o.constraint = &memory_.constraints[job.constraint];
+        opened = o.constraint->open(job.bound, {job.text + job.source_begin, job.source_end - job.source_begin},
+                                    memory_.grammar_scratch);
+    }
+    if (opened)
+        opened = job.generation.open(*tokenizer_, *chat_, {messages, count}, o,
+                                     {job.tokens, static_cast<std::size_t>(plan_.context)}, memory_.workspace);
     const Lock guard(lock_);
     job.opened = true;
     job.total = job.generation.prompt_tokens();
@@ -459,7 +476,7 @@ void Service::finish(Job& job, const Error* error) {
     if (job.first_ns != 0 && now > job.first_ns && job.tokens_out > 1)
         rate_ = static_cast<double>(job.tokens_out - 1) * 1e9 / static_cast<double>(now - job.first_ns);
     if (job.slot >= 0) slot_job_[job.slot] = -1;
-    job.slot = -1;
+    job.slot = job.constraint = -1;
     job.state = Job::finished;
 }
 
@@ -507,6 +524,8 @@ Result<int> Service::submit(const wire::Request& request) {
     if (state == State::stopping) return Error::make(Code::shutting_down, "slmd is stopping");
     std::size_t bytes = 0;
     for (const wire::Turn& t : request.turns) bytes += t.text.size();
+    const std::string_view source = request.schema.empty() ? request.regex : request.schema;
+    bytes += source.size();
     if (bytes > prompt_bytes || request.turns.size() > wire::Session::max_turns)
         return Error::make(Code::text_too_long, "the request is %zu bytes; at most %zu", bytes, prompt_bytes);
     const Lock guard(lock_);
@@ -543,6 +562,12 @@ Result<int> Service::submit(const wire::Request& request) {
         job.turns[job.turn_count++] = {t.assistant, at, at + static_cast<std::uint32_t>(t.text.size())};
         at += static_cast<std::uint32_t>(t.text.size());
     }
+    memcpy(job.text + at, source.data(), source.size());
+    job.source_begin = at, job.source_end = at + static_cast<std::uint32_t>(source.size());
+    job.bound = source.empty()           ? task::Constraint::Kind::none
+                : request.schema.empty() ? task::Constraint::Kind::regex
+                                         : task::Constraint::Kind::schema;
+    job.constraint = -1;
     job.head = job.used = 0;
     job.state = Job::live;
     pthread_cond_signal(&work_);

@@ -80,6 +80,7 @@ class Service final : public wire::Host {
     };
     Round next();
     bool give_slot(Job& job);
+    int free_constraint() const;
     void open(Job& job);
     void step(const Round& round);
     // After a step of a job: what the client may know, and the end when it is one.

@@ -44,7 +44,11 @@ std::int32_t Sampler::sample(std::span<float> logits, std::span<const std::int32
     }
     for (const Bias& b : params_.bias)
         if (b.token >= 0 && b.token < vocab) logits[static_cast<std::size_t>(b.token)] += b.value;
+    return sample_again(logits);
+}
 
+std::int32_t Sampler::sample_again(std::span<const float> logits) {
+    const auto vocab = static_cast<std::int32_t>(logits.size());
     std::int32_t best = 0;
     for (std::int32_t i = 1; i < vocab; i++)
         if (logits[static_cast<std::size_t>(i)] > logits[static_cast<std::size_t>(best)]) best = i;

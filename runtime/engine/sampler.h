@@ -33,6 +33,8 @@ class Sampler {
     // Changes logits (penalty, bias). history: prompt and answer so far. The same seed, logits and history give the
     // same token everywhere.
     std::int32_t sample(std::span<float> logits, std::span<const std::int32_t> history);
+    // The same from logits that sample() has changed, once more: some are -infinity now.
+    std::int32_t sample_again(std::span<const float> logits);
     // Probability (temperature 1, no filters) of the token that sample() returned last.
     float probability() const { return probability_; }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "base/utf8.h"
 
@@ -24,7 +25,11 @@ Result<void> Generation::open(const text::Tokenizer& tokenizer, const text::Chat
     if (messages.empty()) return Error::make(Code::incorrect_parameters, "there is no prompt");
     if (options.stop.size() > max_stops || options.sampler.bias.size() > max_bias)
         return Error::make(Code::incorrect_parameters, "at most %d stop texts and %d biases", max_stops, max_bias);
+    if (options.constraint != nullptr && !options.stop.empty())
+        return Error::make(Code::incorrect_parameters, "an answer under a schema ends by itself: leave out \"stop\"");
     tokenizer_ = &tokenizer;
+    constraint_ = options.constraint;
+    scratch_ = workspace.scratch;
     tokens_ = tokens;
     max_ = options.max_tokens;
     deadline_ns_ = options.deadline_ns;
@@ -77,6 +82,14 @@ Result<bool> Generation::ask(int slot, int chunk, const std::atomic<bool>& cance
         end(Finish::deadline, sink);
         return false;
     }
+    if (constraint_ != nullptr && !begun_) {
+        begun_ = true;
+        if (!fits(0))
+            return Error::make(Code::incorrect_parameters,
+                               "the shortest answer that the schema allows is longer than the %d tokens of the limit",
+                               std::min(max_, static_cast<int>(tokens_.size()) - count_));
+        if (TRY(force(sink))) return false;
+    }
     int guesses = 0;
     if (guess_end_ < count_) {  // else the engine has what comes next
         if (cached_ == prompt_) guesses = look_up();
@@ -91,6 +104,49 @@ Result<bool> Generation::ask(int slot, int chunk, const std::atomic<bool>& cance
             .max_tokens = chunk,
             .draft = tokens_.subspan(static_cast<std::size_t>(count_), static_cast<std::size_t>(guesses)),
             .cancel = &cancel};
+    // Where little may follow, little is computed.
+    if (constraint_ != nullptr && guess_end_ < count_ && cached_ + chunk >= count_ - 1 && constraint_->narrow())
+        step.allowed = constraint_->allowed(*tokenizer_).data();
+    return true;
+}
+
+// The constraint can still be met in time when `more` tokens are added.
+bool Generation::fits(int more) {
+    const int left = std::min(max_ - answer_, static_cast<int>(tokens_.size()) - count_) - more;
+    grammar::Matcher& matcher = constraint_->matcher();
+    const std::uint32_t bytes = matcher.close_bytes();
+    if (bytes <= static_cast<std::uint32_t>(std::max(left, 0))) return true;  // a token is a byte or more
+    char text[close_bytes];
+    const std::size_t n = matcher.close(text);
+    if (n > sizeof text || left < 0) return false;
+    return static_cast<bool>(tokenizer_->encode({text, n}, {}, false, tokens_.subspan(static_cast<std::size_t>(count_), static_cast<std::size_t>(left)), scratch_));
+}
+
+// What can only come next is said without asking the model. True when the answer is complete.
+Result<bool> Generation::force(TextSink& sink) {
+    grammar::Matcher& matcher = constraint_->matcher();
+    char text[forced_bytes];
+    const std::size_t n = matcher.forced(text);
+    if (n > 0) {
+        const auto rest = tokens_.subspan(static_cast<std::size_t>(count_));
+        const auto tokens = tokenizer_->encode({text, n}, {}, false, rest, scratch_);
+        std::size_t taken = 0;
+        while (tokens && taken < n && matcher.push(text[taken])) taken++;
+        if (!tokens || taken < n || !fits(static_cast<int>(tokens.value()))) {
+            while (taken-- > 0) matcher.pop();
+            end(Finish::length, sink);
+            return true;
+        }
+        matcher.keep();
+        guess_end_ = 0;
+        count_ += static_cast<int>(tokens.value());
+        answer_ += static_cast<int>(tokens.value());
+        strip_space_ = false;
+        for (std::size_t at = 0; at < n; at += held_bytes / 2)
+            accept({text + at, std::min(n - at, held_bytes / 2)}, sink);
+    }
+    if (!matcher.finished()) return false;
+    end(Finish::stop, sink);
     return true;
 }
 
@@ -104,12 +160,42 @@ Result<bool> Generation::take(const engine::Engine::Step& step, TextSink& sink) 
     if (!step.guessed) guess_end_ = count_ + step.drafted;
     if (step.drafted > 0) guesser_->made += step.drafted;
 
-    const std::int32_t token = sampler_.sample(step.logits, tokens());
+    std::int32_t token = sampler_.sample(step.logits, tokens());
+    std::string_view constrained;
+    if (constraint_ != nullptr) {
+        const auto text_of = [&] {
+            constrained = tokenizer_->is_end(token) ? std::string_view{} : tokenizer_->piece(token);
+            if (strip_space_ && constrained.starts_with(' ')) constrained.remove_prefix(1);
+            return constrained;
+        };
+        grammar::Matcher& matcher = constraint_->matcher();
+        if (tokenizer_->is_end(token) ? !matcher.accepting() : text_of().empty() || !matcher.would_take(constrained)) {
+            const auto allowed = constraint_->allowed(*tokenizer_);
+            for (std::size_t t = 0; t < step.logits.size(); t++)
+                if ((allowed[t / 64] >> t % 64 & 1) == 0) step.logits[t] = -std::numeric_limits<float>::infinity();
+            token = sampler_.sample_again(step.logits);
+            if (!constraint_->allows(*tokenizer_, token))
+                return Error::make(Code::check_failed, "no token of the model continues the answer as the schema wants it: ...%.*s",
+                                   static_cast<int>(std::min<std::size_t>(matcher.text().size(), 60)),
+                                   matcher.text().data() + matcher.text().size() - std::min<std::size_t>(matcher.text().size(), 60));
+            (void)text_of();
+        }
+    }
     probability_ += static_cast<double>(sampler_.probability());
     drawn_++;
     if (tokenizer_->is_end(token)) {
         end(Finish::stop, sink);
         return true;
+    }
+    if (constraint_ != nullptr) {
+        grammar::Matcher& matcher = constraint_->matcher();
+        for (const char c : constrained) (void)matcher.push(c);
+        if (!fits(1)) {
+            for (std::size_t i = 0; i < constrained.size(); i++) matcher.pop();
+            end(Finish::length, sink);
+            return true;
+        }
+        matcher.keep();
     }
     if (count_ < guess_end_ && tokens_[static_cast<std::size_t>(count_)] == token) {
         guesser_->right++;
@@ -123,6 +209,7 @@ Result<bool> Generation::take(const engine::Engine::Step& step, TextSink& sink) 
     if (piece.size() > held_bytes - 64)
         return Error::make(Code::model_format, "token %d is %zu bytes long", token, piece.size());
     if (accept(piece, sink)) return true;
+    if (constraint_ != nullptr && TRY(force(sink))) return true;
     if (answer_ >= max_ || static_cast<std::size_t>(count_) >= tokens_.size()) {
         end(Finish::length, sink);
         return true;
@@ -219,6 +306,17 @@ void Generation::end(Finish finish, TextSink& sink) {
     if (finish_ != Finish::none) return;
     finish_ = finish;
     flush(held_size_, true, sink);
+    if (constraint_ != nullptr && finish != Finish::cancelled) close(sink);
+}
+
+// Completes what the constraint demands, as shortly as can be: the answer is cut short and valid all the same.
+void Generation::close(TextSink& sink) {
+    char text[close_bytes];
+    const std::size_t n = constraint_->matcher().close(text);
+    if (n == 0 || n > sizeof text) return;
+    sink.append({text, n});
+    if (const auto tokens = tokenizer_->encode({text, n}, {}, false, tokens_.subspan(static_cast<std::size_t>(count_)), scratch_))
+        answer_ += static_cast<int>(tokens.value());
 }
 
 }  // namespace slmd::task

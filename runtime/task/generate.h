@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
+#include "task/constraint.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
@@ -39,13 +40,16 @@ struct GenerateOptions {
     bool raw = false;  // the last message as it is, no chat template
     std::span<const std::string_view> stop;
     std::int64_t deadline_ns = 0;  // CLOCK_MONOTONIC; 0: none
+    Constraint* constraint = nullptr;  // opened; the answer obeys it, whole or cut short. No stop texts then. null: none
 };
 
 class Generation {
   public:
     static constexpr int max_stops = 4, max_bias = 8;
     static constexpr std::size_t stop_bytes = 32, held_bytes = 1024;
-    static constexpr std::size_t append_bytes = 3 * held_bytes;  // of text that one take() appends, at most
+    static constexpr std::size_t forced_bytes = 1024, close_bytes = 4096;
+    // Of text that one take() appends, at most.
+    static constexpr std::size_t append_bytes = 3 * held_bytes + forced_bytes + close_bytes;
 
     // Tokenizes the prompt. tokens: as many as the engine's context; prompt and answer live there. Copies the options'
     // texts. Errors: context_full with the numbers, text_too_long, incorrect_parameters.
@@ -63,7 +67,7 @@ class Generation {
     // Takes what the pass gave: nothing yet, or one token of the answer. Returns true when the answer is complete.
     // Errors: model_format.
     Result<bool> take(const engine::Engine::Step& step, TextSink& sink);
-    // Ends it here: what is held back is text after all.
+    // Ends it here: what is held back is text after all, and what a constraint still demands is said as shortly as can be.
     void end(Finish finish, TextSink& sink);
 
     std::span<const std::int32_t> tokens() const { return tokens_.first(static_cast<std::size_t>(count_)); }
@@ -83,6 +87,9 @@ class Generation {
     };
     int look_up();
     Result<int> draft(engine::Engine& drafter, int slot, int chunk, const std::atomic<bool>& cancel);
+    Result<bool> force(TextSink& sink);
+    bool fits(int more);
+    void close(TextSink& sink);
     bool accept(std::string_view piece, TextSink& sink);
     void flush(std::size_t bytes, bool all, TextSink& sink);
 
@@ -95,6 +102,9 @@ class Generation {
     Guesser* guesser_ = nullptr;  // of those
     Finish finish_ = Finish::none;
     bool strip_space_ = false;
+    Constraint* constraint_ = nullptr;
+    bool begun_ = false;  // what the constraint forces at the beginning has been said
+    std::span<std::byte> scratch_;  // of the workspace
     double probability_ = 0;
     std::int64_t deadline_ns_ = 0;
     engine::Sampler sampler_;

@@ -310,7 +310,7 @@ void Session::at_run(const Command& command, Forms form, std::span<const Arg> ar
             return ok();
         }
         case Verb::generate:
-            if (form == write && has) return at_generate(args[0].string, args.size() > 1 ? args[1] : Arg{});
+            if (form == write && has) return at_generate(args);
             if (crc_)
                 return fail(
                     Error::make(Code::not_allowed, "with AT#CRC=1 the prompt stands in the line, where it is checked"));
@@ -358,10 +358,10 @@ void Session::at_run(const Command& command, Forms form, std::span<const Arg> ar
     }
 }
 
-void Session::at_generate(std::string_view prompt, const Arg& max) {
+void Session::at_generate(std::span<const Arg> args) {
     Settings settings = settings_;
-    if (max.type == Arg::number) settings.max = static_cast<std::int64_t>(max.value);
-    const auto handle = submit_prompt(prompt, settings, true);
+    if (args.size() > 1 && args[1].type == Arg::number) settings.max = static_cast<std::int64_t>(args[1].value);
+    const auto handle = submit_prompt(args, settings, true);
     if (!handle) return fail(handle.error());
     Active& a = foreground();
     a = {};

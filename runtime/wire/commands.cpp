@@ -20,9 +20,13 @@ constexpr Param set_params[] = {{"name", text, true, 1, 16, "a setting; AT#SET=?
                                 {"value4", any, false, 0, 32, "fourth text of stop"}};
 constexpr Param generate_params[] = {
     {"prompt", text, false, 1, 65536, "the request; without it the device prompts \"> \": Ctrl-Z sends, ESC drops"},
-    {"max", integer, false, 1, 32768, "tokens of the answer, at most"}};
+    {"max", integer, false, 1, 32768, "tokens of the answer, at most"},
+    {"schema", text, false, 1, 32768, "JSON Schema that the answer obeys"},
+    {"regex", text, false, 1, 4096, "regular expression that the answer matches, whole"}};
 constexpr Param chat_params[] = {
-    {"prompt", text, false, 1, 65536, "a turn of this session's conversation (JSON only)"}};
+    {"prompt", text, false, 1, 65536, "a turn of this session's conversation (JSON only)"},
+    {"schema", text, false, 1, 32768, "JSON Schema that the answer obeys (JSON only)"},
+    {"regex", text, false, 1, 4096, "regular expression that the answer matches, whole (JSON only)"}};
 constexpr Param context_params[] = {{"forget", integer, false, 0, 0, "0 forgets the conversation"}};
 constexpr Param events_params[] = {
     {"mask", integer, true, 0, 7, "sum of 1 heat, power and memory, 2 lines and triggers, 4 the model; 0 is none"}};

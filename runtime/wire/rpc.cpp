@@ -139,7 +139,8 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
                 if (v.type == JsonType::number) return Arg{Arg::number, v.text, v.number};
                 return Arg{Arg::text, v.text, 0};
             };
-            const bool scalar = n.type != JsonType::array && n.type != JsonType::object;
+            // What was left unread counts as its text.
+            const bool scalar = (n.type != JsonType::array && n.type != JsonType::object) || !n.text.empty();
             const auto p = std::find_if(command.params.begin(), command.params.end(),
                                         [&](const Param& q) { return n.key == q.name; });
             const bool generating = command.verb == Verb::generate || command.verb == Verb::chat;
@@ -315,7 +316,7 @@ Result<void> Session::rpc_request(const Command& command, std::span<const Arg> a
         return Error::make(Code::busy, "at most %d requests at a time on one connection", max_actives - 1);
     const bool chat = command.verb == Verb::chat;
     const int handle =
-        TRY(chat ? submit_turn(args[0].string, settings, stream) : submit_prompt(args[0].string, settings, stream));
+        TRY(chat ? submit_turn(args[0].string, settings, stream, args.subspan(1)) : submit_prompt(args, settings, stream));
     *slot = {};
     slot->handle = handle;
     slot->json = true, slot->stream = stream, slot->progress = progress, slot->chat = chat;

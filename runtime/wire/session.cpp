@@ -385,9 +385,9 @@ void Session::prompt_byte(char c) {
         }
         if (prompt.empty()) return fail(Error::make(Code::incorrect_parameters, "the prompt is empty"));
         if (!utf8_valid(prompt)) return fail(Error::make(Code::invalid_characters, "the prompt is not UTF-8"));
-        Arg max;
-        if (prompt_max_ > 0) max = {Arg::number, {}, static_cast<double>(prompt_max_)};
-        return at_generate(prompt, max);
+        Arg args[2] = {{Arg::text, prompt, 0}, {}};
+        if (prompt_max_ > 0) args[1] = {Arg::number, {}, static_cast<double>(prompt_max_)};
+        return at_generate(args);
     }
     const bool after_cr = last_cr_;
     last_cr_ = c == '\r';
@@ -529,12 +529,27 @@ void Session::pump(std::uint64_t now) {
     if (list_ == List::none && !pending_) tell_events();
 }
 
-Result<int> Session::submit_prompt(std::string_view prompt, const Settings& settings, bool stream) {
-    const Turn turn{false, prompt};
-    return host_->submit({{&turn, 1}, &settings, stream});
+// args: prompt, max, schema, regex.
+Result<int> Session::submit_prompt(std::span<const Arg> args, const Settings& settings, bool stream) {
+    const Turn turn{false, args[0].string};
+    const std::span<const Arg> bound = args.size() > 3 ? args.subspan(2, 2) : std::span<const Arg>{};
+    Request request{{&turn, 1}, &settings, stream};
+    TRY(bind(request, bound));
+    return host_->submit(request);
 }
 
-Result<int> Session::submit_turn(std::string_view text, const Settings& settings, bool stream) {
+// bound: schema, regex.
+Result<void> Session::bind(Request& request, std::span<const Arg> bound) {
+    if (bound.size() < 2) return {};
+    request.schema = bound[0].string;
+    request.regex = bound[1].string;
+    if (!request.schema.empty() && !request.regex.empty())
+        return Error::make(Code::incorrect_parameters, "either a schema or a regex");
+    return {};
+}
+
+Result<int> Session::submit_turn(std::string_view text, const Settings& settings, bool stream,
+                                 std::span<const Arg> bound) {
     const std::uint32_t begin = turn_count_ == 0 ? 0 : turns_[turn_count_ - 1].end;
     if (conversation_full_ || turn_count_ + 2 > max_turns || begin + text.size() > conversation_bytes)
         return Error::make(Code::context_full,
@@ -544,7 +559,12 @@ Result<int> Session::submit_turn(std::string_view text, const Settings& settings
     Turn turns[max_turns];
     for (int i = 0; i < turn_count_; i++)
         turns[i] = {turns_[i].assistant, {conversation_ + turns_[i].begin, turns_[i].end - turns_[i].begin}};
-    auto handle = host_->submit({{turns, static_cast<std::size_t>(turn_count_)}, &settings, stream});
+    Request request{{turns, static_cast<std::size_t>(turn_count_)}, &settings, stream};
+    Result<int> handle = 0;
+    if (const auto good = bind(request, bound); !good)
+        handle = good.error();
+    else
+        handle = host_->submit(request);
     if (!handle) {
         turn_count_--;
         return handle;

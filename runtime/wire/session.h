@@ -23,6 +23,8 @@ struct Request {
     std::span<const Turn> turns;  // user and assistant in turn, the last one a user's
     const Settings* settings;
     bool stream;  // false: the text is fetched when the answer is complete
+    // What the answer must obey; at most one of them. "": anything goes
+    std::string_view schema{}, regex{};
 };
 
 struct Outcome {
@@ -213,7 +215,7 @@ class Session {
     void at_test(const Command& command);
     Result<int> parse_args(std::span<char> text, std::span<Arg> args) const;
     static Result<void> check_args(const Command& command, std::span<const Arg> args);
-    void at_generate(std::string_view prompt, const Arg& max);
+    void at_generate(std::span<const Arg> args);
     void pump_at(Active& a);
     void pump_chat(Active& a);
     void close_at(Active& a, const Outcome& outcome);
@@ -246,8 +248,9 @@ class Session {
     void pump_rpc(Active& a);
 
     // requests and conversation
-    Result<int> submit_prompt(std::string_view prompt, const Settings& settings, bool stream);
-    Result<int> submit_turn(std::string_view text, const Settings& settings, bool stream);
+    Result<int> submit_prompt(std::span<const Arg> args, const Settings& settings, bool stream);
+    static Result<void> bind(Request& request, std::span<const Arg> bound);
+    Result<int> submit_turn(std::string_view text, const Settings& settings, bool stream, std::span<const Arg> bound = {});
     void remember(std::string_view text);
     void turn_done(bool keep);
     void forget();

@@ -1,20 +1,27 @@
-#include "wire/json.h"
+#include "base/json.h"
 
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
-#include "wire/text.h"
+#include "base/utf8.h"
 
-namespace slmd::wire {
+namespace slmd {
 
-Error JsonReader::wrong(const char* what) const {
-    return Error::make(Code::incorrect_parameters, "JSON, column %zu: %s", at_ + 1, what);
+Error JsonReader::wrong(const char* what, Code code) const {
+    if (line_ == 1) return Error::make(code, "JSON, column %zu: %s", at_ + 1, what);
+    return Error::make(code, "JSON, line %d, column %zu: %s", line_, at_ - line_begin_ + 1, what);
 }
 
 void JsonReader::space() {
-    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\t' || text_[at_] == '\r' || text_[at_] == '\n'))
-        at_++;
+    for (; at_ < text_.size(); at_++) {
+        const char c = text_[at_];
+        if (c == '\n')
+            line_++, line_begin_ = at_ + 1;
+        else if (c != ' ' && c != '\t' && c != '\r')
+            break;
+    }
 }
 
 bool JsonReader::take(char c) {
@@ -25,7 +32,7 @@ bool JsonReader::take(char c) {
 }
 
 Result<void> JsonReader::parse(std::span<char> text) {
-    text_ = text, at_ = 0, count_ = 0;
+    text_ = text, at_ = line_begin_ = 0, count_ = 0, line_ = 1;
     TRY(value(0, {}));
     space();
     if (at_ != text_.size()) return wrong("something follows the value; send one object a line");
@@ -35,16 +42,23 @@ Result<void> JsonReader::parse(std::span<char> text) {
 const JsonNode* JsonReader::find(const JsonNode& object, std::string_view key) const {
     const JsonNode* found = nullptr;
     if (object.type == JsonType::object)
-        for (int i = first(object); i < object.next; i = nodes_[i].next)
-            if (nodes_[i].key == key) found = &nodes_[i];
+        for (int i = first(object); i < object.next; i = this->node(i).next)
+            if (this->node(i).key == key) found = &this->node(i);
     return found;
 }
 
 Result<void> JsonReader::value(int depth, std::string_view key) {
-    if (depth >= max_depth) return wrong("nested too deeply (8 levels)");
-    if (count_ == max_nodes) return wrong("too many values (160)");
+    char limit[64];
+    if (depth >= max_depth_) {
+        std::snprintf(limit, sizeof limit, "nested too deeply (%d levels)", max_depth_);
+        return wrong(limit);
+    }
+    if (count_ == static_cast<int>(nodes_.size())) {
+        std::snprintf(limit, sizeof limit, "too many values (%zu)", nodes_.size());
+        return wrong(limit);
+    }
     const int self = count_++;
-    JsonNode& node = nodes_[self];
+    JsonNode& node = nodes_[static_cast<std::size_t>(self)];
     node = {};
     node.key = key;
     space();
@@ -58,6 +72,11 @@ Result<void> JsonReader::value(int depth, std::string_view key) {
     if (c == '{' || c == '[') {
         const char close = c == '{' ? '}' : ']';
         node.type = c == '{' ? JsonType::object : JsonType::array;
+        if (!key.empty() && key == left_) {
+            node.text = TRY(skip());
+            node.next = count_;
+            return {};
+        }
         at_++;
         if (!take(close)) {
             do {
@@ -87,6 +106,28 @@ Result<void> JsonReader::value(int depth, std::string_view key) {
     }
     node.next = count_;
     return {};
+}
+
+// An object or array as it is written.
+Result<std::string_view> JsonReader::skip() {
+    const std::size_t begin = at_;
+    int depth = 0;
+    bool quoted = false;
+    for (; at_ < text_.size(); at_++) {
+        const char c = text_[at_];
+        if (quoted) {
+            if (c == '\\')
+                at_++;
+            else if (c == '"')
+                quoted = false;
+            continue;
+        }
+        if (c == '"') quoted = true;
+        if (c == '{' || c == '[') depth++;
+        if ((c == '}' || c == ']') && --depth == 0) return std::string_view(text_.data() + begin, ++at_ - begin);
+    }
+    at_ = text_.size();
+    return wrong("',' or '}' is missing");
 }
 
 Result<double> JsonReader::number(std::string_view& source) {
@@ -145,7 +186,7 @@ Result<std::string_view> JsonReader::string() {
             return wrong("a control character in a string; write it as an escape");
         if (c != '\\') {
             const int n = utf8_length({text_.data() + at_, text_.size() - at_});
-            if (n <= 0) return Error::make(Code::invalid_characters, "JSON, column %zu: not UTF-8", at_ + 1);
+            if (n <= 0) return wrong("not UTF-8", Code::invalid_characters);
             for (int i = 0; i < n; i++) text_[out++] = text_[at_++];
             continue;
         }
@@ -181,4 +222,4 @@ Result<std::string_view> JsonReader::string() {
     return wrong("a string has no end");
 }
 
-}  // namespace slmd::wire
+}  // namespace slmd

@@ -1,0 +1,1129 @@
+// From alternatives to rules: every set of schemas that a value may have to obey becomes a node.
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "base/utf8.h"
+#include "grammar/expand.h"
+#include "grammar/grammar.h"
+#include "grammar/regex.h"
+
+namespace slmd::grammar {
+namespace {
+
+Error full() { return Error::make(Code::memory_full, "schema: it is too large to compile"); }
+
+// A list that grows in scratch memory, where what it outgrows stays until the end.
+template <class T>
+struct List {
+    T* data = nullptr;
+    std::size_t size = 0, capacity = 0;
+
+    Result<void> add(const T& value, Heap& heap) {
+        if (size == capacity) {
+            const std::size_t wanted = capacity == 0 ? 8 : 2 * capacity;
+            T* const larger = heap.take<T>(wanted);
+            if (larger == nullptr) return full();
+            std::copy(data, data + size, larger);
+            data = larger, capacity = wanted;
+        }
+        data[size++] = value;
+        return {};
+    }
+    T& operator[](std::size_t i) { return data[i]; }
+    T* begin() { return data; }
+    T* end() { return data + size; }
+};
+
+// How a string is written between quotes, into out; its length, or more than out has when it does not fit.
+std::size_t to_json(std::string_view text, std::span<char> out) {
+    std::size_t n = 0;
+    const auto put = [&](char c) {
+        if (n < out.size()) out[n] = c;
+        n++;
+    };
+    for (const char c : text) {
+        constexpr std::string_view from = "\"\\\b\f\n\r\t", to = "\"\\bfnrt";
+        if (const std::size_t i = from.find(c); i != std::string_view::npos) {
+            put('\\'), put(to[i]);
+        } else if (static_cast<unsigned char>(c) < 0x20) {
+            for (const char e : std::string_view("\\u00")) put(e);
+            put("0123456789abcdef"[c >> 4]), put("0123456789abcdef"[c & 15]);
+        } else {
+            put(c);
+        }
+    }
+    return n;
+}
+
+std::uint32_t characters(std::string_view text) {
+    std::uint32_t n = 0;
+    for (const char c : text) n += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+    return n;
+}
+
+// RFC 3339, RFC 4122, RFC 2673, RFC 5321 and RFC 1123, as far as a regular expression says it; null: not known.
+const char* format_pattern(std::string_view format) {
+#define SLMD_DATE "[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+#define SLMD_TIME "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+#define SLMD_LABEL "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    constexpr std::pair<std::string_view, const char*> formats[] = {
+        {"date", SLMD_DATE},
+        {"time", SLMD_TIME},
+        {"date-time", SLMD_DATE "T" SLMD_TIME},
+        {"duration", "P(?:[0-9]{1,4}W|(?:[0-9]{1,4}Y)?(?:[0-9]{1,4}M)?[0-9]{1,4}D(?:T[0-9]{1,4}[HMS])?|[0-9]{1,4}[YMD]|T[0-9]{1,4}[HMS])"},
+        {"uuid", "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"},
+        {"ipv4", "(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\\.){3}(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"},
+        {"email", "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@" SLMD_LABEL "(?:\\." SLMD_LABEL ")+"},
+        {"hostname", SLMD_LABEL "(?:\\." SLMD_LABEL ")*"},
+        {"uri", "[A-Za-z][A-Za-z0-9+.-]*:(?://)?[A-Za-z0-9._~:/?#@!$&'()*+,;=%-]+"},
+    };
+#undef SLMD_DATE
+#undef SLMD_TIME
+#undef SLMD_LABEL
+    for (const auto& [name, pattern] : formats)
+        if (name == format) return pattern;
+    return nullptr;
+}
+
+class Compiler {
+  public:
+    Compiler(const Schema& schema, const CompileOptions& options, Heap& heap, Heap& scratch)
+        : schema_(schema), options_(options), heap_(heap), scratch_(scratch), expander_(schema, scratch) {}
+    Result<Grammar> run();
+
+  private:
+    static constexpr std::size_t max_nodes = 4096, max_set = 24, max_patterns = 12;
+
+    // A set of literals, sorted, and the node that it becomes.
+    struct Set {
+        std::uint64_t hash;
+        Literal* literals;
+        std::size_t count;
+    };
+    struct LiteralList {
+        Literal items[max_set];
+        std::size_t count = 0;
+        bool impossible = false;
+        Result<void> add(Literal l) {
+            if (count == max_set)
+                return Error::make(Code::not_supported, "schema: more than %zu schemas hold for one value", max_set);
+            items[count++] = l;
+            return {};
+        }
+    };
+
+    Result<std::uint16_t> node_of(const LiteralList& list);
+    Result<void> build(std::size_t node);
+    Result<const StringRule*> string_rule(const Draft& d);
+    Result<const NumberRule*> number_rule(const Draft& d);
+    Result<const ArrayRule*> array_rule(const Draft& d);
+    Result<const ObjectRule*> object_rule(const Draft& d);
+    Result<Automaton> pattern(const Fact& f, bool whole, std::string_view text);
+    Result<Automaton> any_string();
+    Result<void> literals_of(const Draft& d, std::string_view name, bool named, unsigned patterns, LiteralList& out);
+    bool evaluates(const Fact* inner, std::string_view name, bool named, unsigned patterns) const;
+    Result<std::uint16_t> shortest_other(const ObjectRule& rule);
+    Result<void> costs();
+    Result<void> counts();
+    bool in_list(const Fact& f, int node) const;
+    template <class Rule>
+    Result<std::span<const Rule* const>> kept(List<const Rule*>& list);
+    template <class T>
+    Result<T*> result(std::size_t n) {
+        T* const p = heap_.take<T>(n);
+        if (p == nullptr) return full();
+        return p;
+    }
+    Error wrong(Code code, int node, const char* what) const {
+        return Error::make(code, "schema, %s: %s", schema_.place(node).text, what);
+    }
+    Error at(int node, const Error& e) const {
+        return Error::make(e.code, "schema, %s: %s", schema_.place(node).text, e.text);
+    }
+
+    const Schema& schema_;
+    const CompileOptions& options_;
+    Heap &heap_, &scratch_;
+    Expander expander_;
+    List<Set> sets_;
+    List<Node> nodes_;
+    Automaton any_{};
+    bool has_any_ = false;
+    // Patterns of the object rule that is being built.
+    struct {
+        int node;  // where it stands
+        std::string_view text;
+        Automaton found;
+    } patterns_[max_patterns];
+    int pattern_count_ = 0;
+    int pattern_index(std::string_view text) const {
+        for (int i = 0; i < pattern_count_; i++)
+            if (patterns_[i].text == text) return i;
+        return -1;
+    }
+};
+
+template <class Rule>
+Result<std::span<const Rule* const>> Compiler::kept(List<const Rule*>& list) {
+    const Rule** const copy = TRY(result<const Rule*>(list.size));
+    std::copy(list.begin(), list.end(), copy);
+    return std::span<const Rule* const>(copy, list.size);
+}
+
+// Node 0 is the whole schema's, node 1 has no value.
+constexpr std::uint16_t nothing = 1;
+
+Result<std::uint16_t> Compiler::node_of(const LiteralList& list) {
+    LiteralList clean;
+    for (std::size_t i = 0; i < list.count; i++) {
+        Literal l = list.items[i];
+        // A schema that is only a reference is what it refers to.
+        for (int steps = 0; !l.is_constant() && steps < 64; steps++) {
+            if (schema_.at(l.node()).type != JsonType::object || schema_.target(l.node()) < 0 ||
+                schema_.count(l.node()) != 1)
+                break;
+            l = Literal::schema(schema_.target(l.node()), l.negated());
+        }
+        if (!l.is_constant()) {
+            const JsonNode& n = schema_.at(l.node());
+            const bool all = (n.type == JsonType::boolean && n.truth) || (n.type == JsonType::object && schema_.count(l.node()) == 0);
+            const bool none = n.type == JsonType::boolean && !n.truth;
+            if (all || none) {
+                if (all == l.negated()) return nothing;
+                continue;
+            }
+        }
+        bool there = false;
+        for (std::size_t k = 0; k < clean.count; k++) {
+            there |= clean.items[k].bits == l.bits;
+            if (clean.items[k].bits == l.opposite().bits) return nothing;
+        }
+        if (!there) TRY(clean.add(l));
+    }
+    std::sort(clean.items, clean.items + clean.count, [](Literal a, Literal b) { return a.bits < b.bits; });
+    std::uint64_t hash = 1469598103934665603u;
+    for (std::size_t i = 0; i < clean.count; i++) hash = (hash ^ clean.items[i].bits) * 1099511628211u;
+    for (std::size_t i = 0; i < sets_.size; i++)
+        if (i != nothing && sets_[i].hash == hash && sets_[i].count == clean.count &&
+            std::equal(clean.items, clean.items + clean.count, sets_[i].literals,
+                       [](Literal a, Literal b) { return a.bits == b.bits; }))
+            return static_cast<std::uint16_t>(i);
+    if (sets_.size == max_nodes)
+        return Error::make(Code::not_supported, "schema: its parts combine to more than %zu different values", max_nodes);
+    Literal* const copy = scratch_.take<Literal>(clean.count);
+    if (copy == nullptr) return full();
+    std::copy(clean.items, clean.items + clean.count, copy);
+    TRY(sets_.add({hash, copy, clean.count}, scratch_));
+    TRY(nodes_.add({}, scratch_));
+    return static_cast<std::uint16_t>(sets_.size - 1);
+}
+
+Result<Grammar> Compiler::run() {
+    LiteralList root;
+    TRY(root.add(Literal::schema(0)));
+    if (TRY(node_of(root)) == nothing) return wrong(Code::incorrect_parameters, 0, "no value obeys it");
+    TRY(sets_.add({0, nullptr, 0}, scratch_));
+    TRY(nodes_.add({}, scratch_));
+    for (std::size_t i = 0; i < sets_.size; i++)
+        if (i != nothing) TRY(build(i));
+    TRY(costs());
+    TRY(counts());
+    if (nodes_[0].cost >= never) return wrong(Code::incorrect_parameters, 0, "no value obeys it");
+    if (nodes_[0].depth > max_depth) return wrong(Code::not_supported, 0, "its values are nested too deeply");
+    Node* const nodes = TRY(result<Node>(nodes_.size));
+    std::copy(nodes_.begin(), nodes_.end(), nodes);
+    Grammar g;
+    g.nodes = {nodes, nodes_.size};
+    for (const Node& n : g.nodes)
+        for (const ObjectRule* r : n.objects) g.largest_keys = std::max(g.largest_keys, r->keys.states);
+    return g;
+}
+
+// Which alternatives say the same of one type.
+std::uint64_t signature(const Draft& d, unsigned char type) {
+    std::uint64_t sum = 0;
+    for (const Fact* f = d.facts; f != nullptr; f = f->next) {
+        if ((types_of(f->kind) & type) == 0) continue;
+        std::uint64_t h = 1469598103934665603u;
+        const auto mix = [&](std::uint64_t v) { h = (h ^ v) * 1099511628211u, h ^= h >> 29; };
+        mix(f->kind), mix(f->negated), mix(f->single), mix(f->constant), mix(static_cast<std::uint64_t>(f->node));
+        mix(static_cast<std::uint64_t>(f->patterns)), mix(static_cast<std::uint64_t>(f->other)), mix(f->count), mix(f->most);
+        mix(f->literal.bits);
+        for (const char c : f->name) mix(static_cast<unsigned char>(c));
+        if (f->kind == Fact::closed_items || f->kind == Fact::closed_properties)
+            for (const Fact* g = f->inner; g != nullptr; g = g->next)
+                if ((types_of(g->kind) & type) != 0 && !g->silent) h += static_cast<std::uint64_t>(g->id) * 0x9E3779B97F4A7C15u;
+        mix(0);
+        sum += h;
+    }
+    return sum;
+}
+
+Result<void> Compiler::build(std::size_t node) {
+    const std::size_t mark = scratch_.used();
+    Draft* const drafts = TRY(expander_.expand({sets_[node].literals, sets_[node].count}));
+    Node n;
+    List<const StringRule*> strings;
+    List<const NumberRule*> numbers;
+    List<const ArrayRule*> arrays;
+    List<const ObjectRule*> objects;
+    // Lists of nodes and sets must outlive the drafts, so what they outgrow while rules are built stays: the mark is used
+    // only when they did not grow.
+    const std::size_t capacity = sets_.capacity, count = sets_.size;
+    List<std::uint64_t> seen[4];
+    const auto is_new = [&](int type, std::uint64_t s) -> Result<bool> {
+        if (std::find(seen[type].begin(), seen[type].end(), s) != seen[type].end()) return false;
+        TRY(seen[type].add(s, scratch_));
+        return true;
+    };
+    for (const Draft* d = drafts; d != nullptr; d = d->next) {
+        const auto allowed = [&](unsigned char type, auto is_value) {
+            if ((d->types & type) == 0) return false;
+            for (const Fact* f = d->facts; f != nullptr; f = f->next) {
+                if (f->kind != Fact::one_of && f->kind != Fact::none_of) continue;
+                bool there = false;
+                for (int i = f->single ? f->node : schema_.first(f->node); i < schema_.end(f->node); i = schema_.next(i))
+                    there |= is_value(schema_.at(i));
+                if (there != (f->kind == Fact::one_of)) return false;
+            }
+            return true;
+        };
+        n.null |= allowed(type_null, [](const JsonNode& v) { return v.type == JsonType::null; });
+        n.truth |= allowed(type_true, [](const JsonNode& v) { return v.type == JsonType::boolean && v.truth; });
+        n.falsity |= allowed(type_false, [](const JsonNode& v) { return v.type == JsonType::boolean && !v.truth; });
+        const auto is_listed = [&] {
+            for (const Fact* f = d->facts; f != nullptr; f = f->next)
+                if (f->kind == Fact::one_of) return true;
+            return false;
+        };
+        if ((d->types & type_string) != 0 && TRY(is_new(0, signature(*d, type_string))))
+            if (const StringRule* r = TRY(string_rule(*d)); r != nullptr) TRY(strings.add(r, scratch_));
+        if ((d->types & type_number) != 0 && TRY(is_new(1, signature(*d, type_number))))
+            if (const NumberRule* r = TRY(number_rule(*d)); r != nullptr) TRY(numbers.add(r, scratch_));
+        // The values of a list that are arrays and objects have alternatives of their own.
+        if ((d->types & type_array) != 0 && !is_listed() && TRY(is_new(2, signature(*d, type_array))))
+            if (const ArrayRule* r = TRY(array_rule(*d)); r != nullptr) TRY(arrays.add(r, scratch_));
+        if ((d->types & type_object) != 0 && !is_listed() && TRY(is_new(3, signature(*d, type_object))))
+            if (const ObjectRule* r = TRY(object_rule(*d)); r != nullptr) TRY(objects.add(r, scratch_));
+    }
+    n.strings = TRY(kept(strings));
+    n.numbers = TRY(kept(numbers));
+    n.arrays = TRY(kept(arrays));
+    n.objects = TRY(kept(objects));
+    nodes_[node] = n;
+    if (sets_.capacity == capacity && sets_.size == count) scratch_.release(mark);
+    return {};
+}
+
+Result<Automaton> Compiler::any_string() {
+    if (!has_any_) any_ = TRY(regex("[^]*", true, Encoding::json, heap_));
+    has_any_ = true;
+    return any_;
+}
+
+Result<Automaton> Compiler::pattern(const Fact& f, bool whole, std::string_view text) {
+    auto found = regex(text, whole, Encoding::json, heap_);
+    if (!found) return at(f.node, found.error());
+    return std::move(found).value();
+}
+
+bool Compiler::in_list(const Fact& f, int node) const {
+    for (int i = f.single ? f.node : schema_.first(f.node); i < schema_.end(f.node); i = schema_.next(i))
+        if (expander_.same_value(i, node)) return true;
+    return false;
+}
+
+Result<const StringRule*> Compiler::string_rule(const Draft& d) {
+    StringRule r;
+    const Fact* listed = nullptr;
+    bool patterns = false;
+    for (const Fact* f = d.facts; f != nullptr; f = f->next) {
+        if (f->kind == Fact::one_of) listed = f;
+        if (f->kind == Fact::min_length) r.min = std::max(r.min, f->count);
+        if (f->kind == Fact::max_length) r.max = std::min(r.max, f->count);
+        patterns |= f->kind == Fact::pattern || (f->kind == Fact::format && options_.formats) || f->kind == Fact::none_of;
+    }
+    if (r.min > r.max) return nullptr;
+    if (listed != nullptr) {
+        List<std::string_view> words_list;
+        for (int i = listed->single ? listed->node : schema_.first(listed->node); i < schema_.end(listed->node);
+             i = schema_.next(i)) {
+            const JsonNode& v = schema_.at(i);
+            if (v.type != JsonType::string) continue;
+            const std::uint32_t length = characters(v.text);
+            bool good = length >= r.min && length <= r.max;
+            for (const Fact* f = d.facts; f != nullptr && good; f = f->next)
+                if (f->kind == Fact::one_of || f->kind == Fact::none_of) good = in_list(*f, i) == (f->kind == Fact::one_of);
+            if (good) TRY(words_list.add(v.text, scratch_));
+        }
+        if (words_list.size == 0) return nullptr;
+        r.content = TRY(words({words_list.data, words_list.size}, Encoding::json, heap_));
+    } else {
+        r.content = TRY(any_string());
+        r.any = !patterns;
+    }
+    for (const Fact* f = d.facts; f != nullptr && patterns; f = f->next) {
+        if (f->kind == Fact::none_of && listed == nullptr) {
+            List<std::string_view> list;
+            for (int i = f->single ? f->node : schema_.first(f->node); i < schema_.end(f->node); i = schema_.next(i))
+                if (schema_.at(i).type == JsonType::string) TRY(list.add(schema_.at(i).text, scratch_));
+            if (list.size == 0) continue;
+            r.content = TRY(difference(r.content, TRY(words({list.data, list.size}, Encoding::json, heap_)), heap_));
+        }
+        if (f->kind == Fact::pattern) {
+            const Automaton p = TRY(pattern(*f, false, f->name));
+            auto both = f->negated ? difference(r.content, p, heap_) : intersection(r.content, p, heap_);
+            if (!both) return at(f->node, both.error());
+            r.content = std::move(both).value();
+        }
+        if (f->kind == Fact::format && options_.formats) {
+            const char* const text = format_pattern(f->name);
+            if (text == nullptr)
+                return wrong(Code::not_supported, f->node,
+                             "is none of the formats date, time, date-time, duration, uuid, ipv4, email, hostname, uri");
+            r.content = TRY(intersection(r.content, TRY(pattern(*f, true, text)), heap_));
+        }
+    }
+    if (patterns && listed == nullptr && (r.min > 0 || r.max < never)) {
+        constexpr std::uint32_t most = 512;
+        if ((r.max != never && r.max > most) || r.min > most)
+            return Error::make(Code::not_supported,
+                               "schema: minLength and maxLength above %u cannot be together with pattern or format", most);
+        char text[48];
+        if (r.max == never)
+            std::snprintf(text, sizeof text, "[^]{%u,}", r.min);
+        else
+            std::snprintf(text, sizeof text, "[^]{%u,%u}", r.min, r.max);
+        r.content = TRY(intersection(r.content, TRY(regex(text, true, Encoding::json, heap_)), heap_));
+    }
+    if (!r.any) r.min = 0, r.max = never;
+    if (r.content.states == 0) return nullptr;
+    r.cost = 2 + (r.any ? r.min : r.content.to_end[0]);
+    StringRule* const kept = TRY(result<StringRule>(1));
+    *kept = r;
+    return kept;
+}
+
+Result<const NumberRule*> Compiler::number_rule(const Draft& d) {
+    NumberRule r;
+    const Fact* listed = nullptr;
+    for (const Fact* f = d.facts; f != nullptr; f = f->next) {
+        if (f->kind == Fact::one_of) listed = f;
+        if ((types_of(f->kind) & type_number) == 0 || f->kind == Fact::one_of) continue;
+        const auto decimal = [&](int node) -> Result<Decimal> {
+            const auto v = to_decimal(schema_.at(node).text);
+            if (!v) return at(node, v.error());
+            return v.value();
+        };
+        const auto not_multiple = [&](Decimal v) -> Result<void> {
+            if (r.not_multiples == NumberRule::max_excluded) return wrong(Code::not_supported, f->node, "too many of these");
+            r.not_multiple[r.not_multiples++] = v;
+            return {};
+        };
+        const auto multiple = [&](Decimal v) -> Result<void> {
+            if (r.step == 0) {
+                r.step = v;
+                return {};
+            }
+            Decimal a = r.step, b = v;
+            while (b != 0) a = std::exchange(b, a % b);
+            if (v / a > decimal_max / r.step)
+                return wrong(Code::not_supported, f->node, "has too large a common multiple with the others");
+            r.step *= v / a;
+            return {};
+        };
+        switch (f->kind) {
+            case Fact::integer:
+                if (f->negated) {
+                    TRY(not_multiple(decimal_one));
+                    r.free = false;
+                } else {
+                    r.integer = true;
+                }
+                continue;
+            case Fact::minimum: r.low = std::max(r.low, TRY(decimal(f->node))); break;
+            case Fact::maximum: r.high = std::min(r.high, TRY(decimal(f->node))); break;
+            case Fact::above: r.low = std::max<Decimal>(r.low, TRY(decimal(f->node)) + 1); break;
+            case Fact::below: r.high = std::min<Decimal>(r.high, TRY(decimal(f->node)) - 1); break;
+            case Fact::multiple:
+                if (f->negated)
+                    TRY(not_multiple(TRY(decimal(f->node))));
+                else
+                    TRY(multiple(TRY(decimal(f->node))));
+                break;
+            case Fact::none_of: {
+                bool any = false;
+                for (int i = f->single ? f->node : schema_.first(f->node); i < schema_.end(f->node); i = schema_.next(i)) {
+                    if (schema_.at(i).type != JsonType::number) continue;
+                    if (r.excludes == NumberRule::max_excluded)
+                        return wrong(Code::not_supported, f->node, "more than 8 numbers are excluded");
+                    r.excluded[r.excludes++] = TRY(decimal(i));
+                    any = true;
+                }
+                if (!any) continue;
+                break;
+            }
+            default: continue;
+        }
+        r.free = false;
+    }
+    if (r.integer && !r.free) {
+        const Decimal step = r.step;
+        r.step = decimal_one;
+        if (step != 0) {
+            Decimal a = r.step, b = step;
+            while (b != 0) a = std::exchange(b, a % b);
+            if (step / a > decimal_max / decimal_one)
+                return Error::make(Code::not_supported, "schema: multipleOf of an integer is too large");
+            r.step *= step / a;
+        }
+    }
+    if (listed != nullptr) {
+        List<std::string_view> list;
+        for (int i = listed->single ? listed->node : schema_.first(listed->node); i < schema_.end(listed->node);
+             i = schema_.next(i)) {
+            if (schema_.at(i).type != JsonType::number) continue;
+            bool good = true;
+            for (const Fact* f = d.facts; f != nullptr && good; f = f->next)
+                if (f->kind == Fact::one_of || f->kind == Fact::none_of) good = in_list(*f, i) == (f->kind == Fact::one_of);
+            char plain[128];
+            const std::size_t n = plain_number(schema_.at(i).text, plain);
+            if (n == 0) return wrong(Code::not_supported, i, "has more than 125 digits");
+            good = good && !(r.integer && std::string_view(plain, n).find('.') != std::string_view::npos);
+            if (good && !r.free) {
+                const auto value = to_decimal(schema_.at(i).text);
+                if (!value) return at(i, value.error());
+                good = r.allows(value.value());
+            }
+            if (!good) continue;
+            char* const copy = scratch_.take<char>(n);
+            if (copy == nullptr) return full();
+            std::copy(plain, plain + n, copy);
+            TRY(list.add({copy, n}, scratch_));
+        }
+        if (list.size == 0) return nullptr;
+        r.listed = true;
+        r.words = TRY(words({list.data, list.size}, Encoding::utf8, heap_));
+    } else if (r.integer && !r.free && r.high - r.low < 256 * decimal_one) {
+        // A few values are a list: then it is known which are left where no two items may be equal.
+        List<std::string_view> list;
+        Decimal v = r.low / decimal_one * decimal_one;
+        if (v < r.low) v += decimal_one;
+        for (; v <= r.high; v += decimal_one) {
+            if (!r.allows(v)) continue;
+            char* const copy = scratch_.take<char>(24);
+            if (copy == nullptr) return full();
+            const int n = std::snprintf(copy, 24, "%lld", static_cast<long long>(v / decimal_one));
+            TRY(list.add({copy, static_cast<std::size_t>(n)}, scratch_));
+        }
+        if (list.size == 0) return nullptr;
+        r.listed = true;
+        r.words = TRY(words({list.data, list.size}, Encoding::utf8, heap_));
+    }
+    const std::uint32_t cost = remaining(r, NumberState{});
+    if (cost >= never) return nullptr;
+    r.cost = cost;
+    NumberRule* const kept = TRY(result<NumberRule>(1));
+    *kept = r;
+    return kept;
+}
+
+Result<const ArrayRule*> Compiler::array_rule(const Draft& d) {
+    ArrayRule r;
+    const Fact* contains[ArrayRule::max_contains];
+    int prefix = 0;
+    for (const Fact* f = d.facts; f != nullptr; f = f->next) {
+        switch (f->kind) {
+            case Fact::items:
+                if (f->node >= 0) prefix = std::max(prefix, schema_.count(f->node));
+                break;
+            case Fact::item_at: prefix = std::max(prefix, static_cast<int>(f->count) + 1); break;
+            case Fact::min_items: r.min = std::max(r.min, f->count); break;
+            case Fact::max_items: r.max = std::min(r.max, f->count); break;
+            case Fact::unique: r.unique = true; break;
+            case Fact::contains:
+                if (r.contains_count == ArrayRule::max_contains)
+                    return wrong(Code::not_supported, f->node, "more than two \"contains\" for one array");
+                r.contains[r.contains_count] = {f->count, f->most};
+                if (f->count > f->most) return nullptr;
+                contains[r.contains_count++] = f;
+                break;
+            default: break;
+        }
+    }
+    if (r.min > r.max) return nullptr;
+    if (prefix > 256) return Error::make(Code::not_supported, "schema: more than 256 items have schemas of their own");
+    // Where nobody counts the matches, an item need not be told from those that match.
+    r.prefix = prefix;
+    const unsigned choices = 1u << r.contains_count;
+    std::uint16_t* const table = TRY(result<std::uint16_t>((static_cast<std::size_t>(prefix) + 1) * choices));
+    for (int item = 0; item <= prefix; item++)
+        for (unsigned choice = 0; choice < choices; choice++) {
+            LiteralList list;
+            const auto of_group = [&](const Fact& f, bool& has) -> Result<void> {
+                int k = 0, found = -1;
+                if (f.node >= 0)
+                    for (int i = schema_.first(f.node); i < schema_.end(f.node); i = schema_.next(i), k++)
+                        if (k == item) found = i;
+                has = found >= 0 || f.other >= 0;
+                if (found >= 0) return list.add(f.constant ? Literal::constant(found) : Literal::schema(found));
+                if (f.other >= 0) return list.add(Literal::schema(f.other));
+                return {};
+            };
+            for (const Fact* f = d.facts; f != nullptr; f = f->next) {
+                bool has;
+                if (f->kind == Fact::items) TRY(of_group(*f, has));
+                if (f->kind == Fact::item_at && static_cast<int>(f->count) == item) TRY(list.add(f->literal));
+                if (f->kind != Fact::closed_items) continue;
+                bool evaluated = false;
+                for (const Fact* g = f->inner; g != nullptr && !evaluated; g = g->next) {
+                    if (g->silent) continue;
+                    evaluated |= g->kind == Fact::closed_items;
+                    if (g->kind == Fact::items)
+                        evaluated |= g->other >= 0 || (g->node >= 0 && item < schema_.count(g->node));
+                    for (int c = 0; c < r.contains_count; c++)
+                        evaluated |= g->id == contains[c]->id && (choice >> c & 1) != 0;
+                }
+                if (!evaluated) TRY(list.add(f->literal));
+            }
+            for (int c = 0; c < r.contains_count; c++)
+                TRY(list.add((choice >> c & 1) != 0 ? contains[c]->literal : contains[c]->literal.opposite()));
+            table[static_cast<unsigned>(item) * choices + choice] = TRY(node_of(list));
+        }
+    r.nodes = table;
+    ArrayRule* const kept = TRY(result<ArrayRule>(1));
+    *kept = r;
+    return kept;
+}
+
+// The name is evaluated by something that stands in `inner`.
+bool Compiler::evaluates(const Fact* inner, std::string_view name, bool named, unsigned patterns) const {
+    for (const Fact* f = inner; f != nullptr; f = f->next) {
+        if (f->silent) continue;
+        if (f->kind == Fact::closed_properties) return true;
+        if (f->kind != Fact::properties) continue;
+        if (f->other >= 0) return true;
+        if (named && f->node >= 0 && schema_.find(f->node, name) >= 0) return true;
+        if (f->patterns >= 0)
+            for (int i = schema_.first(f->patterns); i < schema_.end(f->patterns); i = schema_.next(i))
+                if ((patterns >> pattern_index(schema_.at(i).key) & 1) != 0) return true;
+    }
+    return false;
+}
+
+// All that holds for the value of a property: of this name, or of one that has none here, found by these patterns.
+Result<void> Compiler::literals_of(const Draft& d, std::string_view name, bool named, unsigned patterns, LiteralList& out) {
+    for (const Fact* f = d.facts; f != nullptr; f = f->next) {
+        if (f->kind == Fact::forbidden && named && f->name == name) out.impossible = true;
+        if (f->kind == Fact::property && named && f->name == name) TRY(out.add(f->literal));
+        if (f->kind == Fact::closed_properties && !evaluates(f->inner, name, named, patterns)) TRY(out.add(f->literal));
+        if (f->kind != Fact::properties) continue;
+        bool matched = false;
+        if (const int i = named && f->node >= 0 ? schema_.find(f->node, name) : -1; i >= 0) {
+            TRY(out.add(f->constant ? Literal::constant(i) : Literal::schema(i)));
+            matched = true;
+        }
+        if (f->patterns >= 0)
+            for (int i = schema_.first(f->patterns); i < schema_.end(f->patterns); i = schema_.next(i))
+                if ((patterns >> pattern_index(schema_.at(i).key) & 1) != 0) {
+                    TRY(out.add(Literal::schema(i)));
+                    matched = true;
+                }
+        if (!matched && f->other >= 0) TRY(out.add(Literal::schema(f->other)));
+    }
+    return {};
+}
+
+Result<const ObjectRule*> Compiler::object_rule(const Draft& d) {
+    ObjectRule r;
+    List<std::string_view> names;
+    pattern_count_ = 0;
+    const auto name = [&](std::string_view text) -> Result<void> {
+        if (std::find(names.begin(), names.end(), text) != names.end()) return {};
+        if (names.size == ObjectRule::max_named)
+            return Error::make(Code::not_supported, "schema: an object has more than %d named properties", ObjectRule::max_named);
+        return names.add(text, scratch_);
+    };
+    List<const Fact*> dependents, key_rules;
+    for (const Fact* f = d.facts; f != nullptr; f = f->next) {
+        switch (f->kind) {
+            case Fact::min_properties: r.min = std::max(r.min, f->count); break;
+            case Fact::max_properties: r.max = std::min(r.max, f->count); break;
+            case Fact::required:
+            case Fact::forbidden:
+            case Fact::property: TRY(name(f->name)); break;
+            case Fact::dependent:
+                TRY(name(f->name));
+                for (int i = schema_.first(f->node); i < schema_.end(f->node); i = schema_.next(i)) TRY(name(schema_.at(i).text));
+                TRY(dependents.add(f, scratch_));
+                break;
+            case Fact::names: TRY(key_rules.add(f, scratch_)); break;
+            case Fact::properties:
+                if (f->node >= 0)
+                    for (int i = schema_.first(f->node); i < schema_.end(f->node); i = schema_.next(i)) TRY(name(schema_.at(i).key));
+                if (f->patterns >= 0)
+                    for (int i = schema_.first(f->patterns); i < schema_.end(f->patterns); i = schema_.next(i)) {
+                        if (pattern_index(schema_.at(i).key) >= 0) continue;
+                        if (pattern_count_ == static_cast<int>(max_patterns))
+                            return wrong(Code::not_supported, f->patterns, "more than 12 patterns for one object");
+                        Fact at_pattern = *f;
+                        at_pattern.node = i;
+                        patterns_[pattern_count_++] = {i, schema_.at(i).key, TRY(pattern(at_pattern, false, schema_.at(i).key))};
+                    }
+                break;
+            default: break;
+        }
+    }
+    if (r.min > r.max) return nullptr;
+    // Labels of keys: what is named and which patterns are found in it.
+    struct Kind {
+        std::uint16_t name;  // 1 ..; 0: none
+        std::uint16_t patterns;
+    };
+    List<Kind> kinds;
+    TRY(kinds.add({0, 0}, scratch_));
+    for (std::size_t i = 0; i < names.size; i++) TRY(kinds.add({static_cast<std::uint16_t>(i + 1), 0}, scratch_));
+    LiteralList others;
+    TRY(literals_of(d, "", false, 0, others));
+    const bool only_named = pattern_count_ == 0 && TRY(node_of(others)) == nothing;
+    Automaton keys = TRY(words({names.data, names.size}, Encoding::json, heap_));
+    struct Labels {
+        List<Kind>& kinds;
+        Heap& heap;
+        int pattern;
+        bool overflow = false;
+        std::uint16_t of(Kind k) {
+            for (std::size_t i = 1; i < kinds.size; i++)
+                if (kinds[i].name == k.name && kinds[i].patterns == k.patterns) return static_cast<std::uint16_t>(i);
+            if (!kinds.add(k, heap)) {
+                overflow = true;
+                return 1;
+            }
+            return static_cast<std::uint16_t>(kinds.size - 1);
+        }
+    } labels{kinds, scratch_, -1};
+    if (!only_named) {
+        keys = TRY(combine(
+            keys, TRY(any_string()),
+            [](void* context, std::uint16_t a, std::uint16_t b) -> std::uint16_t {
+                auto& l = *static_cast<Labels*>(context);
+                return a != 0 ? a : b != 0 ? l.of({0, 0}) : std::uint16_t{0};
+            },
+            &labels, heap_));
+        for (int p = 0; p < pattern_count_; p++) {
+            labels.pattern = p;
+            auto both = combine(
+                keys, patterns_[p].found,
+                [](void* context, std::uint16_t a, std::uint16_t b) -> std::uint16_t {
+                    auto& l = *static_cast<Labels*>(context);
+                    if (a == 0 || b == 0) return a;
+                    Kind k = l.kinds[a];
+                    k.patterns = static_cast<std::uint16_t>(k.patterns | 1u << l.pattern);
+                    return l.of(k);
+                },
+                &labels, heap_);
+            if (!both) return at(patterns_[p].node, both.error());
+            keys = std::move(both).value();
+        }
+        if (labels.overflow) return full();
+    }
+    for (const Fact* f : key_rules) {
+        // A name is a string: what its schema says of strings holds.
+        const Draft* const drafts = TRY(expander_.expand({&f->literal, 1}));
+        Automaton allowed{};
+        for (const Draft* n = drafts; n != nullptr; n = n->next) {
+            if ((n->types & type_string) == 0) continue;
+            const StringRule* const rule = TRY(string_rule(*n));
+            if (rule == nullptr) continue;
+            Automaton content = rule->content;
+            if (rule->any && (rule->min > 0 || rule->max != never)) {
+                if ((rule->max != never && rule->max > 512) || rule->min > 512)
+                    return wrong(Code::not_supported, f->node, "lengths above 512 are not supported for names");
+                char text[48];
+                if (rule->max == never)
+                    std::snprintf(text, sizeof text, "[^]{%u,}", rule->min);
+                else
+                    std::snprintf(text, sizeof text, "[^]{%u,%u}", rule->min, rule->max);
+                content = TRY(regex(text, true, Encoding::json, heap_));
+            }
+            allowed = TRY(combine(
+                allowed, content, [](void*, std::uint16_t a, std::uint16_t b) -> std::uint16_t { return a | b ? 1 : 0; },
+                nullptr, heap_));
+        }
+        keys = TRY(combine(
+            keys, allowed, [](void*, std::uint16_t a, std::uint16_t b) -> std::uint16_t { return b != 0 ? a : 0; }, nullptr,
+            heap_));
+    }
+    // One label for a name, whatever patterns are found in it; those of others behind them.
+    const std::size_t named = names.size;
+    std::uint16_t* const map = TRY(result<std::uint16_t>(kinds.size));
+    List<Kind> final_kinds;
+    TRY(final_kinds.add({0, 0}, scratch_));
+    for (std::size_t i = 0; i < named; i++) TRY(final_kinds.add({static_cast<std::uint16_t>(i + 1), 0}, scratch_));
+    for (std::size_t i = 1; i < kinds.size; i++) {
+        if (kinds[i].name != 0) {
+            map[i] = kinds[i].name;
+        } else {
+            TRY(final_kinds.add(kinds[i], scratch_));
+            map[i] = static_cast<std::uint16_t>(final_kinds.size - 1);
+        }
+    }
+    // A name has one set of patterns, so a reachable label of it tells which.
+    std::uint16_t* const state_labels = TRY(result<std::uint16_t>(static_cast<std::size_t>(keys.states)));
+    for (int s = 0; s < keys.states; s++) {
+        const std::uint16_t l = keys.label[s];
+        state_labels[s] = l == 0 ? std::uint16_t{0} : map[l];
+        if (l != 0 && kinds[l].name != 0) final_kinds[kinds[l].name].patterns = kinds[l].patterns;
+    }
+    keys.label = state_labels;
+    r.keys = keys;
+    r.named = static_cast<int>(named);
+    r.labels = static_cast<int>(final_kinds.size) - 1;
+    std::uint16_t* const nodes = TRY(result<std::uint16_t>(final_kinds.size));
+    std::uint16_t* const bytes = TRY(result<std::uint16_t>(named + 1));
+    nodes[0] = nothing;
+    bytes[0] = 0;
+    bool reachable[ObjectRule::max_named + 1] = {};
+    for (int s = 0; s < keys.states; s++)
+        if (state_labels[s] != 0 && state_labels[s] <= named) reachable[state_labels[s]] = true;
+    for (std::size_t i = 1; i < final_kinds.size; i++) {
+        LiteralList list;
+        const Kind k = final_kinds[i];
+        TRY(literals_of(d, k.name != 0 ? names[k.name - 1u] : "", k.name != 0, k.patterns, list));
+        const bool impossible = list.impossible || (i <= named && !reachable[i]);
+        nodes[i] = impossible ? nothing : TRY(node_of(list));
+        if (i <= named) bytes[i] = static_cast<std::uint16_t>(to_json(names[i - 1], {}));
+    }
+    r.nodes = nodes;
+    r.name_bytes = bytes;
+    const auto label_of = [&](std::string_view text) {
+        return static_cast<std::size_t>(std::find(names.begin(), names.end(), text) - names.begin());
+    };
+    for (const Fact* f = d.facts; f != nullptr; f = f->next)
+        if (f->kind == Fact::required) {
+            const std::size_t l = label_of(f->name);
+            r.required[l / 64] |= std::uint64_t{1} << l % 64;
+        }
+    if (dependents.size > 0) {
+        auto* const list = TRY(result<ObjectRule::Dependent>(dependents.size));
+        for (std::size_t i = 0; i < dependents.size; i++) {
+            list[i] = {};
+            list[i].trigger = static_cast<std::uint16_t>(label_of(dependents[i]->name) + 1);
+            for (int k = schema_.first(dependents[i]->node); k < schema_.end(dependents[i]->node); k = schema_.next(k)) {
+                const std::size_t l = label_of(schema_.at(k).text);
+                list[i].needs[l / 64] |= std::uint64_t{1} << l % 64;
+            }
+        }
+        r.dependents = list;
+        r.dependent_count = static_cast<int>(dependents.size);
+    }
+    r.other_bytes = TRY(shortest_other(r));
+    ObjectRule* const kept = TRY(result<ObjectRule>(1));
+    *kept = r;
+    return kept;
+}
+
+// Bytes of the shortest key that is none of the named ones.
+Result<std::uint16_t> Compiler::shortest_other(const ObjectRule& r) {
+    const auto states = static_cast<std::size_t>(r.keys.states);
+    auto* const queue = scratch_.take<std::uint16_t>(2 * states);
+    if (queue == nullptr) return full();
+    std::uint16_t* const bytes = queue + states;
+    std::fill_n(bytes, states, Automaton::dead);
+    std::size_t head = 0, tail = 0;
+    if (states > 0) bytes[queue[tail++] = 0] = 0;
+    while (head < tail) {
+        const std::uint16_t s = queue[head++];
+        if (r.keys.label[s] > r.named) return bytes[s];
+        for (int c = 0; c < r.keys.classes; c++) {
+            const std::uint16_t t = r.keys.next[static_cast<std::size_t>(s) * static_cast<std::size_t>(r.keys.classes) + static_cast<std::size_t>(c)];
+            if (t == Automaton::dead || bytes[t] != Automaton::dead) continue;
+            bytes[t] = static_cast<std::uint16_t>(bytes[s] + 1);
+            queue[tail++] = t;
+        }
+    }
+    return std::uint16_t{0};
+}
+
+}  // namespace
+
+std::uint32_t rest(const Grammar& g, const ObjectRule& r, const ObjectRule::Set& seen, std::uint32_t count) {
+    ObjectRule::Set need;
+    std::copy(std::begin(r.required), std::end(r.required), need);
+    for (bool more = r.dependent_count > 0; more;) {
+        more = false;
+        for (int i = 0; i < r.dependent_count; i++) {
+            const auto& d = r.dependents[i];
+            const unsigned t = d.trigger - 1u;
+            if (((seen[t / 64] | need[t / 64]) >> t % 64 & 1) == 0) continue;
+            for (int w = 0; w < ObjectRule::words; w++) {
+                more |= (d.needs[w] & ~need[w]) != 0;
+                need[w] |= d.needs[w];
+            }
+        }
+    }
+    std::uint32_t cost = 0, n = count;
+    const auto member = [&](std::uint32_t label) {
+        return r.name_bytes[label] + 4u + g.nodes[r.nodes[label]].cost;
+    };
+    ObjectRule::Set taken;
+    for (int w = 0; w < ObjectRule::words; w++) {
+        std::uint64_t open = need[w] & ~seen[w];
+        if ((open & ~r.allowed[w]) != 0) return never;
+        taken[w] = seen[w] | open;
+        for (; open != 0; open &= open - 1, n++)
+            cost += member(static_cast<std::uint32_t>(w * 64 + __builtin_ctzll(open) + 1));
+    }
+    if (n > r.max) return never;
+    if (n >= r.min) return std::min(cost, never);
+    // More than are needed, so that there are enough: those that need no others.
+    for (std::uint32_t label = 1; label <= static_cast<std::uint32_t>(r.named) && n < r.min; label++) {
+        const std::uint32_t i = label - 1;
+        if ((taken[i / 64] >> i % 64 & 1) != 0 || (r.allowed[i / 64] >> i % 64 & 1) == 0) continue;
+        bool needs = false;
+        for (int k = 0; k < r.dependent_count && !needs; k++)
+            if (r.dependents[k].trigger == label)
+                for (int w = 0; w < ObjectRule::words; w++) needs |= (r.dependents[k].needs[w] & ~taken[w]) != 0;
+        if (needs) continue;
+        cost += member(label);
+        n++;
+    }
+    if (n >= r.min) return std::min(cost, never);
+    if (!r.other) return never;
+    // Each other name is longer than the one before where they must differ.
+    const std::uint64_t others = static_cast<std::uint64_t>(r.min - n) * (r.other_bytes + 6u + g.nodes[r.other_node].cost);
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(cost + others, never));
+}
+
+std::uint32_t rest(const Grammar& g, const ArrayRule& r, std::uint32_t count, const std::uint32_t* matches) {
+    std::uint32_t m[ArrayRule::max_contains]{};
+    const unsigned all = (1u << r.contains_count) - 1;
+    for (int c = 0; c < r.contains_count; c++) m[c] = matches[c];
+    std::uint64_t cost = 0;
+    for (std::uint32_t i = count;; i++) {
+        unsigned needed = 0;
+        for (int c = 0; c < r.contains_count; c++) {
+            if (m[c] > r.contains[c].max) return never;
+            if (m[c] < r.contains[c].min) needed |= 1u << c;
+        }
+        if (i >= r.min && needed == 0) return static_cast<std::uint32_t>(std::min<std::uint64_t>(cost, never));
+        if (i >= r.max || i - count > 4096) return never;
+        // The choice that serves most, then the cheapest.
+        int best = -1, best_served = -1;
+        std::uint32_t best_cost = never;
+        for (unsigned choice = 0; choice <= all; choice++) {
+            bool fits = true;
+            for (int c = 0; c < r.contains_count; c++) fits &= (choice >> c & 1) == 0 || m[c] < r.contains[c].max;
+            const std::uint32_t price = g.nodes[r.node(i, choice)].cost;
+            const int served = __builtin_popcount(choice & needed);
+            if (!fits || price >= never || served < best_served || (served == best_served && price >= best_cost)) continue;
+            best = static_cast<int>(choice), best_served = served, best_cost = price;
+        }
+        if (best < 0) return never;
+        cost += best_cost + 1;
+        for (int c = 0; c < r.contains_count; c++) m[c] += static_cast<unsigned>(best) >> c & 1;
+        // Alike from here on: the others cost the same.
+        if (needed == 0 && i >= static_cast<std::uint32_t>(r.prefix) && i + 1 < r.min && r.contains_count == 0) {
+            if (r.min > r.max) return never;
+            cost += static_cast<std::uint64_t>(r.min - i - 1) * (best_cost + 1);
+            return static_cast<std::uint32_t>(std::min<std::uint64_t>(cost, never));
+        }
+    }
+}
+
+namespace {
+
+// The shortest value of each node, from the leaves up until nothing gets cheaper; what never gets a cost has no value.
+Result<void> Compiler::costs() {
+    Grammar g;
+    bool more = true;
+    for (std::size_t round = 0; more; round++) {
+        more = false;
+        g.nodes = {nodes_.data, nodes_.size};
+        for (std::size_t i = 0; i < nodes_.size; i++) {
+            Node& n = nodes_[i];
+            std::uint32_t cost = n.cost;
+            int depth = n.depth;
+            const auto offer = [&](std::uint32_t c, int d) {
+                if (c < cost) cost = c, depth = d;
+            };
+            if (n.null || n.truth) offer(4, 0);
+            if (n.falsity) offer(5, 0);
+            for (const StringRule* r : n.strings) offer(r->cost, 0);
+            for (const NumberRule* r : n.numbers) offer(r->cost, 0);
+            for (const ArrayRule* rule : n.arrays) {
+                auto* const r = const_cast<ArrayRule*>(rule);  // being made
+                const std::uint32_t none[ArrayRule::max_contains]{};
+                const std::uint32_t items = rest(g, *r, 0, none);
+                if (items >= never) continue;
+                const std::uint32_t c = items + (items > 0 ? 1 : 2);
+                if (c >= r->cost) continue;
+                r->cost = c;
+                r->depth = 1;
+                for (std::uint32_t k = 0; items > 0 && k <= static_cast<std::uint32_t>(r->prefix); k++)
+                    for (unsigned choice = 0; choice < 1u << r->contains_count; choice++)
+                        if (const Node& item = g.nodes[r->node(k, choice)]; item.cost < never && k < std::max(r->min, 1u))
+                            r->depth = std::max(r->depth, 1 + item.depth);
+                offer(c, r->depth);
+            }
+            for (const ObjectRule* rule : n.objects) {
+                auto* const r = const_cast<ObjectRule*>(rule);
+                for (int label = 1; label <= r->labels; label++) {
+                    const std::uint32_t value = g.nodes[r->nodes[label]].cost;
+                    if (value >= never) continue;
+                    if (label <= r->named) {
+                        r->allowed[(label - 1) / 64] |= std::uint64_t{1} << (label - 1) % 64;
+                    } else if (!r->other || value < g.nodes[r->other_node].cost) {
+                        r->other = true;
+                        r->other_node = r->nodes[label];
+                    }
+                }
+                const ObjectRule::Set none{};
+                const std::uint32_t members = rest(g, *r, none, 0);
+                if (members >= never) continue;
+                const std::uint32_t c = members + (members > 0 ? 1 : 2);
+                if (c >= r->cost) continue;
+                r->cost = c;
+                r->depth = 1;
+                for (int label = 1; label <= r->named; label++)
+                    if ((r->required[(label - 1) / 64] >> (label - 1) % 64 & 1) != 0)
+                        r->depth = std::max(r->depth, 1 + g.nodes[r->nodes[label]].depth);
+                offer(c, r->depth);
+            }
+            if (cost < n.cost) n.cost = cost, n.depth = depth, more = true;
+        }
+        if (round > nodes_.size + 8) break;
+    }
+    // Rules without a value are never begun; of the keys of the others it is said what can follow.
+    for (std::size_t i = 0; i < nodes_.size; i++) {
+        Node& n = nodes_[i];
+        const auto drop = [](auto& rules) {
+            using Rule = std::remove_reference_t<decltype(*rules.data())>;
+            auto* const list = const_cast<std::remove_const_t<Rule>*>(rules.data());
+            const auto end = std::remove_if(list, list + rules.size(), [](auto* r) { return r->cost >= never; });
+            rules = rules.first(static_cast<std::size_t>(end - list));
+        };
+        drop(n.arrays);
+        drop(n.objects);
+        for (const ObjectRule* rule : n.objects) {
+            auto* const r = const_cast<ObjectRule*>(rule);
+            const auto states = static_cast<std::size_t>(r->keys.states);
+            auto* const reach = TRY(result<ObjectRule::Set>(states));
+            auto* const other = TRY(result<std::uint8_t>(states));
+            std::memset(reach, 0, states * sizeof *reach);
+            std::memset(other, 0, states);
+            for (std::size_t s = 0; s < states; s++) {
+                const std::uint16_t l = r->keys.label[s];
+                if (l == 0 || nodes_[r->nodes[l]].cost >= never) continue;
+                if (l <= r->named)
+                    reach[s][(l - 1) / 64] |= std::uint64_t{1} << (l - 1) % 64;
+                else
+                    other[s] = 1;
+            }
+            for (bool again = true; again;) {
+                again = false;
+                for (std::size_t s = states; s-- > 0;)
+                    for (int c = 0; c < r->keys.classes; c++) {
+                        const std::uint16_t t = r->keys.next[s * static_cast<std::size_t>(r->keys.classes) + static_cast<std::size_t>(c)];
+                        if (t == Automaton::dead) continue;
+                        for (int w = 0; w < ObjectRule::words; w++) {
+                            again |= (reach[t][w] & ~reach[s][w]) != 0;
+                            reach[s][w] |= reach[t][w];
+                        }
+                        again |= other[t] > other[s];
+                        other[s] |= other[t];
+                    }
+            }
+            r->reach = reach;
+            r->reach_other = other;
+        }
+    }
+    return {};
+}
+
+// How many values nodes have that are items of arrays whose items must differ.
+Result<void> Compiler::counts() {
+    for (std::size_t i = 0; i < nodes_.size; i++) nodes_[i].values = 255;
+    for (std::size_t i = 0; i < nodes_.size; i++)
+        for (const ArrayRule* r : nodes_[i].arrays) {
+            if (!r->unique) continue;
+            for (int row = 0; row <= r->prefix; row++)
+                for (unsigned choice = 0; choice < 1u << r->contains_count; choice++) {
+                    Node& n = nodes_[r->node(static_cast<std::uint32_t>(row), choice)];
+                    if (!n.arrays.empty() || !n.objects.empty()) continue;
+                    int values = n.null + n.truth + n.falsity;
+                    const auto count = [&](const Automaton& a, std::uint8_t* completions) {
+                        std::memset(completions, 0, static_cast<std::size_t>(a.states));
+                        for (bool more = true; more;) {
+                            more = false;
+                            for (int s = a.states - 1; s >= 0; s--) {
+                                int sum = a.label[s] != 0;
+                                for (int b = 0; b < 256 && sum < 255; b++)
+                                    if (const std::uint16_t t = a.step(static_cast<std::uint16_t>(s), static_cast<unsigned char>(b));
+                                        t != Automaton::dead)
+                                        sum += completions[t];
+                                sum = std::min(sum, 255);
+                                more |= sum != completions[s];
+                                completions[s] = static_cast<std::uint8_t>(sum);
+                            }
+                        }
+                        return a.states == 0 ? 0 : static_cast<int>(completions[0]);
+                    };
+                    for (const StringRule* rule : n.strings) {
+                        if (rule->any) {
+                            values = 255;
+                            break;
+                        }
+                        auto* const completions = TRY(result<std::uint8_t>(static_cast<std::size_t>(rule->content.states)));
+                        values += count(rule->content, completions);
+                        const_cast<StringRule*>(rule)->completions = completions;
+                    }
+                    for (const NumberRule* rule : n.numbers) {
+                        if (!rule->listed) {
+                            values = 255;
+                            break;
+                        }
+                        auto* const completions = TRY(result<std::uint8_t>(static_cast<std::size_t>(rule->words.states)));
+                        values += count(rule->words, completions);
+                        const_cast<NumberRule*>(rule)->completions = completions;
+                    }
+                    n.values = std::min(values, 255);
+                }
+        }
+    return {};
+}
+
+}  // namespace
+
+Result<Grammar> compile_schema(std::span<char> text, const CompileOptions& options, Heap& heap, Heap& scratch) {
+    const std::size_t mark = scratch.used();
+    Schema* const schema = scratch.take<Schema>(1);
+    if (schema == nullptr) return full();
+    new (schema) Schema;
+    TRY(schema->read(text, scratch));
+    Compiler compiler(*schema, options, heap, scratch);
+    auto grammar = compiler.run();
+    scratch.release(mark);
+    return grammar;
+}
+
+Result<Grammar> compile_regex(std::string_view pattern, Heap& heap) {
+    Grammar g;
+    g.kind = Grammar::text;
+    g.text_rule = TRY(regex(pattern, true, Encoding::utf8, heap));
+    if (g.text_rule.states == 0) return Error::make(Code::incorrect_parameters, "regex: no text matches it");
+    return g;
+}
+
+Result<Grammar> compile_words(std::span<const std::string_view> list, Heap& heap) {
+    Grammar g;
+    g.kind = Grammar::text;
+    g.text_rule = TRY(words(list, Encoding::utf8, heap));
+    if (g.text_rule.states == 0) return Error::make(Code::incorrect_parameters, "the list of choices is empty");
+    return g;
+}
+
+}  // namespace slmd::grammar

@@ -1,0 +1,130 @@
+// Follows a text byte by byte through a grammar: what may come next, whether it may end here, how it ends soonest. Every
+// text that it has taken can be completed, or it would not have taken it.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "base/arena.h"
+#include "base/result.h"
+#include "grammar/grammar.h"
+
+namespace slmd::grammar {
+
+class Matcher {
+  public:
+    static constexpr int max_threads = 32;         // alternatives that are followed at once; later ones are given up
+    static constexpr std::size_t max_frames = 8192;
+    static constexpr std::size_t max_text = 16384;  // bytes
+    static constexpr std::size_t max_keys = 16384;  // states of the keys of one object
+
+    // Memory for one, from scratch.
+    void lay_out(Arena& arena);
+    // Begins anew. The grammar must outlive this.
+    void open(const Grammar& grammar);
+
+    // Takes one byte; false, and nothing changes, when the grammar does not. What was taken since keep() can be given
+    // back, last byte first.
+    bool push(char byte);
+    void pop();
+    void keep();
+    // All of them and keep(), or nothing.
+    bool take(std::string_view bytes);
+    // Whether take() would.
+    bool would_take(std::string_view bytes);
+
+    // May it end here? (Of a number, more digits may follow all the same.)
+    bool accepting() const;
+    // It ends here: nothing may follow.
+    bool finished();
+    // The bytes that may come next, in [256] bits.
+    struct Bytes {
+        std::uint64_t bits[4];
+        bool has(unsigned char b) const { return (bits[b / 64] >> b % 64 & 1) != 0; }
+    };
+    Bytes next();
+    // What must come next, whatever else: at most out.size() bytes of it. Nothing where it may end.
+    std::size_t forced(std::span<char> out);
+    // The shortest completion, or close to it. Returns its length; more than out.size(): it does not fit.
+    std::size_t close(std::span<char> out);
+    // At most so many bytes close it.
+    std::uint32_t close_bytes();
+    // A string is being written, between two characters, that may contain anything, end here, and go on for at least so
+    // many characters more.
+    bool in_free_string(std::size_t characters) const;
+    std::string_view text() const { return {text_, length_}; }
+    // Of Grammar::text: which word has been written, from 1; 0: none yet.
+    int word() const;
+
+  private:
+    enum class Kind : std::uint8_t { done, string, number, literal, array, object, text, begin };
+    struct Frame {
+        std::uint32_t parent;
+        Kind kind;
+        std::uint8_t phase;
+        std::uint16_t depth;
+        const void* rule;
+        std::uint32_t begin;  // where the value begins in the text
+        std::uint32_t item;   // of an array: where its item begins; of an object: where the key does
+        union {
+            struct {
+                std::uint32_t characters;
+                std::uint16_t state;
+            } string;
+            NumberState number;
+            struct {
+                std::uint8_t which;  // 't', 'f', 'n'
+                std::uint8_t at;
+            } literal;
+            struct {
+                std::uint32_t count, matches[ArrayRule::max_contains];
+                std::uint16_t node;
+            } array;
+            struct {
+                ObjectRule::Set seen;
+                std::uint32_t count;
+                std::uint16_t key, label;
+            } object;
+            std::uint16_t state;  // of text
+        };
+    };
+    struct Level {
+        std::uint32_t first, count;  // threads
+        std::uint32_t frames;        // in use before its own
+        std::uint32_t length;        // of the text before its byte
+    };
+    static constexpr std::uint32_t none = UINT32_MAX;
+    static constexpr std::size_t max_levels = 1024;
+
+    std::uint32_t add(const Frame& frame);
+    void thread(const Frame& frame);
+    void advance(const Frame& frame, char c);
+    void leave(const Frame& frame, char c, bool consumed);
+    void begin(std::uint32_t parent, std::uint16_t node, char c, unsigned depth);
+    void string_byte(const Frame& f, char c);
+    void object_byte(const Frame& f, char c);
+    void array_byte(const Frame& f, char c);
+    void item(const Frame& array, char c);
+    bool eligible(const ObjectRule& rule, const ObjectRule::Set& seen, std::uint32_t count, std::uint32_t label) const;
+    bool can_begin_key(const ObjectRule& rule, const ObjectRule::Set& seen, std::uint32_t count, std::uint16_t state) const;
+    bool other_fits(const ObjectRule& rule, const ObjectRule::Set& seen, std::uint32_t count) const;
+    bool has_key(const Frame& object, std::string_view key) const;
+    bool is_left(const Frame& child, const std::uint8_t* completions, std::uint16_t state) const;
+    bool differs(const Frame& array, std::uint32_t end) const;
+    int seen_items(const Frame& array, std::string_view prefix) const;
+    const Frame* unique_array(const Frame& child) const;
+    std::uint32_t cost(const Frame& frame) const;
+    std::uint32_t key_cost(const Frame& object) const;
+
+    const Grammar* grammar_ = nullptr;
+    Frame* frames_ = nullptr;          // [max_frames]
+    std::uint32_t* threads_ = nullptr;  // [max_levels * 4 + max_threads]
+    Level* levels_ = nullptr;          // [max_levels]
+    std::uint32_t* moved_ = nullptr;   // [max_frames]
+    mutable std::uint16_t* queue_ = nullptr;  // [2 * max_keys]
+    char* text_ = nullptr;             // [max_text]
+    std::uint32_t frame_count_ = 0, level_count_ = 0, length_ = 0, new_first_ = 0, new_count_ = 0;
+    bool overflow_ = false;
+};
+
+}  // namespace slmd::grammar

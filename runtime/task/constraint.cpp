@@ -1,0 +1,60 @@
+#include "task/constraint.h"
+
+#include <bit>
+
+namespace slmd::task {
+
+void build(const text::Tokenizer& tokenizer, grammar::Vocabulary& vocabulary) {
+    vocabulary.build(
+        [](const void* context, std::int32_t token) {
+            const auto& t = *static_cast<const text::Tokenizer*>(context);
+            return token >= t.vocab() || t.is_end(token) ? std::string_view{} : t.piece(token);
+        },
+        &tokenizer);
+}
+
+void Constraint::lay_out(Arena& arena, const grammar::Vocabulary& vocabulary) {
+    vocabulary_ = &vocabulary;
+    heap_ = grammar::Heap({arena.scratch<std::byte>(heap_bytes), heap_bytes});
+    matcher_.lay_out(arena);
+    mask_ = arena.scratch<std::uint64_t>(vocabulary.words());
+}
+
+Result<void> Constraint::open(Kind kind, std::span<char> source, std::span<std::byte> scratch) {
+    heap_.release(0);
+    if (source.size() > max_source)
+        return Error::make(Code::text_too_long, "the schema has %zu bytes; at most %zu", source.size(), max_source);
+    if (kind == Kind::schema) {
+        grammar::Heap temporary(scratch);
+        grammar_ = TRY(grammar::compile_schema(source, {}, heap_, temporary));
+    } else {
+        grammar_ = TRY(grammar::compile_regex({source.data(), source.size()}, heap_));
+    }
+    matcher_.open(grammar_);
+    return {};
+}
+
+bool Constraint::allows(const text::Tokenizer& tokenizer, std::int32_t token) {
+    if (tokenizer.is_end(token)) return matcher_.accepting();
+    const std::string_view piece = tokenizer.piece(token);
+    return !piece.empty() && matcher_.would_take(piece);
+}
+
+std::span<const std::uint64_t> Constraint::allowed(const text::Tokenizer& tokenizer) {
+    const std::span<std::uint64_t> mask(mask_, vocabulary_->words());
+    vocabulary_->allowed(matcher_, mask);
+    if (matcher_.accepting())
+        for (std::int32_t t = 0; t < tokenizer.vocab(); t++)
+            if (tokenizer.is_end(t)) mask[static_cast<std::size_t>(t) / 64] |= std::uint64_t{1} << t % 64;
+    return mask;
+}
+
+bool Constraint::narrow() {
+    constexpr int few = 32;
+    const grammar::Matcher::Bytes next = matcher_.next();
+    int bytes = 0;
+    for (const std::uint64_t word : next.bits) bytes += std::popcount(word);
+    return bytes <= few;
+}
+
+}  // namespace slmd::task

@@ -1,0 +1,46 @@
+// What binds an answer to a grammar: the grammar itself, where the answer stands in it, and the tokens that it allows.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "base/arena.h"
+#include "base/result.h"
+#include "grammar/grammar.h"
+#include "grammar/matcher.h"
+#include "grammar/vocabulary.h"
+#include "text/tokenizer.h"
+
+namespace slmd::task {
+
+// The vocabulary that all constraints of a model share.
+void build(const text::Tokenizer& tokenizer, grammar::Vocabulary& vocabulary);
+
+class Constraint {
+  public:
+    enum class Kind : unsigned char { none, schema, regex };
+    static constexpr std::size_t heap_bytes = 512u << 10;      // of a compiled grammar
+    static constexpr std::size_t scratch_bytes = 2048u << 10;  // while it is compiled; constraints of a thread share it
+    static constexpr std::size_t max_source = 32768;           // bytes of a schema
+
+    void lay_out(Arena& arena, const grammar::Vocabulary& vocabulary);
+    // Compiles it; source is changed. Errors: of compile_schema and compile_regex.
+    Result<void> open(Kind kind, std::span<char> source, std::span<std::byte> scratch);
+
+    grammar::Matcher& matcher() { return matcher_; }
+    // The token may come next: its text, or the end.
+    bool allows(const text::Tokenizer& tokenizer, std::int32_t token);
+    // Bits of all that may, [vocab] rounded up to 64.
+    std::span<const std::uint64_t> allowed(const text::Tokenizer& tokenizer);
+    // Few bytes may come next: then only few logits have to be computed.
+    bool narrow();
+
+  private:
+    grammar::Heap heap_;
+    grammar::Grammar grammar_;
+    grammar::Matcher matcher_;
+    const grammar::Vocabulary* vocabulary_ = nullptr;
+    std::uint64_t* mask_ = nullptr;  // [vocabulary words]
+};
+
+}  // namespace slmd::task
