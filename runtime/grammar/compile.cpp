@@ -126,6 +126,7 @@ class Compiler {
     Result<void> literals_of(const Draft& d, std::string_view name, bool named, unsigned patterns, LiteralList& out);
     bool evaluates(const Fact* inner, std::string_view name, bool named, unsigned patterns) const;
     Result<std::uint16_t> shortest_other(const ObjectRule& rule);
+    Result<void> count_others(ObjectRule& rule);
     Result<void> costs();
     Result<void> counts();
     bool in_list(const Fact& f, int node) const;
@@ -229,8 +230,8 @@ Result<Grammar> Compiler::run() {
     TRY(nodes_.add({}, scratch_));
     for (std::size_t i = 0; i < sets_.size; i++)
         if (i != nothing) TRY(build(i));
-    TRY(costs());
     TRY(counts());
+    TRY(costs());
     if (nodes_[0].cost >= never) return wrong(Code::incorrect_parameters, 0, "no value obeys it");
     if (nodes_[0].depth > max_depth) return wrong(Code::not_supported, 0, "its values are nested too deeply");
     Node* const nodes = TRY(result<Node>(nodes_.size));
@@ -481,6 +482,7 @@ Result<const NumberRule*> Compiler::number_rule(const Draft& d) {
             r.step *= step / a;
         }
     }
+    for (Decimal unit = decimal_one; r.step % unit != 0; unit /= 10) r.step_digits++;
     if (listed != nullptr) {
         List<std::string_view> list;
         for (int i = listed->single ? listed->node : schema_.first(listed->node); i < schema_.end(listed->node);
@@ -821,9 +823,40 @@ Result<const ObjectRule*> Compiler::object_rule(const Draft& d) {
         r.dependent_count = static_cast<int>(dependents.size);
     }
     r.other_bytes = TRY(shortest_other(r));
+    TRY(count_others(r));
     ObjectRule* const kept = TRY(result<ObjectRule>(1));
     *kept = r;
     return kept;
+}
+
+// How many keys there are beside the named ones, and from each state, when they are few.
+Result<void> Compiler::count_others(ObjectRule& r) {
+    const auto states = static_cast<std::size_t>(r.keys.states), classes = static_cast<std::size_t>(r.keys.classes);
+    const std::size_t mark = heap_.used();
+    auto* const counts = TRY(result<std::uint8_t>(states));
+    std::fill_n(counts, states, std::uint8_t{0});
+    int bytes[256] = {};
+    for (int b = 0; b < 256 && states > 0; b++) bytes[r.keys.byte_class[b]]++;
+    bool more = states > 0;
+    for (int pass = 0; more && pass < 1024; pass++) {
+        more = false;
+        for (std::size_t s = states; s-- > 0;) {
+            int sum = r.keys.label[s] > r.named;
+            for (std::size_t c = 0; c < classes && sum < 255; c++)
+                if (const std::uint16_t t = r.keys.next[s * classes + c]; t != Automaton::dead) sum += bytes[c] * counts[t];
+            sum = std::min(sum, 255);
+            more |= sum != counts[s];
+            counts[s] = static_cast<std::uint8_t>(sum);
+        }
+    }
+    if (more || std::all_of(counts, counts + states, [](std::uint8_t n) { return n == 0 || n == 255; })) {
+        r.other_count = states > 0 && counts[0] > 0 ? never : 0;
+        heap_.release(mark);
+        return {};
+    }
+    r.others = counts;
+    r.other_count = counts[0] == 255 ? never : counts[0];
+    return {};
 }
 
 // Bytes of the shortest key that is none of the named ones.
@@ -893,6 +926,9 @@ std::uint32_t rest(const Grammar& g, const ObjectRule& r, const ObjectRule::Set&
     }
     if (n >= r.min) return std::min(cost, never);
     if (!r.other) return never;
+    std::uint32_t named = 0;
+    for (const std::uint64_t w : seen) named += static_cast<std::uint32_t>(__builtin_popcountll(w));
+    if (r.other_count < never && r.min - n > r.other_count - std::min(r.other_count, count - named)) return never;
     // Each other name is longer than the one before where they must differ.
     const std::uint64_t others = static_cast<std::uint64_t>(r.min - n) * (r.other_bytes + 6u + g.nodes[r.other_node].cost);
     return static_cast<std::uint32_t>(std::min<std::uint64_t>(cost + others, never));
@@ -917,7 +953,8 @@ std::uint32_t rest(const Grammar& g, const ArrayRule& r, std::uint32_t count, co
         for (unsigned choice = 0; choice <= all; choice++) {
             bool fits = true;
             for (int c = 0; c < r.contains_count; c++) fits &= (choice >> c & 1) == 0 || m[c] < r.contains[c].max;
-            const std::uint32_t price = g.nodes[r.node(i, choice)].cost;
+            std::uint32_t price = g.nodes[r.node(i, choice)].cost;
+            if (r.unique && price < never) price = std::max(price + 3, g.nodes[r.node(i, choice)].unequal);
             const int served = __builtin_popcount(choice & needed);
             if (!fits || price >= never || served < best_served || (served == best_served && price >= best_cost)) continue;
             best = static_cast<int>(choice), best_served = served, best_cost = price;
@@ -1055,6 +1092,24 @@ Result<void> Compiler::counts() {
                     Node& n = nodes_[r->node(static_cast<std::uint32_t>(row), choice)];
                     if (!n.arrays.empty() || !n.objects.empty()) continue;
                     int values = n.null + n.truth + n.falsity;
+                    n.unequal = 5;
+                    const auto longest = [&](const Automaton& a, std::uint32_t quotes) -> Result<void> {
+                        const std::size_t mark = scratch_.used();
+                        auto* const bytes = scratch_.take<std::uint16_t>(static_cast<std::size_t>(a.states));
+                        if (bytes == nullptr) return full();
+                        std::fill_n(bytes, a.states, std::uint16_t{0});
+                        for (bool more = true; more;) {
+                            more = false;
+                            for (int s = a.states - 1; s >= 0; s--)
+                                for (int b = 0; b < 256; b++)
+                                    if (const std::uint16_t t = a.step(static_cast<std::uint16_t>(s), static_cast<unsigned char>(b));
+                                        t != Automaton::dead && bytes[t] + 1 > bytes[s])
+                                        bytes[s] = static_cast<std::uint16_t>(bytes[t] + 1), more = true;
+                        }
+                        n.unequal = std::max(n.unequal, bytes[0] + quotes);
+                        scratch_.release(mark);
+                        return {};
+                    };
                     const auto count = [&](const Automaton& a, std::uint8_t* completions) {
                         std::memset(completions, 0, static_cast<std::size_t>(a.states));
                         for (bool more = true; more;) {
@@ -1078,7 +1133,9 @@ Result<void> Compiler::counts() {
                             break;
                         }
                         auto* const completions = TRY(result<std::uint8_t>(static_cast<std::size_t>(rule->content.states)));
-                        values += count(rule->content, completions);
+                        const int words = count(rule->content, completions);
+                        values += words;
+                        if (words < 255) TRY(longest(rule->content, 2));
                         const_cast<StringRule*>(rule)->completions = completions;
                     }
                     for (const NumberRule* rule : n.numbers) {
@@ -1087,7 +1144,9 @@ Result<void> Compiler::counts() {
                             break;
                         }
                         auto* const completions = TRY(result<std::uint8_t>(static_cast<std::size_t>(rule->words.states)));
-                        values += count(rule->words, completions);
+                        const int words = count(rule->words, completions);
+                        values += words;
+                        if (words < 255) TRY(longest(rule->words, 0));
                         const_cast<NumberRule*>(rule)->completions = completions;
                     }
                     n.values = std::min(values, 255);

@@ -58,6 +58,8 @@ struct ObjectRule {
     const std::uint8_t* reach_other = nullptr;  // [states of keys] another one can
     Set required{}, allowed{};                 // bit label - 1
     bool other = false;                        // others are allowed
+    const std::uint8_t* others = nullptr;      // [states of keys] how many other keys follow, 255: or more; null: none or 255
+    std::uint32_t other_count = never;         // there are
     std::uint32_t min = 0, max = never;        // properties
     const Dependent* dependents = nullptr;
     int dependent_count = 0;
@@ -76,6 +78,7 @@ struct Node {
     std::uint32_t cost = never;  // bytes of the shortest value
     int depth = 0;               // of nesting that it has
     int values = 0;              // how many there are, 255: or more
+    std::uint32_t unequal = 0;   // bytes of one more where all must differ, at most; 0: not known, cost and a little
 };
 
 struct Grammar {

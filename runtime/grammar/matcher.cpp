@@ -363,13 +363,28 @@ bool Matcher::other_fits(const ObjectRule& r, const ObjectRule::Set& seen, std::
     return r.other && (r.max == never || (count < r.max && rest(*grammar_, r, seen, count + 1) < never));
 }
 
-bool Matcher::can_begin_key(const ObjectRule& r, const ObjectRule::Set& seen, std::uint32_t count,
-                            std::uint16_t state) const {
+// A key may be meant that begins as `written` does, its quote included.
+bool Matcher::can_begin_key(const Frame& f, std::uint16_t state, std::string_view written) const {
+    const auto& r = *static_cast<const ObjectRule*>(f.rule);
     if (r.keys.states == 0) return false;
-    if (r.reach_other[state] != 0 && other_fits(r, seen, count)) return true;
+    if (r.reach_other[state] != 0 && other_fits(r, f.object.seen, f.object.count)) {
+        if (r.others == nullptr || r.others[state] == 255) return true;
+        // Of few keys, those that are there already are gone.
+        int left = r.others[state];
+        const std::string_view text(text_, f.phase == 2 ? f.item : length_);
+        for (std::size_t at = f.begin + 1; at < text.size();) {
+            const std::size_t end = skip(text, at);
+            const std::string_view key = text.substr(at, end - at);
+            std::uint16_t s = 0;
+            for (const char c : key.substr(1, key.size() - 2)) s = r.keys.step(s, static_cast<unsigned char>(c));
+            left -= r.keys.label[s] > r.named && key.starts_with(written);
+            at = skip(text, end + 1) + 1;
+        }
+        if (left > 0) return true;
+    }
     for (int w = 0; w < ObjectRule::words; w++)
-        for (std::uint64_t open = r.reach[state][w] & ~seen[w]; open != 0; open &= open - 1)
-            if (eligible(r, seen, count, static_cast<std::uint32_t>(w * 64 + __builtin_ctzll(open) + 1))) return true;
+        for (std::uint64_t open = r.reach[state][w] & ~f.object.seen[w]; open != 0; open &= open - 1)
+            if (eligible(r, f.object.seen, f.object.count, static_cast<std::uint32_t>(w * 64 + __builtin_ctzll(open) + 1))) return true;
     return false;
 }
 
@@ -392,13 +407,13 @@ void Matcher::object_byte(const Frame& f, char c) {
             if (c == '}' && rest(*grammar_, r, f.object.seen, f.object.count) == 0 && f.object.count >= r.min)
                 return leave(f, c, true);
             if (f.phase == 5) {
-                if (c != ',' || !can_begin_key(r, f.object.seen, f.object.count, 0)) return;
+                if (c != ',' || !can_begin_key(f, 0, "\"")) return;
                 next.phase = 1;
                 return thread(next);
             }
             [[fallthrough]];
         case 1:
-            if (c != '"' || !can_begin_key(r, f.object.seen, f.object.count, 0)) return;
+            if (c != '"' || !can_begin_key(f, 0, "\"")) return;
             next.phase = 2;
             next.item = length_;
             next.object.key = next.object.label = 0;
@@ -420,7 +435,7 @@ void Matcher::object_byte(const Frame& f, char c) {
                 return thread(next);
             }
             next.object.key = r.keys.step(f.object.key, static_cast<unsigned char>(c));
-            if (next.object.key != Automaton::dead && can_begin_key(r, f.object.seen, f.object.count, next.object.key))
+            if (next.object.key != Automaton::dead && can_begin_key(f, next.object.key, {text_ + f.item, length_ + 1 - f.item}))
                 thread(next);
             return;
         }
@@ -626,8 +641,10 @@ std::uint32_t Matcher::cost(const Frame& top) const {
                     break;
                 }
                 std::uint32_t best = never;
-                for (unsigned choice = 0; choice < 1u << r.contains_count; choice++)
-                    best = std::min(best, grammar_->nodes[r.node(f->array.count, choice)].cost);
+                for (unsigned choice = 0; choice < 1u << r.contains_count; choice++) {
+                    const Node& n = grammar_->nodes[r.node(f->array.count, choice)];
+                    best = std::min(best, r.unique && n.cost < never ? std::max(n.cost + 3, n.unequal) : n.cost);
+                }
                 own += best;
                 break;
             }
@@ -650,6 +667,12 @@ std::uint32_t Matcher::cost(const Frame& top) const {
                 break;
             }
         }
+        if (f->kind != Kind::done)
+            if (const Frame* const array = unique_array(*f)) {
+                // Another value than those before may be longer.
+                const std::uint32_t longest = grammar_->nodes[array->array.node].unequal, written = length_ - f->begin;
+                own = std::max(own + 3, longest > written ? longest - written : 0);
+            }
         sum = std::min(sum + std::min(own, never), never);
         if (f->kind == Kind::done || f->parent == none) return sum;
         f = &frames_[f->parent];

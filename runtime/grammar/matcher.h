@@ -106,7 +106,7 @@ class Matcher {
     void array_byte(const Frame& f, char c);
     void item(const Frame& array, char c);
     bool eligible(const ObjectRule& rule, const ObjectRule::Set& seen, std::uint32_t count, std::uint32_t label) const;
-    bool can_begin_key(const ObjectRule& rule, const ObjectRule::Set& seen, std::uint32_t count, std::uint16_t state) const;
+    bool can_begin_key(const Frame& object, std::uint16_t state, std::string_view written) const;
     bool other_fits(const ObjectRule& rule, const ObjectRule::Set& seen, std::uint32_t count) const;
     bool has_key(const Frame& object, std::string_view key) const;
     bool is_left(const Frame& child, const std::uint8_t* completions, std::uint16_t state) const;

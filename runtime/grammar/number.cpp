@@ -103,10 +103,14 @@ bool NumberRule::allows(Decimal value) const {
     return true;
 }
 
-bool NumberRule::nearest(Decimal from, Decimal to, Decimal& value) const {
+int NumberRule::fractions(int wholes) const {
+    return integer ? 0 : std::max(double_digits - std::min(wholes, double_digits), step_digits);
+}
+
+bool NumberRule::nearest(Decimal from, Decimal to, int wholes, Decimal& value) const {
     from = std::max(from, low), to = std::min(to, high);
     if (from > to) return false;
-    const Decimal grid = step == 0 ? 1 : step;
+    const Decimal grid = step == 0 ? static_cast<Decimal>(power10(18 - fractions(wholes))) : step;
     // Upwards or downwards from the point that is nearest to zero. Of two neighbours on the grid at most one is a multiple
     // of what the grid is no multiple of, so a few tries decide.
     const bool up = to >= 0;
@@ -119,7 +123,7 @@ bool NumberRule::nearest(Decimal from, Decimal to, Decimal& value) const {
             return true;
         }
     }
-    if (up && from < 0) return nearest(from, -1, value);
+    if (up && from < 0) return nearest(from, -1, wholes, value);
     return false;
 }
 
@@ -162,10 +166,11 @@ bool viable(const NumberRule& rule, const NumberState& s, std::uint32_t* cost) {
     const bool can_grow = s.phase == NumberState::digits;
     for (int more = 0; more <= (can_grow ? NumberRule::max_digits - s.wholes : 0); more++) {
         const Range r = range(rule, s, more);
+        const int wholes = s.wholes + more;
         Decimal value;
-        if (!rule.nearest(r.from, r.to, value)) continue;
+        if (!rule.nearest(r.from, r.to, wholes, value)) continue;
         // Without one, "-0" would be written: the machine never writes it.
-        if (s.negative && value == 0 && !rule.nearest(r.from, -1, value)) continue;
+        if (s.negative && value == 0 && !rule.nearest(r.from, -1, wholes, value)) continue;
         if (cost == nullptr) return true;
         best = std::min(best, characters(s, value, more));
     }
@@ -194,8 +199,10 @@ bool step(const NumberRule& rule, NumberState& s, char c) {
             if (c == '-' && s.phase == start) {
                 s.phase = minus, s.negative = true;
                 if (rule.free) return true;
-                Decimal value;
-                return rule.nearest(-decimal_max, -1, value);
+                for (int wholes = 1; wholes <= NumberRule::max_digits; wholes++)
+                    if (Decimal value; rule.nearest(-static_cast<Decimal>(power10(wholes)) * decimal_one + 1, -1, wholes, value))
+                        return true;
+                return false;
             }
             if (!is_digit) return false;
             s.phase = c == '0' ? zero : digits;
@@ -213,7 +220,7 @@ bool step(const NumberRule& rule, NumberState& s, char c) {
             [[fallthrough]];
         case zero:
             if (rule.integer) return false;
-            if (c == '.')
+            if (c == '.' && (rule.free || rule.fractions(s.wholes) > 0))
                 s.phase = point;
             else if (rule.free && (c == 'e' || c == 'E'))
                 s.phase = exponent;
@@ -223,7 +230,7 @@ bool step(const NumberRule& rule, NumberState& s, char c) {
         case point:
         case decimals:
             if (is_digit) {
-                if (s.fractions >= most) return false;
+                if (s.fractions >= (rule.free ? most : rule.fractions(s.wholes))) return false;
                 if (!rule.free) s.fraction = s.fraction * 10 + d;
                 s.fractions++;
                 s.phase = decimals;

@@ -19,10 +19,13 @@ Result<Decimal> to_decimal(std::string_view text);
 std::size_t plain_number(std::string_view text, std::span<char> out);
 
 struct NumberRule {
-    static constexpr int max_excluded = 8, max_digits = 18, max_free_digits = 32;
+    // Numbers that must obey something have 18 digits before the point at most, and behind it as many as a double keeps
+    // of all of them, 15, or as `step` has: so every reader reads what was meant.
+    static constexpr int max_excluded = 8, max_digits = 18, max_free_digits = 32, double_digits = 15;
 
     bool integer = false;
     bool free = true;                              // nothing but `integer`: up to 32 digits, and an exponent
+    int step_digits = 0;                           // behind the point, that multiples of step need
     Decimal low = -decimal_max, high = decimal_max;
     Decimal step = 0;                              // 0: any; else a multiple of it
     Decimal not_multiple[max_excluded]{};          // of any of those
@@ -34,8 +37,11 @@ struct NumberRule {
     std::uint32_t cost = 0;                        // bytes of the shortest one
 
     bool allows(Decimal value) const;
-    // The allowed value in [from, to] that is nearest to zero; false when there is none.
-    bool nearest(Decimal from, Decimal to, Decimal& value) const;
+    // Digits that may stand behind the point after so many before it.
+    int fractions(int wholes) const;
+    // The allowed value in [from, to], of a number with so many digits before the point, that is nearest to zero; false
+    // when there is none.
+    bool nearest(Decimal from, Decimal to, int wholes, Decimal& value) const;
 };
 
 // A number as far as it is written. Zero is its beginning.
