@@ -25,7 +25,6 @@ class Heap {
         return reinterpret_cast<T*>(block_.data() + at);
     }
     std::size_t used() const { return used_; }
-    std::size_t left() const { return block_.size() - used_; }
     std::size_t peak() const { return peak_; }
     void release(std::size_t mark) { used_ = mark; }
 
@@ -69,15 +68,5 @@ Result<Automaton> intersection(const Automaton& a, const Automaton& b, Heap& hea
 Result<Automaton> difference(const Automaton& a, const Automaton& b, Heap& heap);
 
 bool accepts(const Automaton& automaton, std::string_view bytes);
-
-// An automaton as it was found: state 0 is the start, states may be useless or alike.
-struct Table {
-    int states = 0, classes = 0;
-    std::uint8_t byte_class[256]{};
-    std::uint16_t* next = nullptr;   // [states, classes] a state, or Automaton::dead
-    std::uint16_t* label = nullptr;  // [states]
-};
-// The minimal one, at `mark` of the heap: what was taken since, the table too, is given back. Errors: memory_full.
-Result<Automaton> minimal(const Table& table, Heap& heap, std::size_t mark);
 
 }  // namespace slmd::grammar
