@@ -935,6 +935,10 @@ std::uint32_t rest(const Grammar& g, const ObjectRule& r, const ObjectRule::Set&
 }
 
 std::uint32_t rest(const Grammar& g, const ArrayRule& r, std::uint32_t count, const std::uint32_t* matches) {
+    // Of few values there are not enough that differ.
+    if (r.unique && r.prefix == 0 && r.contains_count == 0 && g.nodes[r.nodes[0]].values < 255 &&
+        r.min > static_cast<std::uint32_t>(g.nodes[r.nodes[0]].values))
+        return never;
     std::uint32_t m[ArrayRule::max_contains]{};
     const unsigned all = (1u << r.contains_count) - 1;
     for (int c = 0; c < r.contains_count; c++) m[c] = matches[c];
@@ -1087,6 +1091,7 @@ Result<void> Compiler::counts() {
     for (std::size_t i = 0; i < nodes_.size; i++)
         for (const ArrayRule* r : nodes_[i].arrays) {
             if (!r->unique) continue;
+            bool few = false;
             for (int row = 0; row <= r->prefix; row++)
                 for (unsigned choice = 0; choice < 1u << r->contains_count; choice++) {
                     Node& n = nodes_[r->node(static_cast<std::uint32_t>(row), choice)];
@@ -1150,7 +1155,12 @@ Result<void> Compiler::counts() {
                         const_cast<NumberRule*>(rule)->completions = completions;
                     }
                     n.values = std::min(values, 255);
+                    few |= n.values < 255 && n.values > 0;
                 }
+            if (few && (r->contains_count > 0 || (r->prefix > 0 && r->min > 1)))
+                return Error::make(Code::not_supported,
+                                   "schema: uniqueItems of few values cannot be together with contains, or with prefixItems "
+                                   "and minItems");
         }
     return {};
 }

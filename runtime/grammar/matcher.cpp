@@ -230,7 +230,7 @@ void Matcher::begin(std::uint32_t parent, std::uint16_t node, char c, unsigned d
             f.literal.which = static_cast<std::uint8_t>(c);
             f.literal.at = 1;
             if (const Frame* const array = unique_array(f))
-                if (seen_items(*array, literal_text(f.literal.which)) > 0) return;
+                if (seen_items(*array, literal_text(f.literal.which), n) > 0) return;
             thread(f);
             return;
         default:
@@ -238,7 +238,7 @@ void Matcher::begin(std::uint32_t parent, std::uint16_t node, char c, unsigned d
             for (const NumberRule* r : n.numbers) {
                 f.rule = r;
                 std::memset(&f.number, 0, sizeof f.number);
-                if (step(*r, f.number, c) && is_left(f, r->completions, f.number.word)) thread(f);
+                if (step(*r, f.number, c) && is_left(f, r->words, r->completions, f.number.word)) thread(f);
             }
     }
 }
@@ -253,7 +253,7 @@ void Matcher::advance(const Frame& f, char c) {
         case Kind::number: {
             const auto* const rule = static_cast<const NumberRule*>(f.rule);
             Frame next = f;
-            if (step(*rule, next.number, c) && is_left(f, rule->completions, next.number.word)) thread(next);
+            if (step(*rule, next.number, c) && is_left(f, rule->words, rule->completions, next.number.word)) thread(next);
             if (f.parent != none && (c == ',' || c == ']' || c == '}') && complete(*rule, f.number)) leave(f, c, false);
             return;
         }
@@ -299,23 +299,41 @@ const Matcher::Frame* Matcher::unique_array(const Frame& child) const {
     return parent.kind == Kind::array && static_cast<const ArrayRule*>(parent.rule)->unique ? &parent : nullptr;
 }
 
-// How many items before the one that is being written begin like that.
-int Matcher::seen_items(const Frame& array, std::string_view prefix) const {
+// How many of the items before the one that is being written, which begin like that, are values of a node of few.
+int Matcher::seen_items(const Frame& array, std::string_view prefix, const Node& of) const {
     const std::string_view text(text_, array.item);
     int n = 0;
     for (std::size_t at = array.begin + 1; at < array.item;) {
         const std::size_t end = skip(text, at);
-        n += text.substr(at, end - at).starts_with(prefix);
+        const std::string_view value = text.substr(at, end - at);
         at = end + 1;
+        if (!value.starts_with(prefix)) continue;
+        bool is = (value == "null" && of.null) || (value == "true" && of.truth) || (value == "false" && of.falsity);
+        if (value[0] == '"')
+            for (const StringRule* r : of.strings) is |= accepts(r->content, value.substr(1, value.size() - 2));
+        else
+            for (const NumberRule* r : of.numbers) is |= accepts(r->words, value);
+        n += is;
     }
     return n;
 }
 
 // Of the values that begin like this one, not all have been items before.
-bool Matcher::is_left(const Frame& f, const std::uint8_t* completions, std::uint16_t state) const {
+bool Matcher::is_left(const Frame& f, const Automaton& values, const std::uint8_t* completions, std::uint16_t state) const {
     if (completions == nullptr || completions[state] == 255) return true;
     const Frame* const array = unique_array(f);
-    return array == nullptr || seen_items(*array, {text_ + f.begin, length_ + 1 - f.begin}) < completions[state];
+    if (array == nullptr) return true;
+    const std::string_view text(text_, array->item), written(text_ + f.begin, length_ + 1 - f.begin);
+    int left = completions[state];
+    for (std::size_t at = array->begin + 1; at < array->item;) {
+        const std::size_t end = skip(text, at);
+        std::string_view value = text.substr(at, end - at);
+        at = end + 1;
+        if (!value.starts_with(written)) continue;
+        if (f.kind == Kind::string) value = value.substr(1, value.size() - 2);
+        left -= accepts(values, value);
+    }
+    return left > 0;
 }
 
 bool Matcher::differs(const Frame& array, std::uint32_t end) const {
@@ -342,7 +360,7 @@ void Matcher::string_byte(const Frame& f, char c) {
         if (f.string.state == 0 && f.string.characters == rule->max) return;
         // Counted up to where it no longer matters, so that equal states look equal.
         if (next.string.state == 0 && (rule->max != never || f.string.characters < rule->min)) next.string.characters++;
-    } else if (!is_left(f, rule->completions, next.string.state)) {
+    } else if (!is_left(f, rule->content, rule->completions, next.string.state)) {
         return;
     }
     thread(next);
@@ -472,7 +490,7 @@ void Matcher::item(const Frame& f, char c) {
         const Node& n = grammar_->nodes[next.array.node];
         if (!fits || n.cost >= never || f.depth + 1 + n.depth > max_depth) continue;
         if (rest(*grammar_, r, next.array.count, next.array.matches) >= never) continue;
-        if (r.unique && n.values < 255 && seen_items(next, "") >= n.values) continue;
+        if (r.unique && n.values < 255 && seen_items(next, "", n) >= n.values) continue;
         const std::uint32_t at = add(next);
         if (at != none) begin(at, next.array.node, c, f.depth + 1u);
     }
@@ -500,7 +518,7 @@ void Matcher::array_byte(const Frame& f, char c) {
         if (!fits || rest(*grammar_, r, f.array.count + 1, matches) >= never) continue;
         Frame here = f;
         here.item = length_;
-        any = !r.unique || n.values >= 255 || seen_items(here, "") < n.values;
+        any = !r.unique || n.values >= 255 || seen_items(here, "", n) < n.values;
     }
     if (!any) return;
     Frame next = f;

@@ -109,9 +109,9 @@ class Matcher {
     bool can_begin_key(const Frame& object, std::uint16_t state, std::string_view written) const;
     bool other_fits(const ObjectRule& rule, const ObjectRule::Set& seen, std::uint32_t count) const;
     bool has_key(const Frame& object, std::string_view key) const;
-    bool is_left(const Frame& child, const std::uint8_t* completions, std::uint16_t state) const;
+    bool is_left(const Frame& child, const Automaton& values, const std::uint8_t* completions, std::uint16_t state) const;
     bool differs(const Frame& array, std::uint32_t end) const;
-    int seen_items(const Frame& array, std::string_view prefix) const;
+    int seen_items(const Frame& array, std::string_view prefix, const Node& of) const;
     const Frame* unique_array(const Frame& child) const;
     std::uint32_t cost(const Frame& frame) const;
     std::uint32_t key_cost(const Frame& object) const;

@@ -1,26 +1,195 @@
-// Following a text through a grammar, and ending it.
+// Following a text through a grammar, what must come next, and ending it.
 #include <gtest/gtest.h>
+
+#include <random>
 
 #include "compiled.h"
 
 namespace slmd::grammar {
 namespace {
 
-TEST(Matcher, takes_a_small_object) {
+constexpr const char* person =
+    R"({"type":"object","properties":{"name":{"type":"string"},"age":{"type":"integer","minimum":0,"maximum":150}},)"
+    R"("required":["name","age"],"additionalProperties":false})";
+
+std::string forced(Matcher& m) {
+    char out[1024];
+    return {out, m.forced(out)};
+}
+
+std::string closing(Matcher& m) {
+    char out[4096];
+    const std::size_t n = m.close(out);
+    return n > sizeof out ? "(no way)" : std::string(out, n);
+}
+
+TEST(Matcher, takes_what_obeys_and_nothing_else) {
     Compiled c;
     TestMatcher m;
-    const auto ok = c.schema(R"({"type":"object","properties":{"name":{"type":"string"},"age":{"type":"integer","minimum":0,"maximum":150}},"required":["name","age"],"additionalProperties":false})");
-    ASSERT_TRUE(ok) << ok.error().what();
-    EXPECT_TRUE(accepts(m, c.grammar, R"({"name":"Ada","age":36})"));
-    EXPECT_TRUE(accepts(m, c.grammar, R"({"age":36,"name":"Ada"})"));
-    EXPECT_FALSE(accepts(m, c.grammar, R"({"name":"Ada","age":151})"));
-    EXPECT_FALSE(accepts(m, c.grammar, R"({"name":"Ada"})"));
-    EXPECT_FALSE(accepts(m, c.grammar, R"({"name":"Ada","name":"x","age":3})"));
+    ASSERT_TRUE(c.schema(person));
+    for (const char* good : {R"({"name":"Ada","age":36})", R"({"age":36,"name":"Ada"})", R"({"name":"\u0001\"","age":0})", R"({"name":"\u65e5","age":150})"})
+        EXPECT_EQ(accepts(m, c.grammar, good), std::string_view(good).find("u65e5") == std::string_view::npos) << good;  // one form a character
+    for (const char* bad : {R"({"name":"Ada","age":151})", R"({"name":"Ada"})", R"({"name":"Ada","name":"x","age":3})", R"({"name":"Ada","age":3.0})",
+                            R"({"name":"Ada", "age":3})", R"({"name":"Ada","age":03})", R"({"name":"Ada","age":3}})", R"({"nom":"Ada","age":3})", "[]", ""})
+        EXPECT_FALSE(accepts(m, c.grammar, bad)) << bad;
+}
+
+TEST(Matcher, forces_what_can_only_come_next) {
+    Compiled c;
+    TestMatcher m;
+    ASSERT_TRUE(c.schema(R"({"type":"object","properties":{"label":{"enum":["spam","spam, likely","ham"]}},"required":["label"],"additionalProperties":false})"));
     m.open(c.grammar);
-    char out[256];
-    EXPECT_EQ(m.forced(out), 2u);
-    const std::size_t n = m.close(out);
-    EXPECT_EQ(std::string_view(out, n), R"({"age":0,"name":""})");
+    EXPECT_EQ(forced(m), R"({"label":")");
+    EXPECT_EQ(m.text(), "");
+    ASSERT_TRUE(m.take(R"({"label":"s)"));
+    EXPECT_EQ(forced(m), "pam");
+    ASSERT_TRUE(m.take("pam"));
+    EXPECT_EQ(forced(m), "");
+    ASSERT_TRUE(m.take(","));
+    EXPECT_EQ(forced(m), R"( likely"})");
+    ASSERT_TRUE(m.take(" likely\"}"));
+    EXPECT_TRUE(m.finished());
+    EXPECT_EQ(forced(m), "");
+}
+
+TEST(Matcher, closes_as_shortly_as_can_be) {
+    Compiled c;
+    TestMatcher m;
+    const struct {
+        const char *schema, *begin, *end;
+    } cases[] = {{person, "", R"({"age":0,"name":""})"},
+                 {person, R"({"name":"Ad)", R"(","age":0})"},
+                 {person, R"({"na)", R"(me":"","age":0})"},
+                 {R"({"type":"array","minItems":3,"items":{"type":"boolean"}})", "[true,f", "alse,true]"},
+                 {R"({"type":"string","minLength":4})", "\"a", nullptr},
+                 {R"({"type":"integer","minimum":100,"multipleOf":7})", "1", "05"},
+                 {R"({"type":"string"})", "\"\xE6\x97", nullptr},
+                 {R"({"const":[1,{"a":null}]})", "[1", R"(,{"a":null}])"}};
+    for (const auto& k : cases) {
+        ASSERT_TRUE(c.schema(k.schema));
+        m.open(c.grammar);
+        ASSERT_TRUE(m.take(k.begin)) << k.begin;
+        const std::string end = closing(m);
+        if (k.end != nullptr) { EXPECT_EQ(end, k.end) << k.schema; }
+        EXPECT_TRUE(accepts(m, c.grammar, k.begin + end)) << k.begin << end;
+        EXPECT_LE(end.size(), 6u + (k.end == nullptr ? 0 : std::strlen(k.end)));
+    }
+}
+
+TEST(Matcher, gives_back_what_was_not_kept) {
+    Compiled c;
+    TestMatcher m;
+    ASSERT_TRUE(c.schema(person));
+    m.open(c.grammar);
+    const std::string text = R"({"name":"Ada Lovelace","age":36})";
+    std::mt19937 random(5);
+    std::size_t at = 0, kept = 0;
+    for (int i = 0; i < 20000; i++) {
+        if (random() % 5 < 3 && at < text.size()) {
+            ASSERT_FALSE(m.push('\x01'));  // refused anywhere, and leaves nothing behind
+            ASSERT_TRUE(m.push(text[at++]));
+        } else if (at > kept) {
+            m.pop(), at--;
+        } else if (at == text.size()) {
+            m.open(c.grammar), at = kept = 0;
+        }
+        if (random() % 50 == 0) m.keep(), kept = at;
+        ASSERT_EQ(m.text(), text.substr(0, at));
+        ASSERT_EQ(m.accepting(), at == text.size());
+    }
+}
+
+// Memory is given back while a long text is written.
+TEST(Matcher, follows_texts_as_long_as_its_memory) {
+    Compiled c;
+    TestMatcher m;
+    ASSERT_TRUE(c.schema(R"({"type":"array","items":{"anyOf":[{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]},{"type":"object"}]}})"));
+    m.open(c.grammar);
+    ASSERT_TRUE(m.take("["));
+    std::size_t taken = 1;
+    while (taken + 64 < Matcher::max_text) {
+        const std::string item = R"({"a":"0123456789","b":[{},{"c":null}]})";
+        ASSERT_TRUE(m.take(taken > 1 ? "," + item : item)) << taken;
+        taken = m.text().size();
+    }
+    ASSERT_TRUE(m.take("]"));
+    EXPECT_TRUE(m.accepting());
+    std::size_t more = 0;
+    m.open(c.grammar);
+    ASSERT_TRUE(m.take("[{\"a\":\""));
+    while (m.take("x")) more++;
+    EXPECT_EQ(m.text().size(), Matcher::max_text);
+}
+
+TEST(Matcher, follows_words_and_expressions) {
+    Compiled c;
+    TestMatcher m;
+    const std::string_view list[] = {"yes", "no", "not sure"};
+    auto words = compile_words(list, c.heap);
+    ASSERT_TRUE(words);
+    EXPECT_TRUE(accepts(m, *words, "not sure"));
+    EXPECT_EQ(m.word(), 3);
+    EXPECT_TRUE(accepts(m, *words, "no"));
+    EXPECT_EQ(m.word(), 2);
+    EXPECT_FALSE(m.finished());
+    EXPECT_FALSE(accepts(m, *words, "maybe"));
+    auto date = compile_regex("[0-9]{4}-(0[1-9]|1[0-2])", c.heap);
+    ASSERT_TRUE(date);
+    EXPECT_TRUE(accepts(m, *date, "2026-11"));
+    EXPECT_FALSE(accepts(m, *date, "2026-13"));
+    EXPECT_FALSE(compile_regex("[]", c.heap));
+}
+
+// Whatever memory there is: a grammar, or the error that says so, and nothing written beside it.
+TEST(Matcher, compiles_in_the_memory_that_it_is_given) {
+    Block block(1u << 16), scratch(1u << 18);
+    const std::string schema = R"({"type":"object","properties":{"when":{"type":"string","pattern":"^[0-9]{4}-[0-9]{2}$"},"n":{"type":"integer","maximum":7}},"required":["n"]})";
+    int good = 0, refused = 0;
+    for (std::size_t size = 64; size < block.size; size += 509)
+        for (const bool small_scratch : {false, true}) {
+            std::memset(block.memory, 0xAB, block.size);
+            std::memset(scratch.memory, 0xAB, scratch.size);
+            const std::size_t scratch_size = small_scratch ? size : scratch.size / 2;
+            Heap heap(block.view().first(size)), temporary(scratch.view().first(scratch_size));
+            std::string text = schema;
+            const auto g = compile_schema(text, {}, heap, temporary);
+            good += bool(g), refused += !g;
+            if (!g) { EXPECT_EQ(g.error().code, Code::memory_full) << g.error().what(); }
+            for (std::size_t i = size; i < block.size; i++) ASSERT_EQ(block.memory[i], std::byte{0xAB});
+            for (std::size_t i = scratch_size; i < scratch.size; i++) ASSERT_EQ(scratch.memory[i], std::byte{0xAB});
+        }
+    EXPECT_GT(good, 10);
+    EXPECT_GT(refused, 10);
+}
+
+TEST(Matcher, says_what_a_schema_has_that_it_cannot) {
+    Compiled c;
+    const struct {
+        const char *schema, *error;
+    } cases[] = {
+        {R"({"properties":{"a":{"typ":"string"}}})", "schema, #/properties/a/typ: this keyword is not supported"},
+        {R"({"$dynamicRef":"#x"})", "schema, #/$dynamicRef: this keyword is not supported"},
+        {R"({"type":"strnig"})", "schema, #/type: is no type of JSON Schema"},
+        {R"({"minLength":-1})", "schema, #/minLength: must be a whole number from 0 to 1000000000"},
+        {R"({"type":"string","type":"null"})", "schema, #/type: is there twice"},
+        {R"({"$ref":"#/$defs/x"})", "schema, #/$ref: refers to no schema of this document"},
+        {R"({"$ref":"https://example.com/x"})", "schema, #/$ref: refers to a document that is not in this one"},
+        {R"({"$ref":"#"})", "schema, #: refers to itself without an object or array between"},
+        {R"({"pattern":"(a"})", "schema, #/pattern: "},
+        {R"({"format":"color"})", "schema, #/format: is none of the formats"},
+        {R"({"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]})", "schema, #: no value obeys it"},
+        {R"({"type":"integer","minimum":5,"maximum":4})", "schema, #: no value obeys it"},
+        {R"({"multipleOf":1e-20})", "schema, #/multipleOf: 1e-20 has more than 18 digits behind the point"},
+        {R"({"type":)", "JSON, column 9: a value is missing"},
+        {"{\n\"type\": x}", "JSON, line 2, column 9: not a JSON value"},
+        {"3", "schema, #: a schema is an object or a boolean"},
+        {R"({"$schema":"http://json-schema.org/draft-04/schema#"})", "schema, #/$schema: is not https://json-schema.org/draft/2020-12/schema, the only one"},
+    };
+    for (const auto& k : cases) {
+        const auto r = c.schema(k.schema);
+        ASSERT_FALSE(r) << k.schema;
+        EXPECT_EQ(std::string(r.error().what()).substr(0, std::strlen(k.error)), k.error) << k.schema;
+    }
 }
 
 }  // namespace

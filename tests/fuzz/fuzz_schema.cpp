@@ -1,0 +1,63 @@
+// LINK: slmd_grammar slmd_base
+// Schemas: whatever is read compiles or is refused in bounded memory, and what is compiled can be walked and closed.
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include "grammar/grammar.h"
+#include "grammar/matcher.h"
+
+using namespace slmd;
+using namespace slmd::grammar;
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    if (size > 4096) return 0;
+    static const auto memory = [] {
+        struct Memory {
+            std::unique_ptr<std::byte[]> heap{new std::byte[1u << 20]}, scratch{new std::byte[2u << 20]}, matcher;
+        };
+        auto m = std::make_unique<Memory>();
+        Arena counting;
+        Matcher().lay_out(counting);
+        m->matcher.reset(new std::byte[counting.used() + Arena::align]);
+        return m;
+    }();
+    Heap heap({memory->heap.get(), 1u << 20}), scratch({memory->scratch.get(), 2u << 20});
+    std::string text(reinterpret_cast<const char*>(data), size);
+    const auto grammar = compile_schema(text, {}, heap, scratch);
+    if (!grammar) {
+        if (grammar.error().text[0] == 0) std::abort();
+        return 0;
+    }
+    Matcher matcher;
+    Arena counting;
+    matcher.lay_out(counting);
+    Arena arena({memory->matcher.get(), counting.used()});
+    matcher.lay_out(arena);
+    matcher.open(grammar.value());
+    std::uint32_t random = 2463534242u;
+    for (int i = 0; i < 60; i++) {
+        const Matcher::Bytes next = matcher.next();
+        int chosen = -1, seen = 0;
+        for (int b = 0; b < 256; b++)
+            if (next.has(static_cast<unsigned char>(b))) {
+                random ^= random << 13, random ^= random >> 17, random ^= random << 5;
+                if (random % static_cast<unsigned>(++seen) == 0) chosen = b;
+            }
+        if (chosen < 0) {
+            if (!matcher.accepting()) std::abort();  // a dead end
+            return 0;
+        }
+        if (!matcher.push(static_cast<char>(chosen))) std::abort();
+        if (i % 7 == 0) matcher.keep();
+    }
+    static char closing[1u << 15];
+    if (matcher.close_bytes() > 4096) return 0;
+    const std::size_t n = matcher.close(closing);
+    if (n > sizeof closing) std::abort();
+    const std::string whole = std::string(matcher.text()) + std::string(closing, n);
+    matcher.open(grammar.value());
+    if (!matcher.take(whole) || !matcher.accepting()) std::abort();
+    return 0;
+}
