@@ -21,7 +21,6 @@ Result<void> Generation::open(const text::Tokenizer& tokenizer, const text::Chat
                               std::span<const text::Message> messages, const GenerateOptions& options,
                               std::span<std::int32_t> tokens, const Workspace& workspace) {
     *this = {};
-    if (messages.empty()) return Error::make(Code::incorrect_parameters, "there is no prompt");
     if (options.stop.size() > max_stops || options.sampler.bias.size() > max_bias)
         return Error::make(Code::incorrect_parameters, "at most %d stop texts and %d biases", max_stops, max_bias);
     tokenizer_ = &tokenizer;
@@ -43,26 +42,9 @@ Result<void> Generation::open(const text::Tokenizer& tokenizer, const text::Chat
     params.bias = {bias_, params.bias.size()};
     sampler_.reset(params);
 
-    std::string_view prompt = messages.back().text;
-    std::span<const text::Trusted> trusted;
-    bool add_bos = true;
-    if (!options.raw && !chat.empty()) {
-        const auto r = TRY(chat.render(messages, workspace.text, workspace.trusted));
-        prompt = {workspace.text.data(), r.bytes};
-        trusted = workspace.trusted.first(r.trusted);
-        add_bos = !chat.has_bos();
-        strip_space_ = tokenizer.strip_first_space();
-    }
-    const auto n = tokenizer.encode(prompt, trusted, add_bos, tokens, workspace.scratch);
-    if (!n && n.error().code == Code::context_full)
-        return Error::make(Code::context_full, "the prompt (%zu bytes) has more tokens than the context of %zu",
-                           prompt.size(), tokens.size());
-    if (!n) return n.error();
-    if (n.value() == 0) return Error::make(Code::incorrect_parameters, "the prompt has no tokens");
-    if (n.value() >= tokens.size())
-        return Error::make(Code::context_full, "the prompt fills the context of %zu tokens; nothing is left to answer",
-                           tokens.size());
-    count_ = prompt_ = static_cast<int>(n.value());
+    const Prompt prompt = TRY(encode_prompt(tokenizer, chat, messages, options.raw, tokens, workspace));
+    strip_space_ = prompt.rendered && tokenizer.strip_first_space();
+    count_ = prompt_ = prompt.tokens;
     return {};
 }
 

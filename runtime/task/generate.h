@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
+#include "task/prompt.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
@@ -24,13 +25,6 @@ class TextSink {
 
   protected:
     ~TextSink() = default;
-};
-
-// Buffers that open() needs and that all generations of a thread may share.
-struct Workspace {
-    std::span<char> text;  // the rendered prompt
-    std::span<text::Trusted> trusted;
-    std::span<std::byte> scratch;  // Tokenizer::scratch_bytes(text.size())
 };
 
 struct GenerateOptions {
