@@ -85,28 +85,25 @@ Result<void> Classification::add_ends() {
 
 Result<void> Classification::open(const text::Tokenizer& tokenizer, const text::ChatTemplate& chat,
                                   std::span<const text::Message> messages, const ClassifyOptions& options,
-                                  std::span<std::int32_t> tokens, const Space& space, const Workspace& workspace) {
+                                  std::span<Label> labels, std::span<TreeNode> nodes, std::span<std::int32_t> tokens,
+                                  const Workspace& workspace) {
     *this = {};
-    const auto count = options.labels.size();
-    if (count < 2 || count > std::min<std::size_t>(max_labels, space.labels.size()))
+    const auto count = labels.size();
+    if (count < 2 || count > max_labels)
         return Error::make(Code::incorrect_parameters, "%zu labels: 2 to %d", count, max_labels);
-    if (!options.priors.empty() && options.priors.size() != count)
-        return Error::make(Code::incorrect_parameters, "%zu priors for %zu labels: one for each, or none",
-                           options.priors.size(), count);
     tokenizer_ = &tokenizer;
     deadline_ns_ = options.deadline_ns;
     tokens_ = tokens;
-    labels_ = space.labels.first(count);
-    nodes_ = space.nodes.first(std::min<std::size_t>(max_nodes, space.nodes.size()));
+    labels_ = labels;
+    nodes_ = nodes.first(std::min<std::size_t>(max_nodes, nodes.size()));
     for (std::size_t i = 0; i < count; i++) {
-        const float prior = options.priors.empty() ? 1 : options.priors[i];
-        if (!(prior > 0) || !std::isfinite(prior))
-            return Error::make(Code::incorrect_parameters, "the prior of label %zu is above 0", i + 1);
-        labels_[i] = {options.labels[i], prior, 0, -1};
+        if (!(labels[i].prior > 0) || !std::isfinite(labels[i].prior))
+            return Error::make(Code::incorrect_parameters, "the prior of label %zu is not above 0", i + 1);
+        labels[i].node = -1;
     }
     prompt_ = TRY(encode_prompt(tokenizer, chat, messages, options.raw, tokens, workspace)).tokens;
     for (std::size_t i = 0; i < count; i++) {
-        const std::string_view label = options.labels[i];
+        const std::string_view label = labels[i].text;
         const auto [size, text] = shown(label);
         std::int32_t of_label[max_label_tokens];
         const auto n = tokenizer.encode(label, {}, false, of_label, workspace.scratch);

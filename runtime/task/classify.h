@@ -14,15 +14,14 @@ namespace slmd::task {
 
 struct Label {
     std::string_view text;
-    float prior, probability;
-    std::int16_t node;  // of the tree, of its last token
+    float prior = 1;        // a weight above 0: how frequent it is, on any scale
+    float probability = 0;  // when it is known
+    std::int16_t node = 0;  // of the tree, of its last token
 };
 
 struct ClassifyOptions {
-    std::span<const std::string_view> labels{};  // their texts stay where they are as long as the classification
-    std::span<const float> priors{};             // weights above 0, one a label; empty: all are the same
-    bool raw = false;                            // the last message as it is, no chat template
-    std::int64_t deadline_ns = 0;                // CLOCK_MONOTONIC; 0: none
+    bool raw = false;              // the last message as it is, no chat template
+    std::int64_t deadline_ns = 0;  // CLOCK_MONOTONIC; 0: none
 };
 
 // The probability of a label is that with which the model would write it if it could write nothing but the labels: the
@@ -33,19 +32,15 @@ struct ClassifyOptions {
 class Classification {
   public:
     static constexpr int max_labels = 512, max_label_tokens = engine::max_tree_depth, max_nodes = 3072;
-    // Where the labels and their tree live.
-    struct Space {
-        std::span<Label> labels;            // [max_labels]
-        std::span<engine::TreeNode> nodes;  // [max_nodes]
-    };
 
-    // Tokenizes prompt and labels, each label as an answer begins. tokens: as many as the engine's context. Errors: as
-    // encode_prompt; incorrect_parameters for fewer than 2 labels or more than max_labels, one that is empty, has too
-    // many tokens or the same as another one, for all together when they are too many, and for priors that are not one
-    // a label or not above 0: naming it; context_full when the labels do not fit behind the prompt.
+    // Tokenizes prompt and labels, each label as an answer begins. The labels, with texts and priors, stay the
+    // caller's, as long as the classification; so do the tokens, as many as the engine's context, and the nodes.
+    // Errors: as encode_prompt; incorrect_parameters for fewer than 2 labels or more than max_labels, one that has no
+    // tokens, too many, or the same as another one, for all together when they are too many, and for a prior that is
+    // not above 0: naming it; context_full when a label does not fit behind the prompt.
     Result<void> open(const text::Tokenizer& tokenizer, const text::ChatTemplate& chat,
-                      std::span<const text::Message> messages, const ClassifyOptions& options,
-                      std::span<std::int32_t> tokens, const Space& space, const Workspace& workspace);
+                      std::span<const text::Message> messages, const ClassifyOptions& options, std::span<Label> labels,
+                      std::span<engine::TreeNode> nodes, std::span<std::int32_t> tokens, const Workspace& workspace);
 
     // As Generation's. Errors: deadline.
     Result<bool> ask(int slot, int chunk, const std::atomic<bool>& cancel, std::int64_t now_ns,

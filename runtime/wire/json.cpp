@@ -42,7 +42,7 @@ const JsonNode* JsonReader::find(const JsonNode& object, std::string_view key) c
 
 Result<void> JsonReader::value(int depth, std::string_view key) {
     if (depth >= max_depth) return wrong("nested too deeply (8 levels)");
-    if (count_ == max_nodes) return wrong("too many values (160)");
+    if (count_ == max_nodes) return wrong("too many values (1280)");
     const int self = count_++;
     JsonNode& node = nodes_[self];
     node = {};

@@ -20,7 +20,7 @@ struct JsonNode {
 
 class JsonReader {
   public:
-    static constexpr int max_nodes = 160, max_depth = 8;
+    static constexpr int max_nodes = 1280, max_depth = 8;  // 512 labels and their priors
 
     // Reads exactly one value. Strings are unescaped within text, to which the nodes point. Errors:
     // incorrect_parameters with the column; invalid_characters (not UTF-8).

@@ -43,9 +43,9 @@ Scored classify(const Case& c, engine::Engine& engine = *model().engine) {
     std::vector<char> text(8192);
     std::vector<text::Trusted> trusted(64);
     std::vector<std::byte> scratch(text::Tokenizer::scratch_bytes(8192));
-    std::vector<task::Label> labels(task::Classification::max_labels);
+    std::vector<task::Label> labels;
+    for (const std::string& l : c.labels) labels.push_back({l, c.priors.empty() ? 1 : c.priors[labels.size()]});
     std::vector<engine::TreeNode> nodes(task::Classification::max_nodes);
-    const std::vector<std::string_view> views(c.labels.begin(), c.labels.end());
     const text::Message message{text::Role::user, c.prompt};
     task::Classification job;
     Scored run;
@@ -54,9 +54,9 @@ Scored classify(const Case& c, engine::Engine& engine = *model().engine) {
         run.text = e.text;
         return run;
     };
-    const auto opened = job.open(*model().tokenizer, *model().chat, {&message, 1},
-                                 {.labels = views, .priors = c.priors, .raw = c.raw, .deadline_ns = c.deadline_ns},
-                                 tokens, {labels, nodes}, {text, trusted, scratch});
+    const auto opened =
+        job.open(*model().tokenizer, *model().chat, {&message, 1}, {.raw = c.raw, .deadline_ns = c.deadline_ns}, labels,
+                 nodes, tokens, {text, trusted, scratch});
     if (!opened) return fails(opened.error());
     const std::atomic<bool> never{false};
     for (;; run.passes++) {
@@ -223,7 +223,6 @@ TEST(Classification, RefusalsNameTheLabel) {
     refused({.labels = {"one", "two", "one"}}, Code::incorrect_parameters, "label 3, \"one\": label 1 has the same");
     refused({.labels = {"a", "!@#$%^&*()!@#$%^&*()!@#$%^&*()!@#$%^&*()!@#$%^&*()"}}, Code::incorrect_parameters,
             "has more than 32 tokens");
-    refused({.labels = {"a", "b"}, .priors = {1}}, Code::incorrect_parameters, "1 priors for 2 labels");
     refused({.labels = {"a", "b"}, .priors = {1, 0}}, Code::incorrect_parameters, "prior of label 2");
     refused({.labels = {"a", "b"}, .priors = {NAN, 1}}, Code::incorrect_parameters, "prior of label 1");
     refused({.prompt = std::string(400, 'z'), .labels = {"a", "b"}}, Code::context_full,
@@ -245,11 +244,10 @@ TEST(Classification, DeadlineAndCancel) {
     std::vector<char> text(4096);
     std::vector<text::Trusted> trusted(64);
     std::vector<std::byte> scratch(text::Tokenizer::scratch_bytes(4096));
-    std::vector<task::Label> labels(2);
+    std::vector<task::Label> labels{{"a"}, {"b"}};
     std::vector<engine::TreeNode> nodes(64);
     const text::Message message{text::Role::user, "x"};
-    const std::string_view views[] = {"a", "b"};
-    ASSERT_TRUE(job.open(*model().tokenizer, *model().chat, {&message, 1}, {.labels = views}, tokens, {labels, nodes},
+    ASSERT_TRUE(job.open(*model().tokenizer, *model().chat, {&message, 1}, {}, labels, nodes, tokens,
                          {text, trusted, scratch}));
     const std::atomic<bool> cancel{true};
     engine::Engine::Step step;

@@ -13,6 +13,8 @@ struct FakeHost final : Host {
         std::size_t shown = 0, taken = 0;
         bool live = false;
         Outcome outcome;
+        std::vector<std::string> labels;
+        std::vector<LabelScore> scores;
     };
     std::vector<Job> jobs = std::vector<Job>(16);
     std::vector<PlanItem> items = {{"image", 1000}, {"KV cache", 2000}};
@@ -35,15 +37,31 @@ struct FakeHost final : Host {
         last = *r.settings;
         for (std::size_t i = 0; i < jobs.size(); i++) {
             if (jobs[i].live) continue;
-            jobs[i] = {prompt, answer_to(prompt), 0, 0, true, {}};
+            jobs[i] = {prompt, r.labels == nullptr ? answer_to(prompt) : "", 0, 0, true, {}, {}, {}};
             jobs[i].outcome.finish = "stop";
             jobs[i].outcome.prompt_tokens = 9, jobs[i].outcome.tokens = 11, jobs[i].outcome.first_ms = 390,
             jobs[i].outcome.total_ms = 1120;
             jobs[i].outcome.probability = 0.5f;
+            if (r.labels != nullptr) choose(jobs[i], *r.labels);
             return static_cast<int>(i);
         }
         return Error::make(Code::busy, "full");
     }
+    // The last label is the best, the one before it half as good, and so on; a prior is multiplied in.
+    void choose(Job& job, const LabelSet& set) {
+        last_priors.assign(set.priors.begin(), set.priors.end());
+        last_top = set.top;
+        job.labels.assign(set.labels.begin(), set.labels.end());
+        last_labels = job.labels;
+        float p = 0.5f;
+        for (auto l = job.labels.rbegin(); l != job.labels.rend() && static_cast<int>(job.scores.size()) < set.top; ++l)
+            job.scores.push_back({*l, p}), p /= 2;
+        job.outcome.labels = job.scores;
+        job.outcome.margin = 0.25f;
+    }
+    std::vector<std::string> last_labels;
+    std::vector<float> last_priors;
+    int last_top = 0;
     void advance() {
         for (Job& j : jobs) j.shown = std::min(j.answer.size(), j.shown + step);
     }
@@ -96,12 +114,14 @@ struct Bench {
     FakeHost host;
     Session session;
     std::vector<char> line;
+    JsonReader reader;
     std::uint64_t now = 1000;
 
     explicit Bench(bool tty = true, std::size_t line_bytes = 4096, bool trusted = true) : line(line_bytes) {
         SessionOptions o;
         o.tty = tty;
         o.line = line;
+        o.reader = &reader;
         o.identity.version = "0.1.0";
         o.trusted = trusted;
         session.open(o, host);
