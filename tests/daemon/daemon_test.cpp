@@ -54,6 +54,84 @@ TEST(Answers, tty_and_socket_say_the_same) {
     EXPECT_GT(r["result"]["probability"], 0.5);
 }
 
+// A choice between labels is the same number on every wire, alone and while others are answered, and again.
+TEST(Labels, tty_and_socket_choose_the_same_whatever_else_runs) {
+    Daemon d({.arguments = {"--slots", "2", "--threads", "2"}});
+    json labels = json::array();
+    std::string list;
+    for (const char* city : {"Rome.", "Madrid.", "Paris.", "Berlin.", "Paris. I think."}) {
+        labels.push_back(std::string("The capital of France is ") + city);
+        list += (list.empty() ? "" : "|") + labels.back().get<std::string>();
+    }
+    const json asked = {{"prompt", france}, {"labels", labels}, {"top", 16}};
+    Wire w = d.connect();
+    const json r = w.call("cls", asked)["result"];
+    EXPECT_EQ(r["label"], labels[2]) << r;
+    EXPECT_GT(r["probability"], 0.9);
+    EXPECT_EQ(r["calibrated"], false);
+    EXPECT_EQ(r["labels"].size(), 5u);
+    double sum = 0, last = 1;
+    for (const json& l : r["labels"]) {
+        EXPECT_LE(l["probability"], last);
+        sum += last = l["probability"].get<double>();
+    }
+    EXPECT_NEAR(sum, 1, 1e-3);
+    EXPECT_NEAR(r["margin"].get<double>(),
+                r["labels"][0]["probability"].get<double>() - r["labels"][1]["probability"].get<double>(), 2e-4);
+    d.tty.send(std::string("ATE0\rAT#W=200\rAT#CLS=\"") + france + "\",\"" + list + "\"\r");
+    d.tty.until("\r\nOK\r\n"), d.tty.until("\r\nOK\r\n");
+    std::ostringstream line;
+    line << "#CLS: " << labels[2] << ',' << r["probability"] << ',' << r["margin"] << "\r\n";
+    EXPECT_NE(d.tty.until("\r\nOK\r\n").find(line.str()), std::string::npos) << line.str();
+    // while another is answered
+    Wire other = d.connect();
+    const json long_one = {{"prompt", "Say something."}, {"max", 200}, {"bias", endless()}, {"stream", true}};
+    other.send(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", "gen"}, {"params", long_one}}.dump() + "\n");
+    other.line();
+    for (int i = 0; i < 5; i++) EXPECT_EQ(w.call("cls", asked)["result"]["labels"], r["labels"]);
+    other.close();
+    // what a text was generated from before is a prefix like any, and after
+    const std::string answer = d.answer(france);
+    EXPECT_EQ(w.call("cls", asked)["result"]["labels"], r["labels"]);
+    EXPECT_EQ(d.answer(france), answer);
+    wait_until_idle(d);
+}
+
+TEST(Labels, many_priors_deadline_cancel_and_refusals) {
+    Daemon d;
+    Wire w = d.connect();
+    json many = json::array(), priors = json::array();
+    for (int i = 0; i < 512; i++)
+        many.push_back("label " + std::to_string(i)), priors.push_back(i == 300 ? 1e20 : 1e-10);
+    json r = w.call("cls", {{"prompt", "Which?"}, {"labels", many}, {"priors", priors}, {"progress", true}})["result"];
+    EXPECT_EQ(r["label"], "label 300") << r;
+    EXPECT_GT(r["probability"], 0.99);
+    r = w.call("cls", {{"prompt", "Which?"}, {"labels", {"a", "a b"}}, {"none", true}, {"top", 3}})["result"];
+    EXPECT_EQ(r["labels"].size(), 3u);
+    // found by the tokenizer only, on the engine's thread
+    r = w.call("cls", {{"prompt", "Which?"}, {"labels", {"a", "!@#$%^&*()!@#$%^&*()!@#$%^&*()!@#$%^&*()"}}})["error"];
+    EXPECT_EQ(r["code"], -32602);
+    EXPECT_NE(r["message"].get<std::string>().find("label 2, "), std::string::npos) << r;
+    r = w.call("cls", {{"prompt", std::string(9000, 'z')}, {"labels", {"a", "b"}}})["error"];
+    EXPECT_EQ(r["code"], 263) << r;
+    // a deadline that passes while a longer request has the only slot
+    Daemon one({.arguments = {"--slots", "1"}});
+    Wire a = one.connect(), b = one.connect();
+    const json long_one = {{"prompt", "Say something."}, {"max", 200}, {"bias", endless()}, {"stream", true}};
+    a.send(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", "gen"}, {"params", long_one}}.dump() + "\n");
+    a.line();
+    r = b.call("cls", {{"prompt", "x"}, {"labels", many}, {"deadline_ms", 1}});
+    EXPECT_EQ(r["error"]["code"], 264) << r;
+    b.send(
+        json{{"jsonrpc", "2.0"}, {"id", 2}, {"method", "cls"}, {"params", {{"prompt", "x"}, {"labels", many}}}}.dump() +
+        "\n");
+    b.send("{\"jsonrpc\":\"2.0\",\"method\":\"$/cancelRequest\",\"params\":{\"id\":2}}\n");
+    EXPECT_EQ(b.reply(2)["error"]["code"], -32800);
+    a.close();
+    EXPECT_TRUE(b.call("cls", {{"prompt", "x"}, {"labels", {"a", "b"}}}).contains("result"));
+    wait_until_idle(one);
+}
+
 // As in minicom: every character is echoed, mistakes are erased, ESC ends an answer, the prompt takes several lines.
 TEST(Answers, a_person_types) {
     Daemon d;

@@ -62,6 +62,7 @@ struct FakeHost final : Host {
     std::vector<std::string> last_labels;
     std::vector<float> last_priors;
     int last_top = 0;
+    bool waits = false;  // nothing is ever finished
     void advance() {
         for (Job& j : jobs) j.shown = std::min(j.answer.size(), j.shown + step);
     }
@@ -78,7 +79,7 @@ struct FakeHost final : Host {
             whole += static_cast<std::size_t>(n);
         }
         v.text = all.substr(0, whole).substr(j.taken);
-        v.state = j.shown == j.answer.size() ? View::finished : View::answering;
+        v.state = j.shown == j.answer.size() && !waits ? View::finished : View::answering;
         v.outcome = v.state == View::finished ? &j.outcome : nullptr;
         return v;
     }
@@ -103,8 +104,8 @@ struct FakeHost final : Host {
         driven.push_back({on, ms});
         return {};
     }
-    std::vector<HardwareItem> hardware_items{{"board", "pi-5", {}, 0}, {"temperature", nullptr, {61.5, 77}, 2},
-                                             {"admit", nullptr, {1}, 1}};
+    std::vector<HardwareItem> hardware_items{
+        {"board", "pi-5", {}, 0}, {"temperature", nullptr, {61.5, 77}, 2}, {"admit", nullptr, {1}, 1}};
     std::vector<PinState> pin_states{{"relay", "out", 1}, {"door", "trigger", -1}};
     std::vector<std::pair<bool, int>> driven;
 };
