@@ -1,4 +1,5 @@
 // slmctl: asks slmd. Usage: slmctl --help
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include "daemon/plan.h"
 #include "wire/commands.h"
 #include "wire/json.h"
+#include "wire/session.h"
 #include "wire/settings.h"
 #include "wire/text.h"
 
@@ -26,6 +28,7 @@ constexpr char usage[] =
     "slmctl: asks slmd, on this board's socket or over a serial line\n"
     "usage: slmctl [--socket PATH | --tty DEVICE[@BAUD]] COMMAND\n"
     "  ask TEXT        one answer, as it is generated; TEXT \"-\" reads standard input\n"
+    "  classify [TEXT] which of the labels fits, and its probability; without TEXT, or with \"-\", of standard input\n"
     "  chat            a conversation; a line is a turn, Ctrl-D ends\n"
     "  status          what slmd does\n"
     "  plan [IMAGE]    every byte of memory: of the running slmd, or of an image before it is loaded\n"
@@ -34,7 +37,8 @@ constexpr char usage[] =
     "  hw record FILE  what the board's sensors say, every second until Ctrl-C, for slmd to replay\n"
     "  board show      which board this is, and what of its file is there\n"
     "  board check FILE...  are these board files good?\n"
-    "  model install IMAGE  checks an image, or a difference that slmpack diff made, and puts it into the free one of two slots\n"
+    "  model install IMAGE  checks an image, or a difference that slmpack diff made, and puts it into the free one of "
+    "two slots\n"
     "  model activate [a|b]  has slmd try that slot; it answers from then on if its golden prompts pass\n"
     "  model rollback  goes back to the other slot\n"
     "  model list      what the slots hold\n"
@@ -43,12 +47,16 @@ constexpr char usage[] =
     "  -s, --socket PATH       default /run/slmd/slmd.sock, or what SLMD_SOCKET says\n"
     "  -t, --tty DEV[@BAUD]    serial line, 115200 baud by default\n"
     "  -n, --max N             tokens of an answer, at most\n"
+    "      --label LABEL       one of those that classify chooses from; 2 to 512 times\n"
+    "      --labels FILE       the same from a file, a line each\n"
+    "      --none              \"none\" is a label too; TEXT is to say when it fits\n"
+    "      --top N             labels to print, the most probable first: 1 to 16\n"
     "      --set NAME=VALUE    a setting of the answer: temp, topk, topp, minp, rep, seed, stop, deadline_ms, raw, "
     "bias\n"
     "      --context N, --slots N, --threads N, --clients N, --queue N, --tty DEV, --draft-model F, --stream  for plan "
     "IMAGE, "
     "as slmd has them\n"
-    "      --json              status, plan and hw as slmd sent them\n"
+    "      --json              classify, status, plan and hw as slmd sent them\n"
     "      --seconds N         end of a record\n"
     "      --config FILE       of slmd, for its models' folder and allowed keys: default /etc/slmd/slmd.toml\n"
     "      --no-restart        leave slmd as it is; the change holds from its next start\n"
@@ -66,6 +74,9 @@ struct Options {
     daemon::Config plan;
     bool json = false;
     int seconds = 0;  // 0: until interrupted
+    std::vector<std::string> labels;
+    bool none = false;
+    int top = 1;
     std::vector<const char*> lines;
     ModelCommand model;
 };
@@ -272,6 +283,37 @@ int ask(Connection& connection, const Options& o, std::string text) {
     return 0;
 }
 
+int classify(Connection& connection, const Options& o, std::string text) {
+    if (text == "-") text = read_all(stdin);
+    std::string labels;
+    for (const std::string& label : o.labels) {
+        if (!utf8_valid(label))
+            return complain(Error::make(Code::invalid_characters, "a label is not UTF-8"), exit_failed);
+        labels += (labels.empty() ? "" : ",") + quoted(label);
+    }
+    if (!utf8_valid(text)) return complain(Error::make(Code::invalid_characters, "the text is not UTF-8"), exit_failed);
+    Caller caller(connection);
+    if (auto r = wait_for_model(caller); !r) return outcome(r.error());
+    const auto r =
+        caller.call("cls",
+                    "\"prompt\":" + quoted(text) + ",\"labels\":[" + labels + "],\"top\":" + std::to_string(o.top) +
+                        (o.none ? ",\"none\":true" : "") + (connection.tty() ? "" : ",\"progress\":true") + o.settings,
+                    true);
+    caller.progress_off();
+    if (!r) return outcome(r.error());
+    if (o.json) return puts(caller.line().c_str()), 0;
+    const wire::JsonReader& reader = caller.reader();
+    const wire::JsonNode* chosen = reader.find(*r.value(), "labels");
+    if (chosen == nullptr) return complain(Error::make(Code::unknown, "no labels came back"), exit_failed);
+    for (int i = reader.first(*chosen); i < chosen->next; i = reader.node(i).next) {
+        const wire::JsonNode *label = reader.find(reader.node(i), "label"),
+                             *probability = reader.find(reader.node(i), "probability");
+        if (label == nullptr || probability == nullptr) continue;
+        printf("%.*s\t%.4f\n", static_cast<int>(label->text.size()), label->text.data(), probability->number);
+    }
+    return 0;
+}
+
 int chat(Connection& connection, const Options& o) {
     Caller caller(connection);
     if (auto r = wait_for_model(caller); !r) return outcome(r.error());
@@ -411,6 +453,10 @@ enum Option {
     opt_queue,
     opt_seconds,
     opt_line,
+    opt_label,
+    opt_labels,
+    opt_none,
+    opt_top,
     opt_board,
     opt_boards,
     opt_config,
@@ -423,6 +469,10 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"json", no_argument, nullptr, opt_json},
                               {"seconds", required_argument, nullptr, opt_seconds},
                               {"line", required_argument, nullptr, opt_line},
+                              {"label", required_argument, nullptr, opt_label},
+                              {"labels", required_argument, nullptr, opt_labels},
+                              {"none", no_argument, nullptr, opt_none},
+                              {"top", required_argument, nullptr, opt_top},
                               {"board", required_argument, nullptr, opt_board},
                               {"boards", required_argument, nullptr, opt_boards},
                               {"draft-model", required_argument, nullptr, opt_draft_model},
@@ -456,6 +506,22 @@ Result<void> add_setting(Options& o, const std::string& name, const std::string&
     return {};
 }
 
+// A label a line; empty lines are none.
+Result<void> add_labels(Options& o, const char* path) {
+    FILE* const f = fopen(path, "r");
+    if (f == nullptr) return Error::make(Code::not_found, "--labels %s: %s", path, strerror(errno));
+    std::string all = read_all(f);
+    fclose(f);
+    for (std::size_t at = 0; at < all.size();) {
+        const std::size_t end = std::min(all.find('\n', at), all.size());
+        std::string label = all.substr(at, end - at);
+        if (!label.empty() && label.back() == '\r') label.pop_back();
+        if (!label.empty()) o.labels.push_back(label);
+        at = end + 1;
+    }
+    return {};
+}
+
 int report(const Result<void>& done) { return done ? 0 : complain(done.error(), exit_failed); }
 
 Result<void> take_option(int c, Options& o) {
@@ -486,6 +552,10 @@ Result<void> take_option(int c, Options& o) {
         case opt_json: o.json = true; return {};
         case opt_seconds: return number("--seconds", 1, 1 << 30, o.seconds);
         case opt_line: o.lines.push_back(optarg); return {};
+        case opt_label: o.labels.emplace_back(optarg); return {};
+        case opt_labels: return add_labels(o, optarg);
+        case opt_none: o.none = true; return {};
+        case opt_top: return number("--top", 1, wire::LabelSet::max_top, o.top);
         case opt_board: return daemon::set_text("--board", optarg, o.plan.board.name, sizeof o.plan.board.name);
         case opt_boards: return daemon::set_text("--boards", optarg, o.plan.board.files, sizeof o.plan.board.files);
         case opt_draft_model:
@@ -513,9 +583,9 @@ int main(int argc, char** argv) {
     }
     const std::string command = optind < argc ? argv[optind] : "";
     const char* const argument = optind + 1 < argc ? argv[optind + 1] : nullptr;
-    const bool known = command == "ask" || command == "chat" || command == "status" || command == "plan" ||
-                       command == "monitor" || command == "help" || command == "hw" || command == "board" ||
-                       command == "model";
+    const bool known = command == "ask" || command == "classify" || command == "chat" || command == "status" ||
+                       command == "plan" || command == "monitor" || command == "help" || command == "hw" ||
+                       command == "board" || command == "model";
     const bool local = command == "board" || command == "model" || (command == "hw" && argument != nullptr);  // no slmd is asked
     if (local) {
         const std::string verb = argument == nullptr ? "" : argument;
@@ -547,6 +617,10 @@ int main(int argc, char** argv) {
             fprintf(stderr, "slmctl: too many arguments; put the text in quotes\n");
         return exit_usage;
     }
+    if (command == "classify" && o.labels.size() < 2) {
+        fputs("slmctl: classify among what? --label LABEL, twice or more, or --labels FILE\n", stderr);
+        return exit_usage;
+    }
     if (command == "help") return help(argument);
     if (command == "plan" && argument != nullptr) return plan_image(argument, o);
 
@@ -556,6 +630,7 @@ int main(int argc, char** argv) {
     auto connection = Connection::open(o.address);
     if (!connection) return complain(connection.error(), exit_connection);
     if (command == "ask") return ask(*connection, o, argument);
+    if (command == "classify") return classify(*connection, o, argument != nullptr ? argument : "-");
     if (command == "chat") return chat(*connection, o);
     if (command == "plan") return show_plan(*connection, o);
     if (command == "hw") return show_hardware(*connection, o);

@@ -815,6 +815,33 @@ TEST(Slmctl, asks_on_both_wires) {
     EXPECT_NE(shell(slmctl_path() + " help gen").out.find("AT#GEN"), std::string::npos);
 }
 
+TEST(Slmctl, classifies) {
+    Daemon d;
+    const std::string on_socket = slmctl_path() + " -s " + d.socket, paris = "The capital of France is Paris.";
+    const std::string labels = " --label 'The capital of France is Rome.' --label '" + paris + "'";
+    Ran r = shell(on_socket + labels + " classify '" + france + "'");
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_EQ(r.out.substr(0, paris.size() + 3), paris + "\t0.") << r.out;
+    EXPECT_EQ(std::count(r.out.begin(), r.out.end(), '\n'), 1);
+    const std::string file = folder() + "/labels";
+    std::ofstream(file) << "The capital of France is Rome.\r\n\nThe capital of France is \xC3\xA9.\n" << paris;
+    const Ran piped =
+        shell("printf '" + std::string(france) + "' | " + on_socket + " --labels " + file + " --none --top 9 classify");
+    EXPECT_EQ(piped.code, 0) << piped.err;
+    EXPECT_EQ(std::count(piped.out.begin(), piped.out.end(), '\n'), 4) << piped.out;
+    EXPECT_EQ(piped.out.substr(0, paris.size()), paris);
+    EXPECT_NE(piped.out.find("\nnone\t"), std::string::npos);
+    r = shell(on_socket + labels + " --json classify '" + france + "'");
+    EXPECT_EQ(json::parse(r.out)["result"]["label"], paris) << r.out;
+    EXPECT_EQ(shell(on_socket + " classify x").code, 64);
+    EXPECT_EQ(shell(on_socket + " --label a classify x").code, 64);
+    EXPECT_EQ(shell(on_socket + " --labels /nowhere classify x").code, 64);
+    EXPECT_EQ(shell(on_socket + " --top 17 --label a --label b classify x").code, 64);
+    r = shell(on_socket + " --label a --label a classify x");
+    EXPECT_EQ(r.code, 1);
+    EXPECT_NE(r.err.find("labels 1 and 2 are both \"a\""), std::string::npos) << r.err;
+}
+
 TEST(Slmctl, over_a_serial_line) {
     // Two ptys back to back: what slmctl opens, and slmd's; this thread is the cable.
     Daemon d;
