@@ -362,13 +362,13 @@ void Session::rpc_labels_step() {
         out_.put("\"label\":")
             .json_string(l.label)
             .put(",\"probability\":")
-            .real(static_cast<double>(l.probability), 4);
+            .real(static_cast<double>(l.probability), 6);
     };
     if (at == 0) {
         rpc_open(a.id_view());
         out_.put('{');
         if (!o.labels.empty()) label(o.labels[0]), out_.put(',');
-        out_.put("\"margin\":").real(static_cast<double>(o.margin), 4).put(",\"labels\":[");
+        out_.put("\"margin\":").real(static_cast<double>(o.margin), 6).put(",\"labels\":[");
         return rpc_piece(out_);
     }
     if (at <= o.labels.size()) {
