@@ -181,9 +181,8 @@ struct Worker {
     float* const attended_next = attended + s.heads * (s.head_stride + partial_extra);
     const bool branches =
         std::any_of(p.rows.begin(), p.rows.end(), [](const Row& r) { return r.branch != Row::in_cache; });
-    // The cached part of what is in `tail`.
+    // Whose cached part is in `tail`: in one pass all branches of a cache begin at one position.
     const compute::KvHead* tail_of = nullptr;
-    int tail_end = 0;
 
     unsigned turn = 0;
 
@@ -393,7 +392,7 @@ struct Worker {
                                    .capacity = tail_positions};
         const Row* row = &p.rows[static_cast<std::size_t>(t)];
         const int end = row->branch, begin = end / compute::chunk * compute::chunk;
-        if (tail_of != &kv || tail_end != end) {
+        if (tail_of != &kv) {
             const auto n = static_cast<std::size_t>(end - begin);
             const int from = begin % kv.capacity, at = begin % tail_positions;
             std::memcpy(tail.k + at * s.head_dim, kv.k + static_cast<std::ptrdiff_t>(from) * s.head_dim,
@@ -402,7 +401,7 @@ struct Worker {
             std::memcpy(tail.v + at * s.head_stride, kv.v + static_cast<std::ptrdiff_t>(from) * s.head_stride,
                         n * static_cast<std::size_t>(s.head_stride));
             std::memcpy(tail.v_scale + at, kv.v_scale + from, n * sizeof(float));
-            tail_of = &kv, tail_end = end;
+            tail_of = &kv;
         }
         for (;; row = &p.rows[static_cast<std::size_t>(t)]) {
             const int at = row->position % tail_positions, of_branch = t * s.kv_heads + index;
