@@ -10,31 +10,31 @@ namespace slmd {
 
 // One error space for the library, `+CME ERROR: n` and JSON-RPC. Below 256: 3GPP TS 27.007; from 256: ours.
 enum class Code : int {
-    not_allowed = 3,          // wrong state
-    not_supported = 4,        // unknown command or form
+    not_allowed = 3,    // wrong state
+    not_supported = 4,  // unknown command or form
     memory_full = 20,
     invalid_index = 21,
     not_found = 22,
-    storage_failure = 23,     // a file could not be read or written
+    storage_failure = 23,  // a file could not be read or written
     text_too_long = 24,
     invalid_characters = 25,  // not UTF-8, or control characters
     incorrect_parameters = 50,
     disabled = 51,
-    aborted = 52,             // cancelled by the user
-    unknown = 100,            // a bug of ours
-    check_failed = 256,       // CRC missing or wrong
+    aborted = 52,        // cancelled by the user
+    unknown = 100,       // a bug of ours
+    check_failed = 256,  // CRC missing or wrong
     line_too_long = 257,
     no_model = 258,
-    model_format = 259,       // model rejected: format or version
-    model_integrity = 260,    // model rejected: checksum, hash or signature
-    model_memory = 261,       // not enough memory for the model
-    busy = 262,               // queue full
+    model_format = 259,     // model rejected: format or version
+    model_integrity = 260,  // model rejected: checksum, hash or signature
+    model_memory = 261,     // not enough memory for the model
+    busy = 262,             // queue full
     context_full = 263,
     deadline = 264,
     thermal = 265,
     device_io = 266,
     client_too_slow = 267,
-    not_permitted = 268,      // not on this port
+    not_permitted = 268,  // not on this port
     shutting_down = 269,
 };
 
@@ -93,9 +93,9 @@ class [[nodiscard]] Result<void> {
 #define TRY(...) SLMD_TRY_COUNTED(__COUNTER__, __VA_ARGS__)
 #define SLMD_TRY_COUNTED(n, ...) SLMD_TRY_NUMBERED(n, __VA_ARGS__)
 #define SLMD_TRY_NUMBERED(n, ...) SLMD_TRY_NAMED(try_result_##n##_, __VA_ARGS__)
-#define SLMD_TRY_NAMED(name, ...)             \
-    __extension__({                           \
-        auto name = (__VA_ARGS__);            \
-        if (!name) return name.error();       \
-        std::move(name).value();              \
+#define SLMD_TRY_NAMED(name, ...)       \
+    __extension__({                     \
+        auto name = (__VA_ARGS__);      \
+        if (!name) return name.error(); \
+        std::move(name).value();        \
     })

@@ -17,6 +17,7 @@
 #include "daemon/plan.h"
 #include "wire/commands.h"
 #include "wire/json.h"
+#include "wire/session.h"
 #include "wire/settings.h"
 #include "wire/text.h"
 
@@ -27,6 +28,7 @@ constexpr char usage[] =
     "slmctl: asks slmd, on this board's socket or over a serial line\n"
     "usage: slmctl [--socket PATH | --tty DEVICE[@BAUD]] COMMAND\n"
     "  ask TEXT        one answer, as it is generated; TEXT \"-\" reads standard input\n"
+    "  classify [TEXT] which of the labels fits, and its probability; without TEXT, or with \"-\", of standard input\n"
     "  chat            a conversation; a line is a turn, Ctrl-D ends\n"
     "  status          what slmd does\n"
     "  plan [IMAGE]    every byte of memory: of the running slmd, or of an image before it is loaded\n"
@@ -35,7 +37,8 @@ constexpr char usage[] =
     "  hw record FILE  what the board's sensors say, every second until Ctrl-C, for slmd to replay\n"
     "  board show      which board this is, and what of its file is there\n"
     "  board check FILE...  are these board files good?\n"
-    "  model install IMAGE  checks an image, or a difference that slmpack diff made, and puts it into the free one of two slots\n"
+    "  model install IMAGE  checks an image, or a difference that slmpack diff made, and puts it into the free one of "
+    "two slots\n"
     "  model activate [a|b]  has slmd try that slot; it answers from then on if its golden prompts pass\n"
     "  model rollback  goes back to the other slot\n"
     "  model list      what the slots hold\n"
@@ -44,6 +47,10 @@ constexpr char usage[] =
     "  -s, --socket PATH       default /run/slmd/slmd.sock, or what SLMD_SOCKET says\n"
     "  -t, --tty DEV[@BAUD]    serial line, 115200 baud by default\n"
     "  -n, --max N             tokens of an answer, at most\n"
+    "      --label LABEL       one of those that classify chooses from; 2 to 512 times\n"
+    "      --labels FILE       the same from a file, a line each\n"
+    "      --none              \"none\" is a label too; TEXT is to say when it fits\n"
+    "      --top N             labels to print, the most probable first: 1 to 16\n"
     "      --set NAME=VALUE    a setting of the answer: temp, topk, topp, minp, rep, seed, stop, deadline_ms, raw, "
     "bias\n"
     "      --schema FILE       the answer obeys this JSON Schema\n"
@@ -51,7 +58,7 @@ constexpr char usage[] =
     "      --context N, --slots N, --threads N, --clients N, --queue N, --tty DEV, --draft-model F, --stream  for plan "
     "IMAGE, "
     "as slmd has them\n"
-    "      --json              status, plan and hw as slmd sent them\n"
+    "      --json              classify, status, plan and hw as slmd sent them\n"
     "      --seconds N         end of a record\n"
     "      --config FILE       of slmd, for its models' folder and allowed keys: default /etc/slmd/slmd.toml\n"
     "      --no-restart        leave slmd as it is; the change holds from its next start\n"
@@ -69,6 +76,9 @@ struct Options {
     daemon::Config plan;
     bool json = false;
     int seconds = 0;  // 0: until interrupted
+    std::vector<std::string> labels;
+    bool none = false;
+    int top = 1;
     std::vector<const char*> lines;
     ModelCommand model;
 };
@@ -126,7 +136,7 @@ class Caller {
             }
         }
     }
-    const wire::JsonReader& reader() const { return reader_; }
+    const wire::JsonLine& reader() const { return reader_; }
     const std::string& line() const { return line_; }
     bool printed() const { return printed_; }
     void progress_off() {
@@ -219,7 +229,7 @@ class Caller {
     }
 
     Connection& connection_;
-    wire::JsonReader reader_;
+    wire::JsonLine reader_;
     std::string line_, copy_;
     int id_ = 0;
     bool progress_ = false, printed_ = false;
@@ -272,6 +282,37 @@ int ask(Connection& connection, const Options& o, std::string text) {
         return outcome(done.error());
     }
     fputs("\n", stdout);
+    return 0;
+}
+
+int classify(Connection& connection, const Options& o, std::string text) {
+    if (text == "-") text = read_all(stdin);
+    std::string labels;
+    for (const std::string& label : o.labels) {
+        if (!utf8_valid(label))
+            return complain(Error::make(Code::invalid_characters, "a label is not UTF-8"), exit_failed);
+        labels += (labels.empty() ? "" : ",") + quoted(label);
+    }
+    if (!utf8_valid(text)) return complain(Error::make(Code::invalid_characters, "the text is not UTF-8"), exit_failed);
+    Caller caller(connection);
+    if (auto r = wait_for_model(caller); !r) return outcome(r.error());
+    const auto r =
+        caller.call("cls",
+                    "\"prompt\":" + quoted(text) + ",\"labels\":[" + labels + "],\"top\":" + std::to_string(o.top) +
+                        (o.none ? ",\"none\":true" : "") + (connection.tty() ? "" : ",\"progress\":true") + o.settings,
+                    true);
+    caller.progress_off();
+    if (!r) return outcome(r.error());
+    if (o.json) return puts(caller.line().c_str()), 0;
+    const wire::JsonLine& reader = caller.reader();
+    const JsonNode* chosen = reader.find(*r.value(), "labels");
+    if (chosen == nullptr) return complain(Error::make(Code::unknown, "no labels came back"), exit_failed);
+    for (int i = reader.first(*chosen); i < chosen->next; i = reader.node(i).next) {
+        const JsonNode *label = reader.find(reader.node(i), "label"),
+                       *probability = reader.find(reader.node(i), "probability");
+        if (label == nullptr || probability == nullptr) continue;
+        printf("%.*s\t%.4f\n", static_cast<int>(label->text.size()), label->text.data(), probability->number);
+    }
     return 0;
 }
 
@@ -335,7 +376,7 @@ int show_plan(Connection& connection, const Options& o) {
     const auto r = caller.call("plan", "", false);
     if (!r) return outcome(r.error());
     if (o.json) return puts(caller.line().c_str()), 0;
-    const wire::JsonReader& reader = caller.reader();
+    const wire::JsonLine& reader = caller.reader();
     const JsonNode *items = reader.find(*r.value(), "items"), *total = reader.find(*r.value(), "total");
     if (items == nullptr || total == nullptr) return complain(Error::make(Code::unknown, "not a plan"), exit_failed);
     for (int i = reader.first(*items); i < items->next; i = reader.node(i).next) {
@@ -351,13 +392,11 @@ int show_hardware(Connection& connection, const Options& o) {
     const auto r = caller.call("hw", "", false);
     if (!r) return outcome(r.error());
     if (o.json) return puts(caller.line().c_str()), 0;
-    const wire::JsonReader& reader = caller.reader();
+    const wire::JsonLine& reader = caller.reader();
     for (int i = reader.first(*r.value()); i < r.value()->next; i = reader.node(i).next) {
         const JsonNode& n = reader.node(i);
         printf("%-16.*s", static_cast<int>(n.key.size()), n.key.data());
-        const auto value = [](const JsonNode& v) {
-            printf(" %.*s", static_cast<int>(v.text.size()), v.text.data());
-        };
+        const auto value = [](const JsonNode& v) { printf(" %.*s", static_cast<int>(v.text.size()), v.text.data()); };
         if (n.type == JsonType::array)
             for (int k = reader.first(n); k < n.next; k = reader.node(k).next) value(reader.node(k));
         else
@@ -414,6 +453,10 @@ enum Option {
     opt_queue,
     opt_seconds,
     opt_line,
+    opt_label,
+    opt_labels,
+    opt_none,
+    opt_top,
     opt_board,
     opt_boards,
     opt_config,
@@ -428,6 +471,10 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"json", no_argument, nullptr, opt_json},
                               {"seconds", required_argument, nullptr, opt_seconds},
                               {"line", required_argument, nullptr, opt_line},
+                              {"label", required_argument, nullptr, opt_label},
+                              {"labels", required_argument, nullptr, opt_labels},
+                              {"none", no_argument, nullptr, opt_none},
+                              {"top", required_argument, nullptr, opt_top},
                               {"board", required_argument, nullptr, opt_board},
                               {"boards", required_argument, nullptr, opt_boards},
                               {"draft-model", required_argument, nullptr, opt_draft_model},
@@ -474,6 +521,22 @@ Result<void> add_schema(Options& o, const char* path) {
     return {};
 }
 
+// A label a line; empty lines are none.
+Result<void> add_labels(Options& o, const char* path) {
+    FILE* const f = fopen(path, "r");
+    if (f == nullptr) return Error::make(Code::not_found, "--labels %s: %s", path, strerror(errno));
+    std::string all = read_all(f);
+    fclose(f);
+    for (std::size_t at = 0; at < all.size();) {
+        const std::size_t end = std::min(all.find('\n', at), all.size());
+        std::string label = all.substr(at, end - at);
+        if (!label.empty() && label.back() == '\r') label.pop_back();
+        if (!label.empty()) o.labels.push_back(label);
+        at = end + 1;
+    }
+    return {};
+}
+
 int report(const Result<void>& done) { return done ? 0 : complain(done.error(), exit_failed); }
 
 Result<void> take_option(int c, Options& o) {
@@ -504,6 +567,10 @@ Result<void> take_option(int c, Options& o) {
         case opt_json: o.json = true; return {};
         case opt_seconds: return number("--seconds", 1, 1 << 30, o.seconds);
         case opt_line: o.lines.push_back(optarg); return {};
+        case opt_label: o.labels.emplace_back(optarg); return {};
+        case opt_labels: return add_labels(o, optarg);
+        case opt_none: o.none = true; return {};
+        case opt_top: return number("--top", 1, wire::LabelSet::max_top, o.top);
         case opt_board: return daemon::set_text("--board", optarg, o.plan.board.name, sizeof o.plan.board.name);
         case opt_boards: return daemon::set_text("--boards", optarg, o.plan.board.files, sizeof o.plan.board.files);
         case opt_draft_model:
@@ -533,10 +600,11 @@ int main(int argc, char** argv) {
     }
     const std::string command = optind < argc ? argv[optind] : "";
     const char* const argument = optind + 1 < argc ? argv[optind + 1] : nullptr;
-    const bool known = command == "ask" || command == "chat" || command == "status" || command == "plan" ||
-                       command == "monitor" || command == "help" || command == "hw" || command == "board" ||
-                       command == "model";
-    const bool local = command == "board" || command == "model" || (command == "hw" && argument != nullptr);  // no slmd is asked
+    const bool known = command == "ask" || command == "classify" || command == "chat" || command == "status" ||
+                       command == "plan" || command == "monitor" || command == "help" || command == "hw" ||
+                       command == "board" || command == "model";
+    const bool local =
+        command == "board" || command == "model" || (command == "hw" && argument != nullptr);  // no slmd is asked
     if (local) {
         const std::string verb = argument == nullptr ? "" : argument;
         const std::span<char* const> rest{argv + std::min(optind + 2, argc), argv + argc};
@@ -553,7 +621,8 @@ int main(int argc, char** argv) {
         if (command == "board" && verb == "check" && !rest.empty()) return check_boards(rest);
         if (command == "hw" && verb == "record" && rest.size() == 1)
             return report(record(rest[0], o.lines, o.seconds, o.plan.board.files, o.plan.board.name, interrupts));
-        fputs("slmctl: board show, board check FILE..., hw, hw record FILE, model ...; slmctl --help shows them\n", stderr);
+        fputs("slmctl: board show, board check FILE..., hw, hw record FILE, model ...; slmctl --help shows them\n",
+              stderr);
         return exit_usage;
     }
     if (!known || optind + 2 < argc || (command == "ask" && argument == nullptr)) {
@@ -567,6 +636,10 @@ int main(int argc, char** argv) {
             fprintf(stderr, "slmctl: too many arguments; put the text in quotes\n");
         return exit_usage;
     }
+    if (command == "classify" && o.labels.size() < 2) {
+        fputs("slmctl: classify among what? --label LABEL, twice or more, or --labels FILE\n", stderr);
+        return exit_usage;
+    }
     if (command == "help") return help(argument);
     if (command == "plan" && argument != nullptr) return plan_image(argument, o);
 
@@ -576,6 +649,7 @@ int main(int argc, char** argv) {
     auto connection = Connection::open(o.address);
     if (!connection) return complain(connection.error(), exit_connection);
     if (command == "ask") return ask(*connection, o, argument);
+    if (command == "classify") return classify(*connection, o, argument != nullptr ? argument : "-");
     if (command == "chat") return chat(*connection, o);
     if (command == "plan") return show_plan(*connection, o);
     if (command == "hw") return show_hardware(*connection, o);

@@ -11,6 +11,14 @@
 #include "text/tokenizer.h"
 
 namespace slmd::daemon {
+namespace {
+
+// What a request needs to classify, of lay_out: multiples of the arena's alignment.
+constexpr std::size_t label_bytes = task::Classification::max_labels * sizeof(task::Label),
+                      node_bytes = task::Classification::max_nodes * sizeof(engine::TreeNode);
+static_assert(label_bytes % Arena::align == 0 && node_bytes % Arena::align == 0);
+
+}  // namespace
 
 void lay_out(Arena& arena, const Config& config, int context, Memory& m) {
     const auto n = static_cast<std::size_t>(context);
@@ -23,16 +31,21 @@ void lay_out(Arena& arena, const Config& config, int context, Memory& m) {
         m.clients[i].fd = -1;
         m.clients[i].line = {line, bytes};
     }
+    m.reader = arena.persistent<wire::JsonLine>(1);
+    if (m.reader != nullptr) new (m.reader) wire::JsonLine;
     m.job_count = config.engine.slots + config.queue + 4;
     m.jobs = arena.scratch<Job>(static_cast<std::size_t>(m.job_count));
     for (int i = 0; i < m.job_count; i++) {
         char* const text = arena.scratch<char>(prompt_bytes);
         char* const answer = arena.scratch<char>(answer_bytes);
         std::int32_t* const tokens = arena.scratch<std::int32_t>(n);
+        auto* const labels = arena.scratch<task::Label>(task::Classification::max_labels);
+        auto* const nodes = arena.scratch<engine::TreeNode>(task::Classification::max_nodes);
         if (m.jobs == nullptr) continue;
         new (&m.jobs[i]) Job{};
         m.jobs[i].constraint = -1;
         m.jobs[i].text = text, m.jobs[i].answer = answer, m.jobs[i].tokens = tokens;
+        m.jobs[i].labels = labels, m.jobs[i].nodes = nodes;
     }
     m.workspace.text = {arena.scratch<char>(render_bytes), render_bytes};
     m.workspace.trusted = {arena.scratch<text::Trusted>(render_parts), render_parts};
@@ -129,7 +142,9 @@ Result<Plan> plan(const Images& images, const Config& config) {
     Memory memory{};
     lay_out(arena, config, e.context, memory);
     p.items[p.count++] = {"clients", arena.persistent_bytes()};
-    p.items[p.count++] = {"requests", arena.scratch_bytes()};
+    const std::uint64_t classify_bytes = static_cast<std::uint64_t>(memory.job_count) * (label_bytes + node_bytes);
+    p.items[p.count++] = {"requests", arena.scratch_bytes() - classify_bytes};
+    p.items[p.count++] = {"requests: labels", classify_bytes};
     Arena grammars;
     lay_out_grammars(grammars, config, static_cast<int>(images.model.params().vocab), memory);
     p.items[p.count++] = {"grammars", grammars.used()};

@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "image/image.h"
 #include "image/slots.h"
+#include "task/classify.h"
 #include "task/constraint.h"
 #include "task/generate.h"
 #include "wire/session.h"
@@ -44,14 +45,27 @@ struct Job {
     int turn_count;
     std::uint32_t source_begin, source_end;  // in text: the schema or regex
     task::Constraint::Kind bound;
-    int constraint;  // of Memory::constraints, -1: none
-    char* text;                   // [prompt_bytes] turns
-    std::int32_t* tokens;         // [context] engine thread only
-    task::Generation generation;  // engine thread only
-    char* answer;                 // [answer_bytes] ring of text that the client has not taken
+    int constraint;                       // of Memory::constraints, -1: none
+    char* text;                           // [prompt_bytes] turns
+    std::int32_t* tokens;                 // [context] engine thread only
+    task::Generation generation;          // engine thread only
+    bool classifies;                      // instead
+    task::Classification classification;  // engine thread only
+    task::Label* labels;                  // [max_labels] of it; their texts are in `text`
+    int label_count, top;
+    engine::TreeNode* nodes;  // [max_nodes] engine thread only
+    wire::LabelScore scores[wire::LabelSet::max_top];
+    char* answer;  // [answer_bytes] ring of text that the client has not taken
     std::size_t head, used;
     char joint[4];  // a code point that lies across the ring's end
+
+    // Engine thread only.
+    std::span<const std::int32_t> begun() const { return classifies ? classification.tokens() : generation.tokens(); }
+    int prompt_tokens() const { return classifies ? classification.prompt_tokens() : generation.prompt_tokens(); }
+    int cached() const { return classifies ? classification.cached() : generation.cached(); }
+    task::Finish how() const { return classifies ? classification.finish() : generation.finish(); }
 };
+static_assert(wire::LabelSet::max_labels == task::Classification::max_labels);
 
 // A client's place: the session and the bytes that it has not looked at yet.
 struct Client {
@@ -68,6 +82,7 @@ struct Memory {
     Client* clients;
     Job* jobs;
     int job_count;
+    wire::JsonLine* reader;  // of all clients
     task::Workspace workspace;
     // Answers that obey a grammar: one a slot.
     grammar::Vocabulary vocabulary;

@@ -187,6 +187,7 @@ void Server::attach(Client& c, int fd, int tty) {
     wire::SessionOptions o;
     o.tty = tty >= 0;
     o.line = c.line;
+    o.reader = memory_.reader;
     o.defaults = &config_.generate;
     o.identity = identity_;
     o.trusted = tty >= 0 ? config_.ttys[tty].trusted : config_.socket_trusted;

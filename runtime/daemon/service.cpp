@@ -301,7 +301,8 @@ Service::Round Service::next() {
             first = nullptr;
             for (Job& job : jobs_)
                 if (runnable(job) && job.slot < 0 && (job.opened || !bound(job) || free_constraint() >= 0) &&
-                    (first == nullptr || job.order < first->order)) first = &job;
+                    (first == nullptr || job.order < first->order))
+                    first = &job;
             if (first == nullptr) break;
             if (!first->opened) {
                 first->stepping = true;
@@ -346,7 +347,7 @@ int Service::free_constraint() const {
 
 // A free slot, best the one that shares the longest beginning; else one whose job waits for its client.
 bool Service::give_slot(Job& job) {
-    const auto tokens = job.generation.tokens();
+    const auto tokens = job.begun();
     int best = -1;
     std::size_t best_shared = 0;
     for (int s = 0; s < engine_->slots(); s++) {
@@ -381,7 +382,20 @@ void Service::open(Job& job) {
     for (int i = 0; i < job.turn_count; i++)
         messages[count++] = {job.turns[i].assistant ? text::Role::assistant : text::Role::user,
                              {job.text + job.turns[i].begin, job.turns[i].end - job.turns[i].begin}};
+    const auto opened = open_task(job, {messages, count});
+    const Lock guard(lock_);
+    job.opened = true;
+    job.total = job.prompt_tokens();
+    if (!opened) finish(job, &opened.error());
+}
+
+Result<void> Service::open_task(Job& job, std::span<const text::Message> messages) {
     const wire::Settings& s = job.settings;
+    const std::span<std::int32_t> tokens{job.tokens, static_cast<std::size_t>(plan_.context)};
+    if (job.classifies)
+        return job.classification.open(*tokenizer_, *chat_, messages, {s.raw, job.deadline_ns},
+                                       {job.labels, static_cast<std::size_t>(job.label_count)},
+                                       {job.nodes, task::Classification::max_nodes}, tokens, memory_.workspace);
     engine::Bias bias[wire::Settings::max_bias];
     for (int i = 0; i < s.biases; i++) bias[i] = {s.bias[i].token, s.bias[i].value};
     std::string_view stops[wire::Settings::max_stops];
@@ -398,19 +412,12 @@ void Service::open(Job& job) {
     o.raw = s.raw;
     o.stop = {stops, static_cast<std::size_t>(s.stops)};
     o.deadline_ns = job.deadline_ns;
-    Result<void> opened{};
     if (bound(job)) {
         o.constraint = &memory_.constraints[job.constraint];
-        opened = o.constraint->open(job.bound, {job.text + job.source_begin, job.source_end - job.source_begin},
-                                    memory_.grammar_scratch);
+        TRY(o.constraint->open(job.bound, {job.text + job.source_begin, job.source_end - job.source_begin},
+                               memory_.grammar_scratch));
     }
-    if (opened)
-        opened = job.generation.open(*tokenizer_, *chat_, {messages, count}, o,
-                                     {job.tokens, static_cast<std::size_t>(plan_.context)}, memory_.workspace);
-    const Lock guard(lock_);
-    job.opened = true;
-    job.total = job.generation.prompt_tokens();
-    if (!opened) finish(job, &opened.error());
+    return job.generation.open(*tokenizer_, *chat_, messages, o, tokens, memory_.workspace);
 }
 
 void Service::step(const Round& round) {
@@ -433,7 +440,9 @@ void Service::step(const Round& round) {
         }
         if (full && !job.cancel.load())  // only when the client wants it all at once
             job.generation.end(task::Finish::length, sink);
-        const auto more = job.generation.ask(job.slot, batch, job.cancel, now, drafter_, steps[n], sink);
+        const auto more = job.classifies
+                              ? job.classification.ask(job.slot, batch, job.cancel, now, steps[n])
+                              : job.generation.ask(job.slot, batch, job.cancel, now, drafter_, steps[n], sink);
         if (more && more.value())
             asking[n++] = &job;
         else
@@ -442,22 +451,25 @@ void Service::step(const Round& round) {
     if (n == 0) return;
     const auto passed = engine_->advance({steps, n});
     for (std::size_t i = 0; i < n; i++) {
-        RingSink sink(*asking[i], lock_);
-        settle(*asking[i], passed ? asking[i]->generation.take(steps[i], sink) : Result<bool>(passed.error()));
+        Job& job = *asking[i];
+        RingSink sink(job, lock_);
+        if (!passed)
+            settle(job, passed.error());
+        else
+            settle(job, job.classifies ? job.classification.take(steps[i]) : job.generation.take(steps[i], sink));
     }
 }
 
 void Service::settle(Job& job, const Result<bool>& complete) {
-    const task::Generation& g = job.generation;
     const Lock guard(lock_);
-    const auto rows = static_cast<std::uint64_t>(std::max(1, g.cached() - job.done));
+    const auto rows = static_cast<std::uint64_t>(std::max(1, job.cached() - job.done));
     job.rows += rows, rows_ += rows;
-    job.done = g.cached();
-    job.tokens_out = g.answer_tokens();
+    job.done = job.cached();
+    job.tokens_out = job.classifies ? 0 : job.generation.answer_tokens();
     if (job.first_ns == 0 && job.tokens_out > 0) job.first_ns = now_ns();
     if (!complete) return finish(job, &complete.error());
     if (!complete.value()) return;
-    job.outcome.finish = task::finish_name(g.finish());
+    job.outcome.finish = task::finish_name(job.how());
     finish(job, nullptr);
 }
 
@@ -467,9 +479,10 @@ void Service::finish(Job& job, const Error* error) {
     wire::Outcome& o = job.outcome;
     o.failed = error != nullptr;
     if (error != nullptr) o.error = *error;
-    o.prompt_tokens = job.opened ? job.generation.prompt_tokens() : 0;
+    o.prompt_tokens = job.opened ? job.prompt_tokens() : 0;
     o.tokens = job.tokens_out;
-    o.probability = job.opened ? job.generation.probability() : 0;
+    o.probability = job.opened && !job.classifies ? job.generation.probability() : 0;
+    if (job.classifies && job.opened && job.how() == task::Finish::stop) tell_labels(job);
     o.first_ms = job.first_ns == 0 ? 0 : (job.first_ns - job.submitted_ns) / 1'000'000;
     o.total_ms = (now - job.submitted_ns) / 1'000'000;
     o.joules = joules(job);
@@ -478,6 +491,15 @@ void Service::finish(Job& job, const Error* error) {
     if (job.slot >= 0) slot_job_[job.slot] = -1;
     job.slot = job.constraint = -1;
     job.state = Job::finished;
+}
+
+// With the lock.
+void Service::tell_labels(Job& job) {
+    const task::Label* best[wire::LabelSet::max_top];
+    const int n = job.classification.best(best);
+    for (int i = 0; i < n; i++) job.scores[i] = {best[i]->text, best[i]->probability};
+    job.outcome.margin = best[0]->probability - best[1]->probability;  // there are two labels or more
+    job.outcome.labels = {job.scores, static_cast<std::size_t>(std::min(n, job.top))};
 }
 
 // What the board took while it was worked on, times its share of the rows computed in that time.
@@ -526,6 +548,8 @@ Result<int> Service::submit(const wire::Request& request) {
     for (const wire::Turn& t : request.turns) bytes += t.text.size();
     const std::string_view source = request.schema.empty() ? request.regex : request.schema;
     bytes += source.size();
+    if (request.labels != nullptr)
+        for (const std::string_view label : request.labels->labels) bytes += label.size();
     if (bytes > prompt_bytes || request.turns.size() > wire::Session::max_turns)
         return Error::make(Code::text_too_long, "the request is %zu bytes; at most %zu", bytes, prompt_bytes);
     const Lock guard(lock_);
@@ -568,6 +592,16 @@ Result<int> Service::submit(const wire::Request& request) {
                 : request.schema.empty() ? task::Constraint::Kind::regex
                                          : task::Constraint::Kind::schema;
     job.constraint = -1;
+    job.classifies = request.labels != nullptr;
+    job.label_count = 0;
+    for (std::size_t i = 0; job.classifies && i < request.labels->labels.size(); i++) {
+        const std::string_view label = request.labels->labels[i];
+        memcpy(job.text + at, label.data(), label.size());
+        job.labels[job.label_count++] = {{job.text + at, label.size()},
+                                         request.labels->priors.empty() ? 1 : request.labels->priors[i]};
+        at += static_cast<std::uint32_t>(label.size());
+    }
+    job.top = job.classifies ? request.labels->top : 0;
     job.head = job.used = 0;
     job.state = Job::live;
     pthread_cond_signal(&work_);

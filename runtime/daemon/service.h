@@ -82,12 +82,14 @@ class Service final : public wire::Host {
     bool give_slot(Job& job);
     int free_constraint() const;
     void open(Job& job);
+    Result<void> open_task(Job& job, std::span<const text::Message> messages);
     void step(const Round& round);
     // After a step of a job: what the client may know, and the end when it is one.
     void settle(Job& job, const Result<bool>& complete);
     void rest(std::int64_t worked_ns);
     double joules(const Job& job) const;
     void finish(Job& job, const Error* error);
+    void tell_labels(Job& job);
     bool runnable(const Job& job) const;
     int place(const Job& job) const;
     void wake() const;

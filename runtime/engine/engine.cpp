@@ -74,6 +74,9 @@ struct Engine::State {
         int first, row, count, next;
     } ready[max_slots]{};
     Row rows[max_batch];
+    int forks[max_batch], fork_count = 0;
+    Pick picks[max_tree_nodes];
+    int pick_count = 0;
     Wanted wanted[max_slots + max_draft];
     void* memory = nullptr;
     std::size_t memory_bytes = 0;
@@ -88,6 +91,13 @@ struct Engine::State {
     }
     bool give_ready(Step& step, int shared);
     int keep_prefix(const Step& step, int shared);
+    struct Growth {
+        int rows;  // now in the pass
+        int held;  // nodes that stand in the cache behind the tokens
+        int next;  // of the tree, after the pass
+    };
+    Growth grow(const Step& step, int rows, int last_row, int room);
+    bool pick(const Tree& tree, int fork, int row);
     Pass pass_over(int row_count, int wanted_count) {
         return {&model,
                 kernels,
@@ -98,7 +108,9 @@ struct Engine::State {
                 {rows, static_cast<std::size_t>(row_count)},
                 {wanted, static_cast<std::size_t>(wanted_count)},
                 false,
-                config.progress};
+                config.progress,
+                {forks, static_cast<std::size_t>(fork_count)},
+                {picks, static_cast<std::size_t>(pick_count)}};
     }
 };
 
@@ -226,13 +238,37 @@ Result<void> check_tokens(std::span<const std::int32_t> tokens, int from, int vo
     return {};
 }
 
+// Parents before children, depth-first, of bounded depth and few enough to fit: what the passes then rely on.
+Result<void> check_tree(const Tree& tree, std::size_t tokens, int context, int vocab) {
+    const int n = tree.size();
+    if (n > max_tree_nodes)
+        return Error::make(Code::incorrect_parameters, "a tree of %d nodes: at most %d", n, max_tree_nodes);
+    for (int i = 0; i < n; i++) {
+        const TreeNode& node = tree[i];
+        int inside = i - 1;  // of the nodes before, the last one that has this one below it
+        while (inside != Tree::root && tree.end(inside) <= i) inside = tree.parent(inside);
+        if (node.parent != inside || node.end <= i || node.end > tree.end(inside))
+            return Error::make(Code::incorrect_parameters, "node %d of a tree is not in its place", i);
+        if (node.token < 0 || node.token >= vocab)
+            return Error::make(Code::incorrect_parameters, "token %d of a tree is outside the vocabulary of %d",
+                               node.token, vocab);
+        const int depth = tree.depth(i) - 1;
+        if (depth > max_tree_depth)
+            return Error::make(Code::incorrect_parameters, "a tree %d deep: at most %d", depth, max_tree_depth);
+        if (tokens + static_cast<std::size_t>(depth) > static_cast<std::size_t>(context))
+            return Error::make(Code::context_full, "%zu tokens and a tree %d deep do not fit the context of %d", tokens,
+                               depth, context);
+    }
+    return {};
+}
+
 }  // namespace
 
 // Given once only: the sampler may have changed them.
 bool Engine::State::give_ready(Step& step, int shared) {
     const int n = static_cast<int>(step.tokens.size());
     Ready& r = ready[step.slot];
-    if (shared != n || r.next >= r.count || n - 1 != r.first + r.next) return false;
+    if (step.tree != nullptr || shared != n || r.next >= r.count || n - 1 != r.first + r.next) return false;
     step.cached = n;
     step.logits = logits(r.row + r.next++);
     step.guessed = true;
@@ -243,6 +279,10 @@ bool Engine::State::give_ready(Step& step, int shared) {
 int Engine::State::keep_prefix(const Step& step, int shared) {
     Cache& cache = layout.slots[step.slot];
     const int n = static_cast<int>(step.tokens.size());
+    // Of a tree that has begun, behind the tokens stands the way to its next node, perhaps.
+    if (shared == n && step.tree != nullptr && step.tree->fork_from(step.tree->next) != Tree::root &&
+        cache.keepable(n) == n)
+        return n;
     shared = cache.keepable(std::min(shared, n - 1));  // logits of the last token are not kept
     for (int other = 0; other < config.slots; other++) {
         const Cache& from = layout.slots[other];
@@ -254,6 +294,76 @@ int Engine::State::keep_prefix(const Step& step, int shared) {
     cache.count = shared;
     if (shared == 0) cache.written = 0;
     return shared;
+}
+
+// The children of one that forks, whose row is in the pass. False when there is no room for them.
+bool Engine::State::pick(const Tree& tree, int fork, int row) {
+    int n = pick_count;
+    for (int child = fork + 1; child < tree.end(fork); child = tree.end(child)) {
+        if (n == max_tree_nodes) return false;
+        picks[n++] = {fork_count, &tree.nodes[static_cast<std::size_t>(child)]};
+    }
+    pick_count = n;
+    forks[fork_count++] = row;
+    return true;
+}
+
+// As many nodes as fit behind the tokens, which are all in the cache or in the pass. Whoever forks needs a row, and
+// those before it, which a later pass computes again for the next one; only a way that is longer than the room is
+// written to the cache, piece by piece.
+Engine::State::Growth Engine::State::grow(const Step& step, int rows_before, int last_row, int room) {
+    Tree& tree = *step.tree;
+    Cache& cache = layout.slots[step.slot];
+    const int n = static_cast<int>(step.tokens.size());
+    Growth g{rows_before, 0, tree.fork_from(tree.next)};
+    if (g.next == Tree::root) {
+        if (!pick(tree, Tree::root, last_row)) return g;
+        g.next = tree.fork_from(0);
+    }
+    struct {
+        int node, row;
+    } way[max_tree_depth + 1];  // to the last node that was added
+    int length = 0, held = 0, held_node = Tree::root;
+    const auto token_at = [&](int node) { return tree[node].token; };
+    for (bool first = true; g.next < tree.size(); first = false) {
+        int nodes[max_tree_depth + 1];
+        const int depth = tree.depth(g.next);
+        for (int i = g.next, at = depth; i != Tree::root; i = tree.parent(i)) nodes[--at] = i;
+        if (first && depth > room) {
+            const int known = last_row < 0 ? std::min(cache.count - n, depth - 1) : 0;
+            while (held < known && cache.tokens[n + held] == token_at(nodes[held])) held++;
+            if (depth - held > room) {
+                cache.count = std::min(cache.count, n + held);
+                for (int i = 0; i < room; i++, held++) {
+                    cache.tokens[n + held] = token_at(nodes[held]);
+                    rows[g.rows++] = {&cache, token_at(nodes[held]), n + held, step.cancel};
+                }
+                g.held = held;
+                return g;
+            }
+            if (held > 0) held_node = nodes[held - 1];
+            for (; length < held; length++) way[length] = {nodes[length], -1};
+        }
+        if (g.next >= tree.end(held_node)) break;
+        int common = 0;
+        while (common < length && common < depth && way[common].node == nodes[common]) common++;
+        if (depth - common > room) break;
+        const Growth before = g;
+        for (length = common; length < depth; length++) {
+            rows[g.rows] = {&cache,     token_at(nodes[length]),
+                            n + length, step.cancel,
+                            n + held,   length > held ? way[length - 1].row : -1};
+            way[length] = {nodes[length], g.rows++};
+        }
+        if (!pick(tree, g.next, way[depth - 1].row)) {
+            g = before;
+            break;
+        }
+        room -= depth - common;
+        g.next = tree.fork_from(g.next + 1);
+    }
+    g.held = held;
+    return g;
 }
 
 Result<void> Engine::advance(std::span<Step> steps) {
@@ -273,6 +383,7 @@ Result<void> Engine::advance(std::span<Step> steps) {
         shared[step.slot] = shared_prefix(s.layout.slots[step.slot], step.tokens);
         TRY(check_tokens(step.tokens, shared[step.slot], vocab()));
         TRY(check_tokens(step.draft, 0, vocab()));
+        if (step.tree != nullptr) TRY(check_tree(*step.tree, step.tokens.size(), s.config.context, vocab()));
         step.cached = shared[step.slot];
         step.logits = {};
         step.drafted = 0;
@@ -289,11 +400,13 @@ Result<void> Engine::advance(std::span<Step> steps) {
 
     // Who needs one token more goes first: an answer does not wait for a prompt.
     int rows = 0, wanted = 0, guesses = s.config.draft;
+    int ends[max_slots], next[max_slots];  // of each slot: what its cache will hold; where its tree will be
+    s.fork_count = s.pick_count = 0;
     for (const bool last_tokens : {true, false})
         for (Step& step : steps) {
             Cache& cache = s.layout.slots[step.slot];
             const int n = static_cast<int>(step.tokens.size()), first = step.cached;
-            if ((n - first == 1) != last_tokens) continue;
+            if ((n - first == 1 && step.tree == nullptr) != last_tokens) continue;
             const int count = std::min({n - first, s.config.batch - rows, step.max_tokens});
             const auto add = [&](int position, std::int32_t token) {
                 cache.tokens[position] = token;
@@ -301,6 +414,19 @@ Result<void> Engine::advance(std::span<Step> steps) {
             };
             for (int i = first; i < first + count; i++) add(i, step.tokens[static_cast<std::size_t>(i)]);
             step.cached = first + count;
+            ends[step.slot] = step.cached;
+            if (step.tree != nullptr) {
+                next[step.slot] = step.tree->next;
+                const int room = std::min(s.config.batch - rows, step.max_tokens - count);
+                if (step.cached == n) {
+                    const auto grown = s.grow(step, rows, count > 0 ? rows - 1 : -1, room);
+                    ends[step.slot] = n + grown.held;
+                    rows = grown.rows;
+                    next[step.slot] = grown.next;
+                }
+                cache.written = std::max(cache.written, ends[step.slot]);
+                continue;
+            }
             if (step.cached == n && count > 0) {
                 s.ready[step.slot] = {n - 1, wanted, 1, 1};
                 s.wanted[wanted++] = {rows - 1, step.allowed};
@@ -315,7 +441,8 @@ Result<void> Engine::advance(std::span<Step> steps) {
                 s.ready[step.slot].count += step.drafted;
                 guesses -= step.drafted;
             }
-            cache.written = std::max(cache.written, step.cached + step.drafted);
+            ends[step.slot] = step.cached + step.drafted;
+            cache.written = std::max(cache.written, ends[step.slot]);
         }
     if (rows == 0) return {};
     Pass pass = s.pass_over(rows, wanted);
@@ -325,13 +452,16 @@ Result<void> Engine::advance(std::span<Step> steps) {
         Cache& cache = s.layout.slots[step.slot];
         const bool whole = step.cached == static_cast<int>(step.tokens.size());
         if (pass.stopped) {
-            step.cached = cache.count;
+            step.cached = std::min(cache.count, static_cast<int>(step.tokens.size()));
             step.drafted = 0;
             step.cancelled = true;
             continue;
         }
-        cache.count = step.cached + step.drafted;
-        if (whole) step.logits = s.logits(s.ready[step.slot].row);
+        cache.count = ends[step.slot];
+        if (step.tree != nullptr)
+            step.tree->next = next[step.slot];
+        else if (whole)
+            step.logits = s.logits(s.ready[step.slot].row);
     }
     return done;
 }
@@ -358,6 +488,7 @@ Result<void> Engine::score(std::span<const std::int32_t> tokens, int batch,
         return Error::make(Code::incorrect_parameters, "batch = %d: 1 to %d", batch, s.config.batch);
     TRY(check_tokens(tokens, 0, vocab()));
     s.forget_logits();
+    s.fork_count = s.pick_count = 0;
     Cache& cache = s.layout.slots[0];
     cache.count = 0;
     cache.written = n;

@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/result.h"
+#include "engine/tree.h"
 #include "image/image.h"
 
 namespace slmd::engine {
@@ -84,6 +85,9 @@ class Engine {
         std::span<const std::int32_t> draft{};   // that may follow
         const std::uint64_t* allowed = nullptr;  // [vocab] bits: the logits of others are -infinity, and not computed
         const std::atomic<bool>* cancel = nullptr;  // null: never
+        // What may follow, instead of a draft: the passes that hold all of `tokens` compute its logits, and `logits`
+        // stay empty. Done when tree->done(). The tokens and the tree's depth must fit the context together.
+        Tree* tree = nullptr;
 
         // Filled by advance().
         int cached = 0;             // of tokens; all: done, and logits are there
@@ -97,10 +101,12 @@ class Engine {
     // in the order given. At least the last token is always computed anew, unless it was guessed. The pass that ends
     // `tokens` computes as many tokens of the draft as Config::draft allows with it, and if the caller's next tokens
     // are those, their logits are there: the same bits, in fewer passes. (While such logits wait for one step, the
-    // others wait as well.) cancel is looked at between layers; a pass that serves others too goes on. Errors:
-    // context_full, invalid_index (a slot that is not there, or twice), incorrect_parameters (a token outside the
-    // vocabulary), nothing is computed then; model_integrity and storage_failure, where a part of the image is read
-    // while it runs, naming it: the slots keep what was complete.
+    // others wait as well.) Of a tree it computes as much as fits the batch behind the tokens. The tree's logits have
+    // the bits that they have in the plain sequences to which they belong, whatever the passes. cancel is looked at
+    // between layers; a pass that serves others too goes on. Errors: context_full, invalid_index (a slot that is not
+    // there, or twice), incorrect_parameters (a token outside the vocabulary, a tree that is too large or too deep),
+    // nothing is computed then; model_integrity and storage_failure, where a part of the image is read while it runs,
+    // naming it: the slots keep what was complete.
     Result<void> advance(std::span<Step> steps);
 
     struct Progress {

@@ -59,12 +59,19 @@ void lay_out(Arena& arena, const Shapes& s, const BufferSizes& sizes, Buffers& b
     b.sin_local = arena.scratch<float>(rows(s.local_pairs));
     b.member = arena.scratch<float>(times(sizes.threads, s.member_floats()));
     b.logits = arena.scratch<float>(times(sizes.logit_rows, s.vocab_rows));
+    const auto heads = [&](int n, int k_stride) {
+        return Buffers::Heads{
+            arena.scratch<std::int8_t>(times(n, k_stride)), arena.scratch<std::int8_t>(times(n, s.head_stride)),
+            arena.scratch<float>(static_cast<std::size_t>(n)), arena.scratch<float>(static_cast<std::size_t>(n))};
+    };
+    b.tail = heads(sizes.threads * tail_positions, s.head_dim);
     arena.overlay(
         [&] {
             b.qkv = arena.scratch<float>(rows(s.qkv_stride));
             b.query = arena.scratch<std::int8_t>(rows(s.heads * s.head_stride));
             b.query_scale = arena.scratch<float>(rows(s.heads));
             b.partial = arena.scratch<float>(times(few_rows * chunks * s.heads, s.head_stride + partial_extra));
+            b.branch = heads(sizes.batch * s.kv_heads, s.head_stride);
         },
         [&] {
             b.gate = arena.scratch<float>(rows(s.hidden_stride));
@@ -76,8 +83,10 @@ void lay_out(Arena& arena, const image::ModelParams& p, int context, int batch, 
     const Shapes s = shapes_of(p);
     const int all = static_cast<int>(round_up(static_cast<std::size_t>(context), compute::kv_block));
     // A pass writes its tokens before any of them is looked at: the ring holds the window of the first and all others.
+    // The way to a node of a tree may be written in several passes before another one begins where it began.
+    const int ahead = std::max(batch, max_tree_depth + 1);
     const int ring = p.window == 0 ? all
-                                   : static_cast<int>(round_up(p.window + static_cast<std::size_t>(batch) - 1,
+                                   : static_cast<int>(round_up(p.window + static_cast<std::size_t>(ahead) - 1,
                                                                static_cast<std::size_t>(compute::chunk)));
     const std::size_t heads = p.layers * p.kv_heads;
     c = {};
@@ -169,6 +178,11 @@ struct Worker {
     float* const scores = b.member + static_cast<std::ptrdiff_t>(rank) * s.member_floats();
     float* const vector = scores + 4 * compute::chunk;                        // [max(dim, max_head_dim)]
     float* const attended = vector + std::max(s.dim, compute::max_head_dim);  // [heads, head_stride + partial_extra]
+    float* const attended_next = attended + s.heads * (s.head_stride + partial_extra);
+    const bool branches =
+        std::any_of(p.rows.begin(), p.rows.end(), [](const Row& r) { return r.branch != Row::in_cache; });
+    // Whose cached part is in `tail`: in one pass all branches of a cache begin at one position.
+    const compute::KvHead* tail_of = nullptr;
 
     unsigned turn = 0;
 
@@ -300,23 +314,36 @@ struct Worker {
             const bool is_key = h < s.heads + s.kv_heads;
             const int index = is_key ? h - s.heads : h - s.heads - s.kv_heads, first = index * s.head_dim;
             const compute::KvHead& c = kv_head(t, layer, index);
+            const bool branch = p.rows[static_cast<std::size_t>(t)].branch != Row::in_cache;
             const int slot = p.rows[static_cast<std::size_t>(t)].position % c.capacity;
+            const int of_branch = t * s.kv_heads + index;
             if (is_key) {
                 const float* head = prepare_head(l, t, row + s.q_rows + first, at(l.k_bias, first), l.k_norm, true);
                 std::int8_t q[compute::max_head_dim];
-                c.k_scale[slot] = k.quantize_head(head, s.head_dim, q);
-                std::int8_t* to =
-                    c.k +
-                    static_cast<std::size_t>(slot - slot % compute::kv_block) * static_cast<std::size_t>(s.head_dim) +
-                    slot % compute::kv_block * 4;
-                for (int d = 0; d < s.head_dim; d += 4, to += 4 * compute::kv_block) std::memcpy(to, q + d, 4);
+                const float scale = k.quantize_head(head, s.head_dim, q);
+                if (branch) {
+                    b.branch.k_scale[of_branch] = scale;
+                    std::memcpy(b.branch.k + of_branch * s.head_stride, q, static_cast<std::size_t>(s.head_dim));
+                } else {
+                    put_key(c, slot, q, scale);
+                }
             } else {
                 const float* head =
                     prepare_head(l, t, row + s.q_rows + s.kv_rows + first, at(l.v_bias, first), nullptr, false);
-                c.v_scale[slot] = k.quantize_head(
-                    head, s.head_dim, c.v + static_cast<std::size_t>(slot) * static_cast<std::size_t>(s.head_stride));
+                std::int8_t* const to =
+                    branch ? b.branch.v + of_branch * s.head_stride
+                           : c.v + static_cast<std::size_t>(slot) * static_cast<std::size_t>(s.head_stride);
+                (branch ? b.branch.v_scale[of_branch] : c.v_scale[slot]) = k.quantize_head(head, s.head_dim, to);
             }
         }
+    }
+
+    static void put_key(const compute::KvHead& c, int slot, const std::int8_t* key, float scale) {
+        c.k_scale[slot] = scale;
+        std::int8_t* to =
+            c.k + static_cast<std::size_t>(slot - slot % compute::kv_block) * static_cast<std::size_t>(c.head_dim) +
+            slot % compute::kv_block * 4;
+        for (int d = 0; d < c.head_dim; d += 4, to += 4 * compute::kv_block) std::memcpy(to, key + d, 4);
     }
 
     const compute::KvHead& kv_head(int t, std::uint32_t layer, int index) const {
@@ -346,6 +373,71 @@ struct Worker {
             const int at = t * s.heads + h;
             k.attend(kv_head(t, layer, h / sharing), visible(l, t), b.query + at * s.head_stride, b.query_scale + at,
                      sharing, attended + (h - first) * stride, scores);
+        }
+        attended_to_mid(t, first, first + s.unit_heads, attended);
+    }
+
+    // What row t of a branch sees of one KV head from the chunk on in which its branch begins, at the same distance
+    // from a chunk's begin as it would have in a cache: the order of every sum depends on that.
+    compute::KvHead gather_tail(int t, const compute::KvHead& kv, int index) {
+        const auto to = [&](auto* base, int stride) {
+            return base + static_cast<std::ptrdiff_t>(rank) * tail_positions * stride;
+        };
+        const compute::KvHead tail{.k = to(b.tail.k, s.head_dim),
+                                   .k_scale = to(b.tail.k_scale, 1),
+                                   .v = to(b.tail.v, s.head_stride),
+                                   .v_scale = to(b.tail.v_scale, 1),
+                                   .head_dim = s.head_dim,
+                                   .v_stride = s.head_stride,
+                                   .capacity = tail_positions};
+        const Row* row = &p.rows[static_cast<std::size_t>(t)];
+        const int end = row->branch, begin = end / compute::chunk * compute::chunk;
+        if (tail_of != &kv) {
+            const auto n = static_cast<std::size_t>(end - begin);
+            const int from = begin % kv.capacity, at = begin % tail_positions;
+            std::memcpy(tail.k + at * s.head_dim, kv.k + static_cast<std::ptrdiff_t>(from) * s.head_dim,
+                        round_up(n, compute::kv_block) * static_cast<std::size_t>(s.head_dim));
+            std::memcpy(tail.k_scale + at, kv.k_scale + from, n * sizeof(float));
+            std::memcpy(tail.v + at * s.head_stride, kv.v + static_cast<std::ptrdiff_t>(from) * s.head_stride,
+                        n * static_cast<std::size_t>(s.head_stride));
+            std::memcpy(tail.v_scale + at, kv.v_scale + from, n * sizeof(float));
+            tail_of = &kv;
+        }
+        for (;; row = &p.rows[static_cast<std::size_t>(t)]) {
+            const int at = row->position % tail_positions, of_branch = t * s.kv_heads + index;
+            put_key(tail, at, b.branch.k + of_branch * s.head_stride, b.branch.k_scale[of_branch]);
+            std::memcpy(tail.v + at * s.head_stride, b.branch.v + of_branch * s.head_stride,
+                        static_cast<std::size_t>(s.head_dim));
+            tail.v_scale[at] = b.branch.v_scale[of_branch];
+            if (row->parent < 0) return tail;
+            t = row->parent;
+        }
+    }
+
+    // As attend_unit, of a row in a branch: whole chunks of the cache, then those of the tail, merged in their order.
+    void attend_branch_unit(const Layer& l, std::uint32_t layer, int t, int first) {
+        const int sharing = s.heads / s.kv_heads, stride = s.head_stride + partial_extra;
+        const compute::Visible all = visible(l, t);
+        const int tail_begin = p.rows[static_cast<std::size_t>(t)].branch / compute::chunk * compute::chunk;
+        for (int h = first; h < first + s.unit_heads; h += sharing) {
+            const int at = t * s.heads + h;
+            const compute::KvHead& kv = kv_head(t, layer, h / sharing);
+            float* const into = attended + (h - first) * stride;
+            const auto attend_to = [&](const compute::KvHead& from, int begin, int end, float* sums) {
+                k.attend(from, {begin, end, all.soft_cap}, b.query + at * s.head_stride, b.query_scale + at, sharing,
+                         sums, scores);
+            };
+            bool any = all.begin < tail_begin;
+            if (any) attend_to(kv, all.begin, tail_begin, into);
+            const compute::KvHead tail = gather_tail(t, kv, h / sharing);
+            for (int c = tail_begin; c < all.end; c += compute::chunk) {
+                const int begin = std::max(all.begin, c), end = std::min(all.end, c + compute::chunk);
+                if (begin >= end) continue;
+                attend_to(tail, begin, end, any ? attended_next : into);
+                for (int i = 0; i < sharing && any; i++)
+                    k.merge(into + i * stride, attended_next + i * stride, s.head_stride);
+                any = true;
+            }
         }
         attended_to_mid(t, first, first + s.unit_heads, attended);
     }
@@ -383,12 +475,24 @@ struct Worker {
 
     void attend(const Layer& l, std::uint32_t layer) {
         int chunks = 0;
-        for (int t = 0; t < count && each; t++) {
+        for (int t = 0; t < count && each && !branches; t++) {
             const compute::Visible see = visible(l, t);
             chunks = std::max(chunks, (see.end - 1) / compute::chunk - see.begin / compute::chunk + 1);
         }
         if (chunks > 2) return attend_in_chunks(l, layer, chunks);
         const int units = s.heads / s.unit_heads;
+        if (branches) {  // one head after the other: the rows of a branch see nearly the same of it
+            p.team->deal(count * units, 1, rank, turn, [&](int begin, int end) {
+                for (int u = begin; u < end; u++) {
+                    const int t = u % count, first = u / count * s.unit_heads;
+                    if (p.rows[static_cast<std::size_t>(t)].branch == Row::in_cache)
+                        attend_unit(l, layer, t, first);
+                    else
+                        attend_branch_unit(l, layer, t, first);
+                }
+            });
+            return;
+        }
         p.team->deal(count * units, 1, rank, turn, [&](int begin, int end) {
             for (int u = begin; u < end; u++) attend_unit(l, layer, u / units, u % units * s.unit_heads);
         });
@@ -493,25 +597,49 @@ struct Worker {
         if (params.logit_scale != 1 || params.final_softcap != 0) k.cap(y, params.logit_scale, params.final_softcap, n);
     }
 
+    // Rows of the output matrix for the picks alone, 16 at a time: what scale_logits takes.
+    void logits_picked(const compute::Quantized& forks) {
+        constexpr int unit = compute::lanes / block;
+        const int blocks = p.model->output.w.rows / block;
+        deal(static_cast<int>(p.picks.size()), [&](int begin, int end) {
+            for (int i = begin; i < end; i++) {
+                const Pick& pick = p.picks[static_cast<std::size_t>(i)];
+                const int u = pick.node->token / compute::lanes * unit;
+                alignas(64) float y[compute::lanes] = {};
+                multiply(p.model->output, u, std::min(u + unit, blocks), rows_from(forks, pick.fork), 1, y - u * block,
+                         0);
+                scale_logits(y, compute::lanes);
+                pick.node->logit = y[pick.node->token % compute::lanes];
+            }
+        });
+    }
+
     void logits() {
-        const int n = static_cast<int>(p.wanted.size());
+        const int wanted = static_cast<int>(p.wanted.size()), n = wanted + static_cast<int>(p.forks.size());
         if (n == 0) return;
         const bool alone = p.members > 1 && n <= few_rows;  // each member norms all of them, for itself
         const compute::Quantized normed = rows_from(b.in, alone ? b.batch + rank * few_rows : 0);
         const auto mine = alone ? Team::Part{0, n} : part(n);
-        for (int i = mine.begin; i < mine.end; i++)
-            norm(x + p.wanted[static_cast<std::size_t>(i)].row * s.dim, p.model->output_norm, normed, i);
+        for (int i = mine.begin; i < mine.end; i++) {
+            const int row =
+                i < wanted ? p.wanted[static_cast<std::size_t>(i)].row : p.forks[static_cast<std::size_t>(i - wanted)];
+            norm(x + row * s.dim, p.model->output_norm, normed, i);
+        }
         if (!alone) sync();
         constexpr int unit = compute::lanes / block;
         const int blocks = p.model->output.w.rows / block;
-        for (int i = 0; i < n;) {
+        if (!p.picks.empty()) {
+            logits_picked(rows_from(normed, wanted));
+            if (wanted > 0) sync();
+        }
+        for (int i = 0; i < wanted;) {
             if (i > 0) sync();
             if (const auto* allowed = p.wanted[static_cast<std::size_t>(i)].allowed; allowed != nullptr) {
                 logits_allowed(normed, i++, allowed);
                 continue;
             }
             const int first = i;
-            while (i < n && p.wanted[static_cast<std::size_t>(i)].allowed == nullptr) i++;
+            while (i < wanted && p.wanted[static_cast<std::size_t>(i)].allowed == nullptr) i++;
             float* y = b.logits + static_cast<std::ptrdiff_t>(first) * s.vocab_rows;
             deal(s.vocab_rows / compute::lanes, [&](int begin, int end) {
                 multiply(p.model->output, begin * unit, std::min(end * unit, blocks), rows_from(normed, first),

@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/team.h"
 #include "engine/model.h"
+#include "engine/tree.h"
 
 namespace slmd::engine {
 
@@ -41,18 +42,24 @@ struct Buffers {
     std::int8_t* query;            // [batch, heads, head stride]
     float* query_scale;            // [batch, heads]
     float* partial;                // [few_rows, chunks, heads, head stride + partial_extra]
-    float *gate, *up;              // [batch, hidden padded to 32]
-    float* member;                 // [threads] of each member alone: member_floats()
-    float* logits;                 // [logit rows, vocab padded to lanes]
+    struct Heads {                 // K and V as they are quantized
+        std::int8_t *k, *v;
+        float *k_scale, *v_scale;
+    };
+    Heads branch;      // [batch, kv_heads, head stride] of the rows that are in no cache
+    Heads tail;        // [threads] a KV head of tail_positions: the end of what such a row sees
+    float *gate, *up;  // [batch, hidden padded to 32]
+    float* member;     // [threads] of each member alone: member_floats()
+    float* logits;     // [logit rows, vocab padded to lanes]
 };
 
 struct Shapes {
-    int dim, heads, kv_heads, head_dim, head_stride, q_rows, kv_rows, qkv_stride, hidden_stride, mid_stride,
-        vocab_rows, pairs, local_pairs;
+    int dim, heads, kv_heads, head_dim, head_stride, q_rows, kv_rows, qkv_stride, hidden_stride, mid_stride, vocab_rows,
+        pairs, local_pairs;
     int unit_heads;  // the least number of heads that are whole KV heads' and whole groups of 32 columns
     int member_floats() const {
         return std::max(dim, compute::max_head_dim) + 4 * compute::chunk +
-               heads * (head_stride + compute::partial_extra);
+               2 * heads * (head_stride + compute::partial_extra);
     }
 };
 Shapes shapes_of(const image::ModelParams& params);
@@ -66,18 +73,32 @@ void lay_out(Arena& arena, const image::ModelParams& params, int context, int ba
 // The first `count` positions of another sequence.
 void copy(const Cache& from, int count, const image::ModelParams& params, Cache& to);
 
-// A token of a pass and where it stands. Rows of one sequence stand in order of their positions.
+// The chunk in which a branch begins, and what of a branch lies in the next.
+constexpr int tail_positions = 2 * compute::chunk;
+static_assert(max_tree_depth <= compute::chunk);
+
+// A token of a pass and where it stands. Rows of one sequence stand in order of their positions. Those of a branch see
+// the cache up to where it begins and then each other, parent by parent: several branches may stand at one position.
 struct Row {
+    static constexpr int in_cache = -1;
     const Cache* cache;
     std::int32_t token;
     int position;
     const std::atomic<bool>* cancel;  // null: never
+    int branch = in_cache;            // position where its branch begins
+    int parent = -1;                  // the row before it; -1: the cache is before it
 };
 
 // A row whose logits are wanted.
 struct Wanted {
     int row;
     const std::uint64_t* allowed;  // a bit a token; the others' logits are -infinity; null: all are allowed
+};
+
+// A node whose logit is wanted, and which of Pass::forks it follows.
+struct Pick {
+    int fork;
+    TreeNode* node;
 };
 
 struct Pass {
@@ -88,14 +109,16 @@ struct Pass {
     Shapes shapes;
     Buffers* buffers;
     std::span<const Row> rows;
-    std::span<const Wanted> wanted;  // their logits are in rows 0, 1, ... of Buffers::logits
-    bool stopped;                    // out: between two layers: every row was cancelled, or one cannot be read
+    std::span<const Wanted> wanted;        // their logits are in rows 0, 1, ... of Buffers::logits
+    bool stopped;                          // out: between two layers: every row was cancelled, or one cannot be read
     std::atomic<std::uint64_t>* progress;  // one more a layer; null: nobody asks
+    std::span<const int> forks{};          // rows that several picks follow
+    std::span<const Pick> picks{};         // their logits go to the nodes
     Result<void> streamed{};               // out: of a layer that could not be read; stopped is set then
 };
 
-// Runs the pass on the team. K and V of the rows are in their caches afterwards unless stopped. Errors: those of reading
-// what of the image is not resident; the pass was stopped then.
+// Runs the pass on the team. K and V of the rows are in their caches afterwards unless stopped. Errors: those of
+// reading what of the image is not resident; the pass was stopped then.
 Result<void> run(Pass& pass);
 // Logits of the wanted rows of the last pass (their residual streams are still in the buffers).
 void run_logits(Pass& pass);

@@ -25,7 +25,8 @@ class Minimizer {
         if (n_ == 0) return nothing(mark);
         if (!edges() || !distances()) return heap_full();
         if (distance_[0] == dead) return nothing(mark);
-        if (!partition() || !refine()) return heap_full();
+        if (!partition()) return heap_full();
+        refine();
         if (blocks_ > Automaton::max_states) return too_many_states();
         return write(mark);
     }
@@ -91,10 +92,9 @@ class Minimizer {
         marked_ = heap_.take<std::uint16_t>(live_);
         touched_ = heap_.take<std::uint16_t>(live_);
         waiting_ = heap_.take<std::uint16_t>(live_);
-        waits_ = heap_.take<bool>(live_);
         taken_ = heap_.take<std::uint16_t>(begin_[n_]);
         if (place_ == nullptr || block_ == nullptr || first_ == nullptr || size_ == nullptr || marked_ == nullptr ||
-            touched_ == nullptr || waiting_ == nullptr || waits_ == nullptr || taken_ == nullptr)
+            touched_ == nullptr || waiting_ == nullptr || taken_ == nullptr)
             return false;
         const auto key = [&](std::uint16_t s) {
             return static_cast<std::uint32_t>(raw_.label(s)) << 16 | distance_[s];
@@ -113,15 +113,11 @@ class Minimizer {
         return true;
     }
 
-    void wait(std::uint16_t block) {
-        waits_[block] = true;
-        waiting_[waits++] = block;
-    }
+    void wait(std::uint16_t block) { waiting_[waiting_count_++] = block; }
 
-    bool refine() {
-        while (waits > 0) {
-            const std::uint16_t by = waiting_[--waits];
-            waits_[by] = false;
+    void refine() {
+        while (waiting_count_ > 0) {
+            const std::uint16_t by = waiting_[--waiting_count_];
             // The edges into the block as it is now, by class: splitting it below must not change them.
             std::uint32_t at[257] = {};
             for (std::size_t i = 0; i < size_[by]; i++) {
@@ -146,10 +142,10 @@ class Minimizer {
                 while (touched > 0) split(touched_[--touched]);
             }
         }
-        return true;
     }
 
-    // The marked states of a block, or the others, whichever are fewer, become a block of their own.
+    // The marked states of a block, or the others, whichever are fewer, become a block of their own, and wait: the rest
+    // waits already, or was told apart by the whole, and is now by the difference.
     void split(std::uint16_t b) {
         const std::uint16_t marked = marked_[b], others = static_cast<std::uint16_t>(size_[b] - marked);
         marked_[b] = 0;
@@ -232,7 +228,7 @@ class Minimizer {
 
     const Raw& raw_;
     Heap& heap_;
-    std::size_t n_, live_ = 0, blocks_ = 0, waits = 0;
+    std::size_t n_, live_ = 0, blocks_ = 0, waiting_count_ = 0;
     std::uint32_t* begin_ = nullptr;                     // [n + 1] where the edges into a state begin
     std::uint16_t* from_ = nullptr;                      // [edges]
     std::uint8_t* class_ = nullptr;                      // [edges]
@@ -242,7 +238,6 @@ class Minimizer {
     std::uint16_t* block_ = nullptr;                     // [n]
     std::uint16_t *first_ = nullptr, *size_ = nullptr, *marked_ = nullptr, *touched_ = nullptr;  // [blocks]
     std::uint16_t* waiting_ = nullptr;                                                           // [blocks]
-    bool* waits_ = nullptr;                                                                      // [blocks]
 };
 
 // Releases what was built above the mark when it goes wrong.
@@ -265,9 +260,9 @@ Result<Automaton> build_words(std::span<const std::string_view> list, Encoding e
     };
 
     bool used[256] = {};
-    for (const std::string_view word : list) {
-        if (!utf8_valid(word)) return Error::make(Code::invalid_characters, "grammar: a word is not UTF-8");
-        each_byte(word, [&](unsigned char b) { return used[b] = true; });
+    for (std::size_t i = 0; i < list.size(); i++) {
+        if (!utf8_valid(list[i])) return Error::make(Code::invalid_characters, "grammar: word %zu is not UTF-8", i + 1);
+        each_byte(list[i], [&](unsigned char b) { return used[b] = true; });
     }
     // Every byte that occurs is a class; all others are one.
     std::uint8_t byte_class[256];

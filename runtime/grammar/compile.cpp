@@ -66,17 +66,24 @@ std::uint32_t characters(std::string_view text) {
 
 // RFC 3339, RFC 4122, RFC 2673, RFC 5321 and RFC 1123, as far as a regular expression says it; null: not known.
 const char* format_pattern(std::string_view format) {
-#define SLMD_DATE "[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
-#define SLMD_TIME "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+#define SLMD_DATE                                                                                                     \
+    "[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[" \
+    "0-9]|2[0-8]))"
+#define SLMD_TIME \
+    "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 #define SLMD_LABEL "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
     constexpr std::pair<std::string_view, const char*> formats[] = {
         {"date", SLMD_DATE},
         {"time", SLMD_TIME},
         {"date-time", SLMD_DATE "T" SLMD_TIME},
-        {"duration", "P(?:[0-9]{1,4}W|(?:[0-9]{1,4}Y)?(?:[0-9]{1,4}M)?[0-9]{1,4}D(?:T[0-9]{1,4}[HMS])?|[0-9]{1,4}[YMD]|T[0-9]{1,4}[HMS])"},
+        {"duration",
+         "P(?:[0-9]{1,4}W|(?:[0-9]{1,4}Y)?(?:[0-9]{1,4}M)?[0-9]{1,4}D(?:T[0-9]{1,4}[HMS])?|[0-9]{1,4}[YMD]|T[0-9]{1,4}["
+         "HMS])"},
         {"uuid", "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"},
-        {"ipv4", "(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\\.){3}(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"},
-        {"email", "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@" SLMD_LABEL "(?:\\." SLMD_LABEL ")+"},
+        {"ipv4",
+         "(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\\.){3}(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"},
+        {"email",
+         "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@" SLMD_LABEL "(?:\\." SLMD_LABEL ")+"},
         {"hostname", SLMD_LABEL "(?:\\." SLMD_LABEL ")*"},
         {"uri", "[A-Za-z][A-Za-z0-9+.-]*:(?://)?[A-Za-z0-9._~:/?#@!$&'()*+,;=%-]+"},
     };
@@ -123,6 +130,7 @@ class Compiler {
     Result<const ObjectRule*> object_rule(const Draft& d);
     Result<Automaton> pattern(const Fact& f, bool whole, std::string_view text);
     Result<Automaton> any_string();
+    Result<Automaton> copied(const Automaton& a);
     Result<void> literals_of(const Draft& d, std::string_view name, bool named, unsigned patterns, LiteralList& out);
     bool evaluates(const Fact* inner, std::string_view name, bool named, unsigned patterns) const;
     Result<std::uint16_t> shortest_other(const ObjectRule& rule);
@@ -190,7 +198,8 @@ Result<std::uint16_t> Compiler::node_of(const LiteralList& list) {
         }
         if (!l.is_constant()) {
             const JsonNode& n = schema_.at(l.node());
-            const bool all = (n.type == JsonType::boolean && n.truth) || (n.type == JsonType::object && schema_.count(l.node()) == 0);
+            const bool all = (n.type == JsonType::boolean && n.truth) ||
+                             (n.type == JsonType::object && schema_.count(l.node()) == 0);
             const bool none = n.type == JsonType::boolean && !n.truth;
             if (all || none) {
                 if (all == l.negated()) return nothing;
@@ -213,7 +222,8 @@ Result<std::uint16_t> Compiler::node_of(const LiteralList& list) {
                        [](Literal a, Literal b) { return a.bits == b.bits; }))
             return static_cast<std::uint16_t>(i);
     if (sets_.size == max_nodes)
-        return Error::make(Code::not_supported, "schema: its parts combine to more than %zu different values", max_nodes);
+        return Error::make(Code::not_supported, "schema: its parts combine to more than %zu different values",
+                           max_nodes);
     Literal* const copy = scratch_.take<Literal>(clean.count);
     if (copy == nullptr) return full();
     std::copy(clean.items, clean.items + clean.count, copy);
@@ -251,12 +261,14 @@ std::uint64_t signature(const Draft& d, unsigned char type) {
         std::uint64_t h = 1469598103934665603u;
         const auto mix = [&](std::uint64_t v) { h = (h ^ v) * 1099511628211u, h ^= h >> 29; };
         mix(f->kind), mix(f->negated), mix(f->single), mix(f->constant), mix(static_cast<std::uint64_t>(f->node));
-        mix(static_cast<std::uint64_t>(f->patterns)), mix(static_cast<std::uint64_t>(f->other)), mix(f->count), mix(f->most);
+        mix(static_cast<std::uint64_t>(f->patterns)), mix(static_cast<std::uint64_t>(f->other)), mix(f->count),
+            mix(f->most);
         mix(f->literal.bits);
         for (const char c : f->name) mix(static_cast<unsigned char>(c));
         if (f->kind == Fact::closed_items || f->kind == Fact::closed_properties)
             for (const Fact* g = f->inner; g != nullptr; g = g->next)
-                if ((types_of(g->kind) & type) != 0 && !g->silent) h += static_cast<std::uint64_t>(g->id) * 0x9E3779B97F4A7C15u;
+                if ((types_of(g->kind) & type) != 0 && !g->silent)
+                    h += static_cast<std::uint64_t>(g->id) * 0x9E3779B97F4A7C15u;
         mix(0);
         sum += h;
     }
@@ -271,8 +283,8 @@ Result<void> Compiler::build(std::size_t node) {
     List<const NumberRule*> numbers;
     List<const ArrayRule*> arrays;
     List<const ObjectRule*> objects;
-    // Lists of nodes and sets must outlive the drafts, so what they outgrow while rules are built stays: the mark is used
-    // only when they did not grow.
+    // Lists of nodes and sets must outlive the drafts, so what they outgrow while rules are built stays: the mark is
+    // used only when they did not grow.
     const std::size_t capacity = sets_.capacity, count = sets_.size;
     List<std::uint64_t> seen[4];
     const auto is_new = [&](int type, std::uint64_t s) -> Result<bool> {
@@ -286,7 +298,8 @@ Result<void> Compiler::build(std::size_t node) {
             for (const Fact* f = d->facts; f != nullptr; f = f->next) {
                 if (f->kind != Fact::one_of && f->kind != Fact::none_of) continue;
                 bool there = false;
-                for (int i = f->single ? f->node : schema_.first(f->node); i < schema_.end(f->node); i = schema_.next(i))
+                for (int i = f->single ? f->node : schema_.first(f->node); i < schema_.end(f->node);
+                     i = schema_.next(i))
                     there |= is_value(schema_.at(i));
                 if (there != (f->kind == Fact::one_of)) return false;
             }
@@ -325,8 +338,25 @@ Result<Automaton> Compiler::any_string() {
     return any_;
 }
 
+// Automata are made in scratch memory, of which they take several times what they need in the end.
+Result<Automaton> Compiler::copied(const Automaton& a) {
+    const auto states = static_cast<std::size_t>(a.states), cells = states * static_cast<std::size_t>(a.classes);
+    Automaton copy = a;
+    if (states == 0) return copy;
+    auto* const classes = TRY(result<std::uint8_t>(256));
+    auto* const next = TRY(result<std::uint16_t>(cells));
+    auto* const label = TRY(result<std::uint16_t>(states));
+    auto* const to_end = TRY(result<std::uint16_t>(states));
+    std::copy_n(a.byte_class, 256, classes);
+    std::copy_n(a.next, cells, next);
+    std::copy_n(a.label, states, label);
+    std::copy_n(a.to_end, states, to_end);
+    copy.byte_class = classes, copy.next = next, copy.label = label, copy.to_end = to_end;
+    return copy;
+}
+
 Result<Automaton> Compiler::pattern(const Fact& f, bool whole, std::string_view text) {
-    auto found = regex(text, whole, Encoding::json, heap_);
+    auto found = regex(text, whole, Encoding::json, scratch_);
     if (!found) return at(f.node, found.error());
     return std::move(found).value();
 }
@@ -345,7 +375,8 @@ Result<const StringRule*> Compiler::string_rule(const Draft& d) {
         if (f->kind == Fact::one_of) listed = f;
         if (f->kind == Fact::min_length) r.min = std::max(r.min, f->count);
         if (f->kind == Fact::max_length) r.max = std::min(r.max, f->count);
-        patterns |= f->kind == Fact::pattern || (f->kind == Fact::format && options_.formats) || f->kind == Fact::none_of;
+        patterns |=
+            f->kind == Fact::pattern || (f->kind == Fact::format && options_.formats) || f->kind == Fact::none_of;
     }
     if (r.min > r.max) return nullptr;
     if (listed != nullptr) {
@@ -357,11 +388,12 @@ Result<const StringRule*> Compiler::string_rule(const Draft& d) {
             const std::uint32_t length = characters(v.text);
             bool good = length >= r.min && length <= r.max;
             for (const Fact* f = d.facts; f != nullptr && good; f = f->next)
-                if (f->kind == Fact::one_of || f->kind == Fact::none_of) good = in_list(*f, i) == (f->kind == Fact::one_of);
+                if (f->kind == Fact::one_of || f->kind == Fact::none_of)
+                    good = in_list(*f, i) == (f->kind == Fact::one_of);
             if (good) TRY(words_list.add(v.text, scratch_));
         }
         if (words_list.size == 0) return nullptr;
-        r.content = TRY(words({words_list.data, words_list.size}, Encoding::json, heap_));
+        r.content = TRY(words({words_list.data, words_list.size}, Encoding::json, scratch_));
     } else {
         r.content = TRY(any_string());
         r.any = !patterns;
@@ -372,36 +404,40 @@ Result<const StringRule*> Compiler::string_rule(const Draft& d) {
             for (int i = f->single ? f->node : schema_.first(f->node); i < schema_.end(f->node); i = schema_.next(i))
                 if (schema_.at(i).type == JsonType::string) TRY(list.add(schema_.at(i).text, scratch_));
             if (list.size == 0) continue;
-            r.content = TRY(difference(r.content, TRY(words({list.data, list.size}, Encoding::json, heap_)), heap_));
+            r.content =
+                TRY(difference(r.content, TRY(words({list.data, list.size}, Encoding::json, scratch_)), scratch_));
         }
         if (f->kind == Fact::pattern) {
             const Automaton p = TRY(pattern(*f, false, f->name));
-            auto both = f->negated ? difference(r.content, p, heap_) : intersection(r.content, p, heap_);
+            auto both = f->negated ? difference(r.content, p, scratch_) : intersection(r.content, p, scratch_);
             if (!both) return at(f->node, both.error());
             r.content = std::move(both).value();
         }
         if (f->kind == Fact::format && options_.formats) {
             const char* const text = format_pattern(f->name);
             if (text == nullptr)
-                return wrong(Code::not_supported, f->node,
-                             "is none of the formats date, time, date-time, duration, uuid, ipv4, email, hostname, uri");
-            r.content = TRY(intersection(r.content, TRY(pattern(*f, true, text)), heap_));
+                return wrong(
+                    Code::not_supported, f->node,
+                    "is none of the formats date, time, date-time, duration, uuid, ipv4, email, hostname, uri");
+            r.content = TRY(intersection(r.content, TRY(pattern(*f, true, text)), scratch_));
         }
     }
     if (patterns && listed == nullptr && (r.min > 0 || r.max < never)) {
         constexpr std::uint32_t most = 512;
         if ((r.max != never && r.max > most) || r.min > most)
             return Error::make(Code::not_supported,
-                               "schema: minLength and maxLength above %u cannot be together with pattern or format", most);
+                               "schema: minLength and maxLength above %u cannot be together with pattern or format",
+                               most);
         char text[48];
         if (r.max == never)
             std::snprintf(text, sizeof text, "[^]{%u,}", r.min);
         else
             std::snprintf(text, sizeof text, "[^]{%u,%u}", r.min, r.max);
-        r.content = TRY(intersection(r.content, TRY(regex(text, true, Encoding::json, heap_)), heap_));
+        r.content = TRY(intersection(r.content, TRY(regex(text, true, Encoding::json, scratch_)), scratch_));
     }
     if (!r.any) r.min = 0, r.max = never;
     if (r.content.states == 0) return nullptr;
+    if (!r.any) r.content = TRY(copied(r.content));
     r.cost = 2 + (r.any ? r.min : r.content.to_end[0]);
     StringRule* const kept = TRY(result<StringRule>(1));
     *kept = r;
@@ -420,7 +456,8 @@ Result<const NumberRule*> Compiler::number_rule(const Draft& d) {
             return v.value();
         };
         const auto not_multiple = [&](Decimal v) -> Result<void> {
-            if (r.not_multiples == NumberRule::max_excluded) return wrong(Code::not_supported, f->node, "too many of these");
+            if (r.not_multiples == NumberRule::max_excluded)
+                return wrong(Code::not_supported, f->node, "too many of these");
             r.not_multiple[r.not_multiples++] = v;
             return {};
         };
@@ -457,7 +494,8 @@ Result<const NumberRule*> Compiler::number_rule(const Draft& d) {
                 break;
             case Fact::none_of: {
                 bool any = false;
-                for (int i = f->single ? f->node : schema_.first(f->node); i < schema_.end(f->node); i = schema_.next(i)) {
+                for (int i = f->single ? f->node : schema_.first(f->node); i < schema_.end(f->node);
+                     i = schema_.next(i)) {
                     if (schema_.at(i).type != JsonType::number) continue;
                     if (r.excludes == NumberRule::max_excluded)
                         return wrong(Code::not_supported, f->node, "more than 8 numbers are excluded");
@@ -490,7 +528,8 @@ Result<const NumberRule*> Compiler::number_rule(const Draft& d) {
             if (schema_.at(i).type != JsonType::number) continue;
             bool good = true;
             for (const Fact* f = d.facts; f != nullptr && good; f = f->next)
-                if (f->kind == Fact::one_of || f->kind == Fact::none_of) good = in_list(*f, i) == (f->kind == Fact::one_of);
+                if (f->kind == Fact::one_of || f->kind == Fact::none_of)
+                    good = in_list(*f, i) == (f->kind == Fact::one_of);
             char plain[128];
             const std::size_t n = plain_number(schema_.at(i).text, plain);
             if (n == 0) return wrong(Code::not_supported, i, "has more than 125 digits");
@@ -508,7 +547,7 @@ Result<const NumberRule*> Compiler::number_rule(const Draft& d) {
         }
         if (list.size == 0) return nullptr;
         r.listed = true;
-        r.words = TRY(words({list.data, list.size}, Encoding::utf8, heap_));
+        r.words = TRY(words({list.data, list.size}, Encoding::utf8, scratch_));
     } else if (r.integer && !r.free && r.high - r.low < 256 * decimal_one) {
         // A few values are a list: then it is known which are left where no two items may be equal.
         List<std::string_view> list;
@@ -523,8 +562,9 @@ Result<const NumberRule*> Compiler::number_rule(const Draft& d) {
         }
         if (list.size == 0) return nullptr;
         r.listed = true;
-        r.words = TRY(words({list.data, list.size}, Encoding::utf8, heap_));
+        r.words = TRY(words({list.data, list.size}, Encoding::utf8, scratch_));
     }
+    if (r.listed) r.words = TRY(copied(r.words));
     const std::uint32_t cost = remaining(r, NumberState{});
     if (cost >= never) return nullptr;
     r.cost = cost;
@@ -617,7 +657,8 @@ bool Compiler::evaluates(const Fact* inner, std::string_view name, bool named, u
 }
 
 // All that holds for the value of a property: of this name, or of one that has none here, found by these patterns.
-Result<void> Compiler::literals_of(const Draft& d, std::string_view name, bool named, unsigned patterns, LiteralList& out) {
+Result<void> Compiler::literals_of(const Draft& d, std::string_view name, bool named, unsigned patterns,
+                                   LiteralList& out) {
     for (const Fact* f = d.facts; f != nullptr; f = f->next) {
         if (f->kind == Fact::forbidden && named && f->name == name) out.impossible = true;
         if (f->kind == Fact::property && named && f->name == name) TRY(out.add(f->literal));
@@ -646,7 +687,8 @@ Result<const ObjectRule*> Compiler::object_rule(const Draft& d) {
     const auto name = [&](std::string_view text) -> Result<void> {
         if (std::find(names.begin(), names.end(), text) != names.end()) return {};
         if (names.size == ObjectRule::max_named)
-            return Error::make(Code::not_supported, "schema: an object has more than %d named properties", ObjectRule::max_named);
+            return Error::make(Code::not_supported, "schema: an object has more than %d named properties",
+                               ObjectRule::max_named);
         return names.add(text, scratch_);
     };
     List<const Fact*> dependents, key_rules;
@@ -659,13 +701,15 @@ Result<const ObjectRule*> Compiler::object_rule(const Draft& d) {
             case Fact::property: TRY(name(f->name)); break;
             case Fact::dependent:
                 TRY(name(f->name));
-                for (int i = schema_.first(f->node); i < schema_.end(f->node); i = schema_.next(i)) TRY(name(schema_.at(i).text));
+                for (int i = schema_.first(f->node); i < schema_.end(f->node); i = schema_.next(i))
+                    TRY(name(schema_.at(i).text));
                 TRY(dependents.add(f, scratch_));
                 break;
             case Fact::names: TRY(key_rules.add(f, scratch_)); break;
             case Fact::properties:
                 if (f->node >= 0)
-                    for (int i = schema_.first(f->node); i < schema_.end(f->node); i = schema_.next(i)) TRY(name(schema_.at(i).key));
+                    for (int i = schema_.first(f->node); i < schema_.end(f->node); i = schema_.next(i))
+                        TRY(name(schema_.at(i).key));
                 if (f->patterns >= 0)
                     for (int i = schema_.first(f->patterns); i < schema_.end(f->patterns); i = schema_.next(i)) {
                         if (pattern_index(schema_.at(i).key) >= 0) continue;
@@ -673,7 +717,8 @@ Result<const ObjectRule*> Compiler::object_rule(const Draft& d) {
                             return wrong(Code::not_supported, f->patterns, "more than 12 patterns for one object");
                         Fact at_pattern = *f;
                         at_pattern.node = i;
-                        patterns_[pattern_count_++] = {i, schema_.at(i).key, TRY(pattern(at_pattern, false, schema_.at(i).key))};
+                        patterns_[pattern_count_++] = {i, schema_.at(i).key,
+                                                       TRY(pattern(at_pattern, false, schema_.at(i).key))};
                     }
                 break;
             default: break;
@@ -691,7 +736,7 @@ Result<const ObjectRule*> Compiler::object_rule(const Draft& d) {
     LiteralList others;
     TRY(literals_of(d, "", false, 0, others));
     const bool only_named = pattern_count_ == 0 && TRY(node_of(others)) == nothing;
-    Automaton keys = TRY(words({names.data, names.size}, Encoding::json, heap_));
+    Automaton keys = TRY(words({names.data, names.size}, Encoding::json, scratch_));
     struct Labels {
         List<Kind>& kinds;
         Heap& heap;
@@ -714,7 +759,7 @@ Result<const ObjectRule*> Compiler::object_rule(const Draft& d) {
                 auto& l = *static_cast<Labels*>(context);
                 return a != 0 ? a : b != 0 ? l.of({0, 0}) : std::uint16_t{0};
             },
-            &labels, heap_));
+            &labels, scratch_));
         for (int p = 0; p < pattern_count_; p++) {
             labels.pattern = p;
             auto both = combine(
@@ -726,7 +771,7 @@ Result<const ObjectRule*> Compiler::object_rule(const Draft& d) {
                     k.patterns = static_cast<std::uint16_t>(k.patterns | 1u << l.pattern);
                     return l.of(k);
                 },
-                &labels, heap_);
+                &labels, scratch_);
             if (!both) return at(patterns_[p].node, both.error());
             keys = std::move(both).value();
         }
@@ -749,16 +794,18 @@ Result<const ObjectRule*> Compiler::object_rule(const Draft& d) {
                     std::snprintf(text, sizeof text, "[^]{%u,}", rule->min);
                 else
                     std::snprintf(text, sizeof text, "[^]{%u,%u}", rule->min, rule->max);
-                content = TRY(regex(text, true, Encoding::json, heap_));
+                content = TRY(regex(text, true, Encoding::json, scratch_));
             }
             allowed = TRY(combine(
-                allowed, content, [](void*, std::uint16_t a, std::uint16_t b) -> std::uint16_t { return a | b ? 1 : 0; },
-                nullptr, heap_));
+                allowed, content,
+                [](void*, std::uint16_t a, std::uint16_t b) -> std::uint16_t { return a | b ? 1 : 0; }, nullptr,
+                scratch_));
         }
         keys = TRY(combine(
-            keys, allowed, [](void*, std::uint16_t a, std::uint16_t b) -> std::uint16_t { return b != 0 ? a : 0; }, nullptr,
-            heap_));
+            keys, allowed, [](void*, std::uint16_t a, std::uint16_t b) -> std::uint16_t { return b != 0 ? a : 0; },
+            nullptr, scratch_));
     }
+    keys = TRY(copied(keys));
     // One label for a name, whatever patterns are found in it; those of others behind them.
     const std::size_t named = names.size;
     std::uint16_t* const map = TRY(result<std::uint16_t>(kinds.size));
@@ -814,7 +861,8 @@ Result<const ObjectRule*> Compiler::object_rule(const Draft& d) {
         for (std::size_t i = 0; i < dependents.size; i++) {
             list[i] = {};
             list[i].trigger = static_cast<std::uint16_t>(label_of(dependents[i]->name) + 1);
-            for (int k = schema_.first(dependents[i]->node); k < schema_.end(dependents[i]->node); k = schema_.next(k)) {
+            for (int k = schema_.first(dependents[i]->node); k < schema_.end(dependents[i]->node);
+                 k = schema_.next(k)) {
                 const std::size_t l = label_of(schema_.at(k).text);
                 list[i].needs[l / 64] |= std::uint64_t{1} << l % 64;
             }
@@ -843,7 +891,8 @@ Result<void> Compiler::count_others(ObjectRule& r) {
         for (std::size_t s = states; s-- > 0;) {
             int sum = r.keys.label[s] > r.named;
             for (std::size_t c = 0; c < classes && sum < 255; c++)
-                if (const std::uint16_t t = r.keys.next[s * classes + c]; t != Automaton::dead) sum += bytes[c] * counts[t];
+                if (const std::uint16_t t = r.keys.next[s * classes + c]; t != Automaton::dead)
+                    sum += bytes[c] * counts[t];
             sum = std::min(sum, 255);
             more |= sum != counts[s];
             counts[s] = static_cast<std::uint8_t>(sum);
@@ -872,7 +921,8 @@ Result<std::uint16_t> Compiler::shortest_other(const ObjectRule& r) {
         const std::uint16_t s = queue[head++];
         if (r.keys.label[s] > r.named) return bytes[s];
         for (int c = 0; c < r.keys.classes; c++) {
-            const std::uint16_t t = r.keys.next[static_cast<std::size_t>(s) * static_cast<std::size_t>(r.keys.classes) + static_cast<std::size_t>(c)];
+            const std::uint16_t t = r.keys.next[static_cast<std::size_t>(s) * static_cast<std::size_t>(r.keys.classes) +
+                                                static_cast<std::size_t>(c)];
             if (t == Automaton::dead || bytes[t] != Automaton::dead) continue;
             bytes[t] = static_cast<std::uint16_t>(bytes[s] + 1);
             queue[tail++] = t;
@@ -899,9 +949,7 @@ std::uint32_t rest(const Grammar& g, const ObjectRule& r, const ObjectRule::Set&
         }
     }
     std::uint32_t cost = 0, n = count;
-    const auto member = [&](std::uint32_t label) {
-        return r.name_bytes[label] + 4u + g.nodes[r.nodes[label]].cost;
-    };
+    const auto member = [&](std::uint32_t label) { return r.name_bytes[label] + 4u + g.nodes[r.nodes[label]].cost; };
     ObjectRule::Set taken;
     for (int w = 0; w < ObjectRule::words; w++) {
         std::uint64_t open = need[w] & ~seen[w];
@@ -930,7 +978,8 @@ std::uint32_t rest(const Grammar& g, const ObjectRule& r, const ObjectRule::Set&
     for (const std::uint64_t w : seen) named += static_cast<std::uint32_t>(__builtin_popcountll(w));
     if (r.other_count < never && r.min - n > r.other_count - std::min(r.other_count, count - named)) return never;
     // Each other name is longer than the one before where they must differ.
-    const std::uint64_t others = static_cast<std::uint64_t>(r.min - n) * (r.other_bytes + 6u + g.nodes[r.other_node].cost);
+    const std::uint64_t others =
+        static_cast<std::uint64_t>(r.min - n) * (r.other_bytes + 6u + g.nodes[r.other_node].cost);
     return static_cast<std::uint32_t>(std::min<std::uint64_t>(cost + others, never));
 }
 
@@ -960,7 +1009,8 @@ std::uint32_t rest(const Grammar& g, const ArrayRule& r, std::uint32_t count, co
             std::uint32_t price = g.nodes[r.node(i, choice)].cost;
             if (r.unique && price < never) price = std::max(price + 3, g.nodes[r.node(i, choice)].unequal);
             const int served = __builtin_popcount(choice & needed);
-            if (!fits || price >= never || served < best_served || (served == best_served && price >= best_cost)) continue;
+            if (!fits || price >= never || served < best_served || (served == best_served && price >= best_cost))
+                continue;
             best = static_cast<int>(choice), best_served = served, best_cost = price;
         }
         if (best < 0) return never;
@@ -1006,7 +1056,8 @@ Result<void> Compiler::costs() {
                 r->depth = 1;
                 for (std::uint32_t k = 0; items > 0 && k <= static_cast<std::uint32_t>(r->prefix); k++)
                     for (unsigned choice = 0; choice < 1u << r->contains_count; choice++)
-                        if (const Node& item = g.nodes[r->node(k, choice)]; item.cost < never && k < std::max(r->min, 1u))
+                        if (const Node& item = g.nodes[r->node(k, choice)];
+                            item.cost < never && k < std::max(r->min, 1u))
                             r->depth = std::max(r->depth, 1 + item.depth);
                 offer(c, r->depth);
             }
@@ -1068,7 +1119,8 @@ Result<void> Compiler::costs() {
                 again = false;
                 for (std::size_t s = states; s-- > 0;)
                     for (int c = 0; c < r->keys.classes; c++) {
-                        const std::uint16_t t = r->keys.next[s * static_cast<std::size_t>(r->keys.classes) + static_cast<std::size_t>(c)];
+                        const std::uint16_t t =
+                            r->keys.next[s * static_cast<std::size_t>(r->keys.classes) + static_cast<std::size_t>(c)];
                         if (t == Automaton::dead) continue;
                         for (int w = 0; w < ObjectRule::words; w++) {
                             again |= (reach[t][w] & ~reach[s][w]) != 0;
@@ -1107,7 +1159,8 @@ Result<void> Compiler::counts() {
                             more = false;
                             for (int s = a.states - 1; s >= 0; s--)
                                 for (int b = 0; b < 256; b++)
-                                    if (const std::uint16_t t = a.step(static_cast<std::uint16_t>(s), static_cast<unsigned char>(b));
+                                    if (const std::uint16_t t =
+                                            a.step(static_cast<std::uint16_t>(s), static_cast<unsigned char>(b));
                                         t != Automaton::dead && bytes[t] + 1 > bytes[s])
                                         bytes[s] = static_cast<std::uint16_t>(bytes[t] + 1), more = true;
                         }
@@ -1122,7 +1175,8 @@ Result<void> Compiler::counts() {
                             for (int s = a.states - 1; s >= 0; s--) {
                                 int sum = a.label[s] != 0;
                                 for (int b = 0; b < 256 && sum < 255; b++)
-                                    if (const std::uint16_t t = a.step(static_cast<std::uint16_t>(s), static_cast<unsigned char>(b));
+                                    if (const std::uint16_t t =
+                                            a.step(static_cast<std::uint16_t>(s), static_cast<unsigned char>(b));
                                         t != Automaton::dead)
                                         sum += completions[t];
                                 sum = std::min(sum, 255);
@@ -1137,7 +1191,8 @@ Result<void> Compiler::counts() {
                             values = 255;
                             break;
                         }
-                        auto* const completions = TRY(result<std::uint8_t>(static_cast<std::size_t>(rule->content.states)));
+                        auto* const completions =
+                            TRY(result<std::uint8_t>(static_cast<std::size_t>(rule->content.states)));
                         const int words = count(rule->content, completions);
                         values += words;
                         if (words < 255) TRY(longest(rule->content, 2));
@@ -1148,7 +1203,8 @@ Result<void> Compiler::counts() {
                             values = 255;
                             break;
                         }
-                        auto* const completions = TRY(result<std::uint8_t>(static_cast<std::size_t>(rule->words.states)));
+                        auto* const completions =
+                            TRY(result<std::uint8_t>(static_cast<std::size_t>(rule->words.states)));
                         const int words = count(rule->words, completions);
                         values += words;
                         if (words < 255) TRY(longest(rule->words, 0));
@@ -1158,9 +1214,10 @@ Result<void> Compiler::counts() {
                     few |= n.values < 255 && n.values > 0;
                 }
             if (few && (r->contains_count > 0 || (r->prefix > 0 && r->min > 1)))
-                return Error::make(Code::not_supported,
-                                   "schema: uniqueItems of few values cannot be together with contains, or with prefixItems "
-                                   "and minItems");
+                return Error::make(
+                    Code::not_supported,
+                    "schema: uniqueItems of few values cannot be together with contains, or with prefixItems "
+                    "and minItems");
         }
     return {};
 }

@@ -220,7 +220,8 @@ Result<Draft*> Expander::type(int node, bool negated) {
         integer |= name == "integer";
         number |= name == "number";
     };
-    if (schema_.at(node).type == JsonType::string) add(schema_.at(node).text);
+    if (schema_.at(node).type == JsonType::string)
+        add(schema_.at(node).text);
     else
         for (int i = schema_.first(node); i < schema_.end(node); i = schema_.next(i)) add(schema_.at(i).text);
     integer &= !number;
@@ -245,7 +246,8 @@ Result<Draft*> Expander::any_of(int list, Context context) {
         return all;
     }
     const int n = schema_.count(list);
-    if (n > 5) return wrong(Code::not_supported, list, "more than 5 branches under unevaluatedItems or unevaluatedProperties");
+    if (n > 5)
+        return wrong(Code::not_supported, list, "more than 5 branches under unevaluatedItems or unevaluatedProperties");
     for (int subset = 1; subset < 1 << n; subset++) {
         Draft* both = TRY(draft(all_types, nullptr));
         int k = 0;
@@ -354,46 +356,76 @@ Result<Draft*> Expander::schema(int node, Context context) {
         const std::string_view k = v.key;
         Fact f{};
         f.node = i;
-        f.count = v.type == JsonType::number && v.number >= 0 && v.number <= 1e9 ? static_cast<std::uint32_t>(v.number) : 0;
+        f.count =
+            v.type == JsonType::number && v.number >= 0 && v.number <= 1e9 ? static_cast<std::uint32_t>(v.number) : 0;
         f.name = v.text;
         const auto plain = [&](Fact::Kind kind) {
             f.kind = kind;
             return add(f);
         };
-        if (k == "$ref") TRY(also(expand(Literal::schema(schema_.target(node)), context)));
-        else if (k == "type") TRY(also(type(i, false)));
-        else if (k == "enum") TRY(also(enumeration(i, false)));
-        else if (k == "const") TRY(also(constant(i, false)));
+        if (k == "$ref")
+            TRY(also(expand(Literal::schema(schema_.target(node)), context)));
+        else if (k == "type")
+            TRY(also(type(i, false)));
+        else if (k == "enum")
+            TRY(also(enumeration(i, false)));
+        else if (k == "const")
+            TRY(also(constant(i, false)));
         else if (k == "allOf") {
             for (int s = schema_.first(i); s < schema_.end(i); s = schema_.next(s))
                 TRY(also(expand(Literal::schema(s), context)));
-        } else if (k == "anyOf") TRY(also(any_of(i, context)));
-        else if (k == "oneOf") TRY(also(one_of(i, context)));
-        else if (k == "not") TRY(also(expand(Literal::schema(i, true), {false, true, context.depth})));
-        else if (k == "if") when = i;
-        else if (k == "then") then = i;
-        else if (k == "else") otherwise = i;
-        else if (k == "minimum") TRY(plain(Fact::minimum));
-        else if (k == "maximum") TRY(plain(Fact::maximum));
-        else if (k == "exclusiveMinimum") TRY(plain(Fact::above));
-        else if (k == "exclusiveMaximum") TRY(plain(Fact::below));
-        else if (k == "multipleOf") TRY(plain(Fact::multiple));
-        else if (k == "minLength") TRY(plain(Fact::min_length));
-        else if (k == "maxLength") TRY(plain(Fact::max_length));
-        else if (k == "pattern") TRY(plain(Fact::pattern));
-        else if (k == "format") TRY(plain(Fact::format));
-        else if (k == "prefixItems") items.node = i;
-        else if (k == "items") items.other = i;
-        else if (k == "contains") contains = i;
-        else if (k == "minContains") min_contains = f.count;
-        else if (k == "maxContains") max_contains = f.count;
-        else if (k == "minItems") TRY(plain(Fact::min_items));
-        else if (k == "maxItems") TRY(plain(Fact::max_items));
+        } else if (k == "anyOf")
+            TRY(also(any_of(i, context)));
+        else if (k == "oneOf")
+            TRY(also(one_of(i, context)));
+        else if (k == "not")
+            TRY(also(expand(Literal::schema(i, true), {false, true, context.depth})));
+        else if (k == "if")
+            when = i;
+        else if (k == "then")
+            then = i;
+        else if (k == "else")
+            otherwise = i;
+        else if (k == "minimum")
+            TRY(plain(Fact::minimum));
+        else if (k == "maximum")
+            TRY(plain(Fact::maximum));
+        else if (k == "exclusiveMinimum")
+            TRY(plain(Fact::above));
+        else if (k == "exclusiveMaximum")
+            TRY(plain(Fact::below));
+        else if (k == "multipleOf")
+            TRY(plain(Fact::multiple));
+        else if (k == "minLength")
+            TRY(plain(Fact::min_length));
+        else if (k == "maxLength")
+            TRY(plain(Fact::max_length));
+        else if (k == "pattern")
+            TRY(plain(Fact::pattern));
+        else if (k == "format")
+            TRY(plain(Fact::format));
+        else if (k == "prefixItems")
+            items.node = i;
+        else if (k == "items")
+            items.other = i;
+        else if (k == "contains")
+            contains = i;
+        else if (k == "minContains")
+            min_contains = f.count;
+        else if (k == "maxContains")
+            max_contains = f.count;
+        else if (k == "minItems")
+            TRY(plain(Fact::min_items));
+        else if (k == "maxItems")
+            TRY(plain(Fact::max_items));
         else if (k == "uniqueItems") {
             if (v.truth) TRY(plain(Fact::unique));
-        } else if (k == "properties") properties.node = i;
-        else if (k == "patternProperties") properties.patterns = i;
-        else if (k == "additionalProperties") properties.other = i;
+        } else if (k == "properties")
+            properties.node = i;
+        else if (k == "patternProperties")
+            properties.patterns = i;
+        else if (k == "additionalProperties")
+            properties.other = i;
         else if (k == "propertyNames") {
             f.literal = Literal::schema(i);
             TRY(plain(Fact::names));
@@ -402,8 +434,10 @@ Result<Draft*> Expander::schema(int node, Context context) {
                 f.name = schema_.at(s).text;
                 TRY(plain(Fact::required));
             }
-        } else if (k == "minProperties") TRY(plain(Fact::min_properties));
-        else if (k == "maxProperties") TRY(plain(Fact::max_properties));
+        } else if (k == "minProperties")
+            TRY(plain(Fact::min_properties));
+        else if (k == "maxProperties")
+            TRY(plain(Fact::max_properties));
         else if (k == "dependentRequired") {
             for (int s = schema_.first(i); s < schema_.end(i); s = schema_.next(s)) {
                 f.name = schema_.at(s).key;
@@ -478,15 +512,20 @@ Result<Draft*> Expander::not_schema(int node, Context context) {
         f.node = i;
         f.negated = f.silent = true;
         f.name = v.text;
-        f.count = v.type == JsonType::number && v.number >= 0 && v.number <= 1e9 ? static_cast<std::uint32_t>(v.number) : 0;
+        f.count =
+            v.type == JsonType::number && v.number >= 0 && v.number <= 1e9 ? static_cast<std::uint32_t>(v.number) : 0;
         const auto plain = [&](Fact::Kind kind) {
             f.kind = kind;
             return broken(types_of(kind), f);
         };
-        if (k == "$ref") TRY(or_else(expand(Literal::schema(schema_.target(node), true), context)));
-        else if (k == "type") TRY(or_else(type(i, true)));
-        else if (k == "enum") TRY(or_else(enumeration(i, true)));
-        else if (k == "const") TRY(or_else(constant(i, true)));
+        if (k == "$ref")
+            TRY(or_else(expand(Literal::schema(schema_.target(node), true), context)));
+        else if (k == "type")
+            TRY(or_else(type(i, true)));
+        else if (k == "enum")
+            TRY(or_else(enumeration(i, true)));
+        else if (k == "const")
+            TRY(or_else(constant(i, true)));
         else if (k == "allOf") {
             for (int s = schema_.first(i); s < schema_.end(i); s = schema_.next(s))
                 TRY(or_else(expand(Literal::schema(s, true), context)));
@@ -495,15 +534,24 @@ Result<Draft*> Expander::not_schema(int node, Context context) {
             for (int s = schema_.first(i); s < schema_.end(i); s = schema_.next(s))
                 none = TRY(product(none, TRY(expand(Literal::schema(s, true), context))));
             TRY(or_else(none));
-        } else if (k == "not") TRY(or_else(expand(Literal::schema(i), {false, true, context.depth})));
-        else if (k == "if") when = i;
-        else if (k == "then") then = i;
-        else if (k == "else") otherwise = i;
-        else if (k == "minimum") TRY(plain(Fact::below));
-        else if (k == "maximum") TRY(plain(Fact::above));
-        else if (k == "exclusiveMinimum") TRY(plain(Fact::maximum));
-        else if (k == "exclusiveMaximum") TRY(plain(Fact::minimum));
-        else if (k == "multipleOf") TRY(plain(Fact::multiple));
+        } else if (k == "not")
+            TRY(or_else(expand(Literal::schema(i), {false, true, context.depth})));
+        else if (k == "if")
+            when = i;
+        else if (k == "then")
+            then = i;
+        else if (k == "else")
+            otherwise = i;
+        else if (k == "minimum")
+            TRY(plain(Fact::below));
+        else if (k == "maximum")
+            TRY(plain(Fact::above));
+        else if (k == "exclusiveMinimum")
+            TRY(plain(Fact::maximum));
+        else if (k == "exclusiveMaximum")
+            TRY(plain(Fact::minimum));
+        else if (k == "multipleOf")
+            TRY(plain(Fact::multiple));
         else if (k == "minLength") {
             if (f.count == 0) continue;
             f.count--;
@@ -511,7 +559,8 @@ Result<Draft*> Expander::not_schema(int node, Context context) {
         } else if (k == "maxLength") {
             f.count++;
             TRY(plain(Fact::min_length));
-        } else if (k == "pattern") TRY(plain(Fact::pattern));
+        } else if (k == "pattern")
+            TRY(plain(Fact::pattern));
         else if (k == "minItems" || k == "minProperties") {
             if (f.count == 0) continue;
             f.count--;
@@ -535,9 +584,12 @@ Result<Draft*> Expander::not_schema(int node, Context context) {
             f.literal = Literal::schema(i, true);
             f.count = 1, f.most = 1u << 30;
             TRY(broken(type_array, f));
-        } else if (k == "contains") contains = i;
-        else if (k == "minContains") min_contains = f.count;
-        else if (k == "maxContains") max_contains = f.count;
+        } else if (k == "contains")
+            contains = i;
+        else if (k == "minContains")
+            min_contains = f.count;
+        else if (k == "maxContains")
+            max_contains = f.count;
         else if (k == "properties") {
             for (int s = schema_.first(i); s < schema_.end(i); s = schema_.next(s)) {
                 f.kind = Fact::property;
@@ -568,8 +620,9 @@ Result<Draft*> Expander::not_schema(int node, Context context) {
                      k == "unevaluatedProperties") &&
                     !trivial(i)) ||
                    (k == "uniqueItems" && v.truth) || (k == "dependentSchemas" && schema_.count(i) > 0)) {
-            return wrong(Code::not_supported, i, "is not supported under \"not\", in \"if\" or in a branch of oneOf that "
-                                                 "the others do not exclude by type or by a const");
+            return wrong(Code::not_supported, i,
+                         "is not supported under \"not\", in \"if\" or in a branch of oneOf that "
+                         "the others do not exclude by type or by a const");
         }
     }
     if (contains >= 0) {
@@ -587,10 +640,11 @@ Result<Draft*> Expander::not_schema(int node, Context context) {
     if (when >= 0) {
         const Context quiet{false, true, context.depth};
         if (then >= 0)
-            TRY(or_else(product(TRY(expand(Literal::schema(when), quiet)), TRY(expand(Literal::schema(then, true), quiet)))));
-        if (otherwise >= 0)
             TRY(or_else(
-                product(TRY(expand(Literal::schema(when, true), quiet)), TRY(expand(Literal::schema(otherwise, true), quiet)))));
+                product(TRY(expand(Literal::schema(when), quiet)), TRY(expand(Literal::schema(then, true), quiet)))));
+        if (otherwise >= 0)
+            TRY(or_else(product(TRY(expand(Literal::schema(when, true), quiet)),
+                                TRY(expand(Literal::schema(otherwise, true), quiet)))));
     }
     return all;
 }

@@ -1,5 +1,5 @@
-// From schemas to alternatives: what holds in place (allOf, anyOf, oneOf, not, if, $ref) is multiplied out, so that what
-// is left is a list of types with plain constraints.
+// From schemas to alternatives: what holds in place (allOf, anyOf, oneOf, not, if, $ref) is multiplied out, so that
+// what is left is a list of types with plain constraints.
 #pragma once
 #include <cstdint>
 #include <string_view>
@@ -14,7 +14,9 @@ namespace slmd::grammar {
 struct Literal {
     std::uint32_t bits;  // node << 2 | constant << 1 | negated
 
-    static Literal schema(int node, bool negated = false) { return {static_cast<std::uint32_t>(node) << 2 | (negated ? 1u : 0)}; }
+    static Literal schema(int node, bool negated = false) {
+        return {static_cast<std::uint32_t>(node) << 2 | (negated ? 1u : 0)};
+    }
     static Literal constant(int node, bool negated = false) {
         return {static_cast<std::uint32_t>(node) << 2 | 2u | (negated ? 1u : 0)};
     }
@@ -50,8 +52,9 @@ struct Fact {
         max_length,  // count
         pattern,     // name; or, negated, not found
         format,      // name
-        items,       // node: the list of the first ones' schemas (constants: `constant`) or -1; other: that of the rest or -1
-        item_at,     // literal holds for the count-th
+        items,    // node: the list of the first ones' schemas (constants: `constant`) or -1; other: that of the rest or
+                  // -1
+        item_at,  // literal holds for the count-th
         min_items,
         max_items,
         unique,
@@ -60,7 +63,7 @@ struct Fact {
         properties,    // node: an object of schemas (constants) or -1; patterns likewise; other: for the rest, or -1
         property,      // literal holds for `name`
         required,
-        forbidden,     // name
+        forbidden,  // name
         min_properties,
         max_properties,
         names,              // literal holds for the names
@@ -93,8 +96,8 @@ class Expander {
 
     Expander(const Schema& schema, Heap& scratch) : schema_(schema), scratch_(scratch) {}
 
-    // The alternatives of a set of literals that hold together. Errors: not_supported, incorrect_parameters (a schema that
-    // is itself), memory_full; they name the place.
+    // The alternatives of a set of literals that hold together. Errors: not_supported, incorrect_parameters (a schema
+    // that is itself), memory_full; they name the place.
     Result<Draft*> expand(std::span<const Literal> set);
     bool same_value(int a, int b) const;  // two values of the document are equal
 

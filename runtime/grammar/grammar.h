@@ -14,9 +14,9 @@ constexpr std::uint32_t never = 1u << 30;  // a cost: there is no such text
 constexpr int max_depth = 48;              // of arrays and objects in each other
 
 struct StringRule {
-    Automaton content;                 // between the quotes, in json encoding
-    bool any = false;                  // content is every string: its state 0 stands between two characters
-    std::uint32_t min = 0, max = never;        // characters; only with any
+    Automaton content;                          // between the quotes, in json encoding
+    bool any = false;                           // content is every string: its state 0 stands between two characters
+    std::uint32_t min = 0, max = never;         // characters; only with any
     const std::uint8_t* completions = nullptr;  // [states] texts that follow, 255: or more; null: not counted
     std::uint32_t cost = never;                 // bytes of the shortest one, quotes included
 };
@@ -50,17 +50,18 @@ struct ObjectRule {
         Set needs;              // these must be
     };
 
-    Automaton keys;                        // between the quotes; labels 1 .. named are the named ones, others follow
+    Automaton keys;  // between the quotes; labels 1 .. named are the named ones, others follow
     int named = 0, labels = 0;
-    const std::uint16_t* nodes = nullptr;      // [labels + 1] of the value
+    const std::uint16_t* nodes = nullptr;       // [labels + 1] of the value
     const std::uint16_t* name_bytes = nullptr;  // [named + 1] of the key, without quotes
-    const Set* reach = nullptr;                // [states of keys] named ones that can still be meant
+    const Set* reach = nullptr;                 // [states of keys] named ones that can still be meant
     const std::uint8_t* reach_other = nullptr;  // [states of keys] another one can
-    Set required{}, allowed{};                 // bit label - 1
-    bool other = false;                        // others are allowed
-    const std::uint8_t* others = nullptr;      // [states of keys] how many other keys follow, 255: or more; null: none or 255
-    std::uint32_t other_count = never;         // there are
-    std::uint32_t min = 0, max = never;        // properties
+    Set required{}, allowed{};                  // bit label - 1
+    bool other = false;                         // others are allowed
+    const std::uint8_t* others =
+        nullptr;                         // [states of keys] how many other keys follow, 255: or more; null: none or 255
+    std::uint32_t other_count = never;   // there are
+    std::uint32_t min = 0, max = never;  // properties
     const Dependent* dependents = nullptr;
     int dependent_count = 0;
     std::uint16_t other_node = 0, other_bytes = 0;  // of the cheapest other one
@@ -83,13 +84,14 @@ struct Node {
 
 struct Grammar {
     enum Kind : std::uint8_t { json, text } kind = json;
-    std::span<const Node> nodes;   // json: the value is of node 0
-    Automaton text_rule{};         // text: what may be written, its label says which word it is
-    int largest_keys = 0;          // states of the largest ObjectRule::keys
+    std::span<const Node> nodes;  // json: the value is of node 0
+    Automaton text_rule{};        // text: what may be written, its label says which word it is
+    int largest_keys = 0;         // states of the largest ObjectRule::keys
 };
 
 struct CompileOptions {
-    bool formats = true;  // "format" constrains: date, time, date-time, duration, uuid, ipv4, email, hostname; others are errors
+    bool formats =
+        true;  // "format" constrains: date, time, date-time, duration, uuid, ipv4, email, hostname; others are errors
 };
 
 // A JSON Schema, which is changed. What remains in heap is the grammar; scratch is free again. Errors: of Schema::read;

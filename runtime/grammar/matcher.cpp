@@ -87,7 +87,9 @@ Frame blank() {
     return f;
 }
 
-bool has_bit(const ObjectRule::Set& set, std::uint32_t label) { return (set[(label - 1) / 64] >> (label - 1) % 64 & 1) != 0; }
+bool has_bit(const ObjectRule::Set& set, std::uint32_t label) {
+    return (set[(label - 1) / 64] >> (label - 1) % 64 & 1) != 0;
+}
 
 }  // namespace
 
@@ -253,7 +255,8 @@ void Matcher::advance(const Frame& f, char c) {
         case Kind::number: {
             const auto* const rule = static_cast<const NumberRule*>(f.rule);
             Frame next = f;
-            if (step(*rule, next.number, c) && is_left(f, rule->words, rule->completions, next.number.word)) thread(next);
+            if (step(*rule, next.number, c) && is_left(f, rule->words, rule->completions, next.number.word))
+                thread(next);
             if (f.parent != none && (c == ',' || c == ']' || c == '}') && complete(*rule, f.number)) leave(f, c, false);
             return;
         }
@@ -319,7 +322,8 @@ int Matcher::seen_items(const Frame& array, std::string_view prefix, const Node&
 }
 
 // Of the values that begin like this one, not all have been items before.
-bool Matcher::is_left(const Frame& f, const Automaton& values, const std::uint8_t* completions, std::uint16_t state) const {
+bool Matcher::is_left(const Frame& f, const Automaton& values, const std::uint8_t* completions,
+                      std::uint16_t state) const {
     if (completions == nullptr || completions[state] == 255) return true;
     const Frame* const array = unique_array(f);
     if (array == nullptr) return true;
@@ -368,7 +372,8 @@ void Matcher::string_byte(const Frame& f, char c) {
 
 // ---- objects. Phases: 0 after '{', 1 after ',', 2 in a key, 3 after a key, 4 in a value, 5 after a value
 
-bool Matcher::eligible(const ObjectRule& r, const ObjectRule::Set& seen, std::uint32_t count, std::uint32_t label) const {
+bool Matcher::eligible(const ObjectRule& r, const ObjectRule::Set& seen, std::uint32_t count,
+                       std::uint32_t label) const {
     if (has_bit(seen, label) || !has_bit(r.allowed, label) || count >= r.max) return false;
     if (r.max == never && r.dependent_count == 0) return true;
     ObjectRule::Set with;
@@ -402,7 +407,9 @@ bool Matcher::can_begin_key(const Frame& f, std::uint16_t state, std::string_vie
     }
     for (int w = 0; w < ObjectRule::words; w++)
         for (std::uint64_t open = r.reach[state][w] & ~f.object.seen[w]; open != 0; open &= open - 1)
-            if (eligible(r, f.object.seen, f.object.count, static_cast<std::uint32_t>(w * 64 + __builtin_ctzll(open) + 1))) return true;
+            if (eligible(r, f.object.seen, f.object.count,
+                         static_cast<std::uint32_t>(w * 64 + __builtin_ctzll(open) + 1)))
+                return true;
     return false;
 }
 
@@ -442,7 +449,8 @@ void Matcher::object_byte(const Frame& f, char c) {
                 if (label <= r.named) {
                     if (!eligible(r, f.object.seen, f.object.count, label)) return;
                     next.object.seen[(label - 1) / 64] |= std::uint64_t{1} << (label - 1) % 64;
-                } else if (grammar_->nodes[r.nodes[label]].cost >= never || !other_fits(r, f.object.seen, f.object.count) ||
+                } else if (grammar_->nodes[r.nodes[label]].cost >= never ||
+                           !other_fits(r, f.object.seen, f.object.count) ||
                            has_key(f, {text_ + f.item, length_ + 1 - f.item})) {
                     return;
                 }
@@ -453,7 +461,8 @@ void Matcher::object_byte(const Frame& f, char c) {
                 return thread(next);
             }
             next.object.key = r.keys.step(f.object.key, static_cast<unsigned char>(c));
-            if (next.object.key != Automaton::dead && can_begin_key(f, next.object.key, {text_ + f.item, length_ + 1 - f.item}))
+            if (next.object.key != Automaton::dead &&
+                can_begin_key(f, next.object.key, {text_ + f.item, length_ + 1 - f.item}))
                 thread(next);
             return;
         }
@@ -534,7 +543,8 @@ bool Matcher::accepting() const {
         const Frame& f = frames_[threads_[top.first + i]];
         if (f.kind == Kind::done) return true;
         if (f.kind == Kind::text && grammar_->text_rule.label[f.state] != 0) return true;
-        if (f.kind == Kind::number && f.parent == none && complete(*static_cast<const NumberRule*>(f.rule), f.number)) return true;
+        if (f.kind == Kind::number && f.parent == none && complete(*static_cast<const NumberRule*>(f.rule), f.number))
+            return true;
     }
     return false;
 }
@@ -617,7 +627,8 @@ std::uint32_t Matcher::key_cost(const Frame& f) const {
             if (after < never && value < never) best = std::min(best, bytes[s] + 2u + value + after);
         }
         for (int c = 0; c < r.keys.classes; c++) {
-            const std::uint16_t t = r.keys.next[static_cast<std::size_t>(s) * static_cast<std::size_t>(r.keys.classes) + static_cast<std::size_t>(c)];
+            const std::uint16_t t = r.keys.next[static_cast<std::size_t>(s) * static_cast<std::size_t>(r.keys.classes) +
+                                                static_cast<std::size_t>(c)];
             if (t == Automaton::dead || bytes[t] != Automaton::dead) continue;
             bytes[t] = static_cast<std::uint16_t>(bytes[s] + 1);
             queue_[tail++] = t;
@@ -635,7 +646,9 @@ std::uint32_t Matcher::cost(const Frame& top) const {
             case Kind::done: break;
             case Kind::begin: own = grammar_->nodes[0].cost; break;
             case Kind::text: own = grammar_->text_rule.to_end[f->state]; break;
-            case Kind::literal: own = static_cast<std::uint32_t>(literal_text(f->literal.which).size()) - f->literal.at; break;
+            case Kind::literal:
+                own = static_cast<std::uint32_t>(literal_text(f->literal.which).size()) - f->literal.at;
+                break;
             case Kind::number: own = remaining(*static_cast<const NumberRule*>(f->rule), f->number); break;
             case Kind::string: {
                 const auto& r = *static_cast<const StringRule*>(f->rule);

@@ -1,5 +1,5 @@
-// Follows a text byte by byte through a grammar: what may come next, whether it may end here, how it ends soonest. Every
-// text that it has taken can be completed, or it would not have taken it.
+// Follows a text byte by byte through a grammar: what may come next, whether it may end here, how it ends soonest.
+// Every text that it has taken can be completed, or it would not have taken it.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -13,7 +13,7 @@ namespace slmd::grammar {
 
 class Matcher {
   public:
-    static constexpr int max_threads = 32;         // alternatives that are followed at once; later ones are given up
+    static constexpr int max_threads = 32;  // alternatives that are followed at once; later ones are given up
     static constexpr std::size_t max_frames = 8192;
     static constexpr std::size_t max_text = 16384;  // bytes
     static constexpr std::size_t max_keys = 16384;  // states of the keys of one object
@@ -109,7 +109,8 @@ class Matcher {
     bool can_begin_key(const Frame& object, std::uint16_t state, std::string_view written) const;
     bool other_fits(const ObjectRule& rule, const ObjectRule::Set& seen, std::uint32_t count) const;
     bool has_key(const Frame& object, std::string_view key) const;
-    bool is_left(const Frame& child, const Automaton& values, const std::uint8_t* completions, std::uint16_t state) const;
+    bool is_left(const Frame& child, const Automaton& values, const std::uint8_t* completions,
+                 std::uint16_t state) const;
     bool differs(const Frame& array, std::uint32_t end) const;
     int seen_items(const Frame& array, std::string_view prefix, const Node& of) const;
     const Frame* unique_array(const Frame& child) const;
@@ -117,12 +118,12 @@ class Matcher {
     std::uint32_t key_cost(const Frame& object) const;
 
     const Grammar* grammar_ = nullptr;
-    Frame* frames_ = nullptr;          // [max_frames]
-    std::uint32_t* threads_ = nullptr;  // [max_levels * 4 + max_threads]
-    Level* levels_ = nullptr;          // [max_levels]
-    std::uint32_t* moved_ = nullptr;   // [max_frames]
+    Frame* frames_ = nullptr;                 // [max_frames]
+    std::uint32_t* threads_ = nullptr;        // [max_levels * 4 + max_threads]
+    Level* levels_ = nullptr;                 // [max_levels]
+    std::uint32_t* moved_ = nullptr;          // [max_frames]
     mutable std::uint16_t* queue_ = nullptr;  // [2 * max_keys]
-    char* text_ = nullptr;             // [max_text]
+    char* text_ = nullptr;                    // [max_text]
     std::uint32_t frame_count_ = 0, level_count_ = 0, length_ = 0, new_first_ = 0, new_count_ = 0;
     bool overflow_ = false;
 };

@@ -111,8 +111,8 @@ bool NumberRule::nearest(Decimal from, Decimal to, int wholes, Decimal& value) c
     from = std::max(from, low), to = std::min(to, high);
     if (from > to) return false;
     const Decimal grid = step == 0 ? static_cast<Decimal>(power10(18 - fractions(wholes))) : step;
-    // Upwards or downwards from the point that is nearest to zero. Of two neighbours on the grid at most one is a multiple
-    // of what the grid is no multiple of, so a few tries decide.
+    // Upwards or downwards from the point that is nearest to zero. Of two neighbours on the grid at most one is a
+    // multiple of what the grid is no multiple of, so a few tries decide.
     const bool up = to >= 0;
     const Decimal near = up ? std::max<Decimal>(from, 0) : to;
     Decimal v = up ? -floor_to(-near, grid) : floor_to(near, grid);
@@ -157,7 +157,8 @@ std::uint32_t characters(const NumberState& s, Decimal value, int more) {
     int fractions = rest == 0 ? 0 : 18;
     while (rest != 0 && rest % 10 == 0) rest /= 10, fractions--;
     if (s.phase == NumberState::point || s.phase == NumberState::decimals)
-        return static_cast<std::uint32_t>(std::max(fractions, 1) > s.fractions ? std::max(fractions, 1) - s.fractions : 0);
+        return static_cast<std::uint32_t>(std::max(fractions, 1) > s.fractions ? std::max(fractions, 1) - s.fractions
+                                                                               : 0);
     return static_cast<std::uint32_t>(more + (fractions > 0 ? 1 + fractions : 0));
 }
 
@@ -200,7 +201,8 @@ bool step(const NumberRule& rule, NumberState& s, char c) {
                 s.phase = minus, s.negative = true;
                 if (rule.free) return true;
                 for (int wholes = 1; wholes <= NumberRule::max_digits; wholes++)
-                    if (Decimal value; rule.nearest(-static_cast<Decimal>(power10(wholes)) * decimal_one + 1, -1, wholes, value))
+                    if (Decimal value;
+                        rule.nearest(-static_cast<Decimal>(power10(wholes)) * decimal_one + 1, -1, wholes, value))
                         return true;
                 return false;
             }
@@ -258,7 +260,8 @@ bool step(const NumberRule& rule, NumberState& s, char c) {
 bool complete(const NumberRule& rule, const NumberState& s) {
     using enum NumberState::Phase;
     if (rule.listed) return s.phase == digits && rule.words.label[s.word] != 0;
-    if (rule.free) return (s.phase == zero && !s.negative) || s.phase == digits || s.phase == decimals || s.phase == power;
+    if (rule.free)
+        return (s.phase == zero && !s.negative) || s.phase == digits || s.phase == decimals || s.phase == power;
     if (!is_whole(s) && s.phase != decimals) return false;
     Decimal value = static_cast<Decimal>(s.whole) * decimal_one +
                     static_cast<Decimal>(s.fraction) * static_cast<Decimal>(power10(18 - s.fractions));

@@ -24,17 +24,17 @@ struct NumberRule {
     static constexpr int max_excluded = 8, max_digits = 18, max_free_digits = 32, double_digits = 15;
 
     bool integer = false;
-    bool free = true;                              // nothing but `integer`: up to 32 digits, and an exponent
-    int step_digits = 0;                           // behind the point, that multiples of step need
+    bool free = true;     // nothing but `integer`: up to 32 digits, and an exponent
+    int step_digits = 0;  // behind the point, that multiples of step need
     Decimal low = -decimal_max, high = decimal_max;
-    Decimal step = 0;                              // 0: any; else a multiple of it
-    Decimal not_multiple[max_excluded]{};          // of any of those
+    Decimal step = 0;                      // 0: any; else a multiple of it
+    Decimal not_multiple[max_excluded]{};  // of any of those
     Decimal excluded[max_excluded]{};
     int not_multiples = 0, excludes = 0;
-    Automaton words{};                             // the values themselves, when they are listed
+    Automaton words{};  // the values themselves, when they are listed
     bool listed = false;
-    const std::uint8_t* completions = nullptr;     // of words, as StringRule::completions
-    std::uint32_t cost = 0;                        // bytes of the shortest one
+    const std::uint8_t* completions = nullptr;  // of words, as StringRule::completions
+    std::uint32_t cost = 0;                     // bytes of the shortest one
 
     bool allows(Decimal value) const;
     // Digits that may stand behind the point after so many before it.

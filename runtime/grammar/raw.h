@@ -21,15 +21,16 @@ class Growing {
     Growing(Heap& heap, std::size_t width) : heap_(heap), width_(width) {}
     std::size_t size() const { return size_; }
     T* operator[](std::size_t i) const {
-        const auto k = static_cast<std::size_t>(std::bit_width(i / first + 1) - 1);
-        return chunk_[k] + (i - first * ((std::size_t{1} << k) - 1)) * width_;
+        const std::size_t power = std::bit_floor(i / first + 1);
+        return chunk_[std::countr_zero(power)] + (i - first * (power - 1)) * width_;
     }
     // Not initialized. Null when the heap is full.
     T* add() {
-        const auto k = static_cast<std::size_t>(std::bit_width(size_ / first + 1) - 1);
-        if (size_ == first * ((std::size_t{1} << k) - 1)) {
+        const std::size_t power = std::bit_floor(size_ / first + 1);
+        if (size_ == first * (power - 1)) {
+            const auto k = static_cast<std::size_t>(std::countr_zero(power));
             if (k == chunks) return nullptr;
-            chunk_[k] = heap_.take<T>((first << k) * width_);
+            chunk_[k] = heap_.take<T>(first * power * width_);
             if (chunk_[k] == nullptr) return nullptr;
         }
         return (*this)[size_++];

@@ -14,8 +14,7 @@ namespace {
 constexpr std::uint16_t dead = Automaton::dead;
 constexpr int max_depth = 64;  // groups within groups: the parser and the builder recurse
 constexpr std::uint32_t max_nodes = 65535;
-constexpr std::uint32_t max_steps =
-    1u << 25;  // of building, so that no pattern takes longer than some tenths of a second
+constexpr std::uint32_t max_steps = 1u << 23;  // no pattern takes longer to build than some tenths of a second
 constexpr std::uint32_t unbounded = 0xFFFFFFFFu;
 
 Error too_large() {
@@ -715,7 +714,7 @@ class Subsets {
 
         Raw raw(heap_, class_, classes_);
         TRY(find(raw, {&start, 1}, Set::begin));
-        for (std::uint16_t s = 0; s < raw.states(); s++) TRY(expand(raw, s));
+        for (int s = 0; s < raw.states(); s++) TRY(expand(raw, static_cast<std::uint16_t>(s)));
         return minimal(raw, heap_, mark);
     }
 

@@ -125,7 +125,8 @@ std::size_t join(std::string_view base, std::string_view reference, std::span<ch
     std::string_view rest = reference;
     if (rest.starts_with("//")) return put(base.substr(0, after)) && put(rest) ? size : 0;
     const std::size_t last = base.rfind('/');
-    const std::string_view folder = last == std::string_view::npos || last < path ? "" : base.substr(path, last + 1 - path);
+    const std::string_view folder =
+        last == std::string_view::npos || last < path ? "" : base.substr(path, last + 1 - path);
     if (!put(base.substr(0, path))) return 0;
     const std::size_t root = size;
     if (!rest.starts_with('/') && !put(folder)) return 0;
@@ -151,7 +152,10 @@ std::size_t join(std::string_view base, std::string_view reference, std::span<ch
 }
 
 int hex(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 // "foo%22bar" to "foo\"bar", in place.
@@ -263,7 +267,8 @@ Result<void> Schema::check(int schema, int resource) {
         resource_[schema] = resource;
         return {};
     }
-    if (n.type != JsonType::object) return wrong(Code::incorrect_parameters, schema, "a schema is an object or a boolean");
+    if (n.type != JsonType::object)
+        return wrong(Code::incorrect_parameters, schema, "a schema is an object or a boolean");
     if (const int id = find(schema, "$id"); id >= 0 && at(id).type == JsonType::string) {
         char uri[512];
         const std::size_t size = join(resources_[resource].uri, at(id).text, uri);
@@ -300,7 +305,8 @@ Result<void> Schema::check(int schema, int resource) {
                 TRY(check_all(i, resource));
                 break;
             case Shape::named:
-                if (v.type != JsonType::object) return wrong(Code::incorrect_parameters, i, "must be an object of schemas");
+                if (v.type != JsonType::object)
+                    return wrong(Code::incorrect_parameters, i, "must be an object of schemas");
                 TRY(check_all(i, resource));
                 break;
             case Shape::count:
@@ -318,7 +324,8 @@ Result<void> Schema::check(int schema, int resource) {
             case Shape::text:
                 if (v.type != JsonType::string) return wrong(Code::incorrect_parameters, i, "must be a string");
                 if (v.key == "$schema" && v.text != "https://json-schema.org/draft/2020-12/schema")
-                    return wrong(Code::not_supported, i, "is not https://json-schema.org/draft/2020-12/schema, the only one");
+                    return wrong(Code::not_supported, i,
+                                 "is not https://json-schema.org/draft/2020-12/schema, the only one");
                 if (v.key == "$anchor") {
                     if (anchor_count_ == max_anchors) return wrong(Code::memory_full, i, "too many anchors");
                     anchors_[anchor_count_++] = {resource, schema, v.text};

@@ -16,8 +16,8 @@ class Schema {
 
     // Reads and checks it; text is changed and must outlive this, and heap holds the nodes. A keyword that this project
     // does not know is an error and never ignored; "title", "description", "$comment", "default", "examples",
-    // "deprecated", "readOnly", "writeOnly", "contentEncoding", "contentMediaType", "contentSchema" and names that begin
-    // with "x-" describe and do not constrain. Errors, with the place as a JSON pointer: incorrect_parameters,
+    // "deprecated", "readOnly", "writeOnly", "contentEncoding", "contentMediaType", "contentSchema" and names that
+    // begin with "x-" describe and do not constrain. Errors, with the place as a JSON pointer: incorrect_parameters,
     // not_supported, not_found (a reference into another document), memory_full.
     Result<void> read(std::span<char> text, Heap& heap);
 

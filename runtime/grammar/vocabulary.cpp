@@ -10,7 +10,7 @@ namespace {
 
 // A piece that begins within a JSON string, between two characters.
 struct Scan {
-    bool valid;        // up to its end or the quote
+    bool valid;         // up to its end or the quote
     std::size_t quote;  // where the string ends, npos: not in it
 };
 Scan scan(std::string_view piece) {
@@ -45,7 +45,8 @@ Scan scan(std::string_view piece) {
 
 std::uint8_t shared_bytes(std::string_view a, std::string_view b) {
     const std::size_t n = std::min({a.size(), b.size(), Vocabulary::max_piece});
-    return static_cast<std::uint8_t>(std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(n), b.begin()).first - a.begin());
+    return static_cast<std::uint8_t>(
+        std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(n), b.begin()).first - a.begin());
 }
 
 }  // namespace
@@ -108,7 +109,8 @@ void Vocabulary::build(Piece bytes, const void* context) {
 // passed over.
 void Vocabulary::walk(Matcher& matcher, std::span<const std::int32_t> tokens, const std::uint8_t* shared,
                       const std::uint8_t* offset, std::span<std::uint64_t> bits) const {
-    std::size_t depth = 0, refused = max_piece + 1;  // bytes that are taken; length of the shortest beginning that is not
+    std::size_t depth = 0,
+                refused = max_piece + 1;  // bytes that are taken; length of the shortest beginning that is not
     const Matcher::Bytes first = matcher.next();
     for (std::size_t i = 0; i < tokens.size(); i++) {
         if (shared[i] >= refused) continue;

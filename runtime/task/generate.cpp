@@ -22,7 +22,6 @@ Result<void> Generation::open(const text::Tokenizer& tokenizer, const text::Chat
                               std::span<const text::Message> messages, const GenerateOptions& options,
                               std::span<std::int32_t> tokens, const Workspace& workspace) {
     *this = {};
-    if (messages.empty()) return Error::make(Code::incorrect_parameters, "there is no prompt");
     if (options.stop.size() > max_stops || options.sampler.bias.size() > max_bias)
         return Error::make(Code::incorrect_parameters, "at most %d stop texts and %d biases", max_stops, max_bias);
     if (options.constraint != nullptr && !options.stop.empty())
@@ -48,26 +47,9 @@ Result<void> Generation::open(const text::Tokenizer& tokenizer, const text::Chat
     params.bias = {bias_, params.bias.size()};
     sampler_.reset(params);
 
-    std::string_view prompt = messages.back().text;
-    std::span<const text::Trusted> trusted;
-    bool add_bos = true;
-    if (!options.raw && !chat.empty()) {
-        const auto r = TRY(chat.render(messages, workspace.text, workspace.trusted));
-        prompt = {workspace.text.data(), r.bytes};
-        trusted = workspace.trusted.first(r.trusted);
-        add_bos = !chat.has_bos();
-        strip_space_ = tokenizer.strip_first_space();
-    }
-    const auto n = tokenizer.encode(prompt, trusted, add_bos, tokens, workspace.scratch);
-    if (!n && n.error().code == Code::context_full)
-        return Error::make(Code::context_full, "the prompt (%zu bytes) has more tokens than the context of %zu",
-                           prompt.size(), tokens.size());
-    if (!n) return n.error();
-    if (n.value() == 0) return Error::make(Code::incorrect_parameters, "the prompt has no tokens");
-    if (n.value() >= tokens.size())
-        return Error::make(Code::context_full, "the prompt fills the context of %zu tokens; nothing is left to answer",
-                           tokens.size());
-    count_ = prompt_ = static_cast<int>(n.value());
+    const Prompt prompt = TRY(encode_prompt(tokenizer, chat, messages, options.raw, tokens, workspace));
+    strip_space_ = prompt.rendered && tokenizer.strip_first_space();
+    count_ = prompt_ = prompt.tokens;
     return {};
 }
 
@@ -119,7 +101,9 @@ bool Generation::fits(int more) {
     char text[close_bytes];
     const std::size_t n = matcher.close(text);
     if (n > sizeof text || left < 0) return false;
-    return static_cast<bool>(tokenizer_->encode({text, n}, {}, false, tokens_.subspan(static_cast<std::size_t>(count_), static_cast<std::size_t>(left)), scratch_));
+    return static_cast<bool>(tokenizer_->encode(
+        {text, n}, {}, false, tokens_.subspan(static_cast<std::size_t>(count_), static_cast<std::size_t>(left)),
+        scratch_));
 }
 
 // What can only come next is said without asking the model. True when the answer is complete.
@@ -175,9 +159,10 @@ Result<bool> Generation::take(const engine::Engine::Step& step, TextSink& sink) 
                 if ((allowed[t / 64] >> t % 64 & 1) == 0) step.logits[t] = -std::numeric_limits<float>::infinity();
             token = sampler_.sample_again(step.logits);
             if (!constraint_->allows(*tokenizer_, token))
-                return Error::make(Code::check_failed, "no token of the model continues the answer as the schema wants it: ...%.*s",
-                                   static_cast<int>(std::min<std::size_t>(matcher.text().size(), 60)),
-                                   matcher.text().data() + matcher.text().size() - std::min<std::size_t>(matcher.text().size(), 60));
+                return Error::make(
+                    Code::check_failed, "no token of the model continues the answer as the schema wants it: ...%.*s",
+                    static_cast<int>(std::min<std::size_t>(matcher.text().size(), 60)),
+                    matcher.text().data() + matcher.text().size() - std::min<std::size_t>(matcher.text().size(), 60));
             (void)text_of();
         }
     }
@@ -315,7 +300,8 @@ void Generation::close(TextSink& sink) {
     const std::size_t n = constraint_->matcher().close(text);
     if (n == 0 || n > sizeof text) return;
     sink.append({text, n});
-    if (const auto tokens = tokenizer_->encode({text, n}, {}, false, tokens_.subspan(static_cast<std::size_t>(count_)), scratch_))
+    if (const auto tokens =
+            tokenizer_->encode({text, n}, {}, false, tokens_.subspan(static_cast<std::size_t>(count_)), scratch_))
         answer_ += static_cast<int>(tokens.value());
 }
 

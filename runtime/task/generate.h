@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 #include "engine/sampler.h"
 #include "task/constraint.h"
+#include "task/prompt.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
@@ -27,20 +28,14 @@ class TextSink {
     ~TextSink() = default;
 };
 
-// Buffers that open() needs and that all generations of a thread may share.
-struct Workspace {
-    std::span<char> text;  // the rendered prompt
-    std::span<text::Trusted> trusted;
-    std::span<std::byte> scratch;  // Tokenizer::scratch_bytes(text.size())
-};
-
 struct GenerateOptions {
     engine::SamplerParams sampler;
     int max_tokens = 256;
     bool raw = false;  // the last message as it is, no chat template
     std::span<const std::string_view> stop;
     std::int64_t deadline_ns = 0;  // CLOCK_MONOTONIC; 0: none
-    Constraint* constraint = nullptr;  // opened; the answer obeys it, whole or cut short. No stop texts then. null: none
+    Constraint* constraint =
+        nullptr;  // opened; the answer obeys it, whole or cut short. No stop texts then. null: none
 };
 
 class Generation {
@@ -67,7 +62,8 @@ class Generation {
     // Takes what the pass gave: nothing yet, or one token of the answer. Returns true when the answer is complete.
     // Errors: model_format.
     Result<bool> take(const engine::Engine::Step& step, TextSink& sink);
-    // Ends it here: what is held back is text after all, and what a constraint still demands is said as shortly as can be.
+    // Ends it here: what is held back is text after all, and what a constraint still demands is said as shortly as can
+    // be.
     void end(Finish finish, TextSink& sink);
 
     std::span<const std::int32_t> tokens() const { return tokens_.first(static_cast<std::size_t>(count_)); }
@@ -103,7 +99,7 @@ class Generation {
     Finish finish_ = Finish::none;
     bool strip_space_ = false;
     Constraint* constraint_ = nullptr;
-    bool begun_ = false;  // what the constraint forces at the beginning has been said
+    bool begun_ = false;            // what the constraint forces at the beginning has been said
     std::span<std::byte> scratch_;  // of the workspace
     double probability_ = 0;
     std::int64_t deadline_ns_ = 0;

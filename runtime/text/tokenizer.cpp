@@ -335,6 +335,13 @@ bool Tokenizer::is_end(std::int32_t id) const {
     return id >= 0 && static_cast<std::uint32_t>(id) < v.h.vocab && v.type(static_cast<std::uint32_t>(id)) & type_end;
 }
 
+std::size_t Tokenizer::ends(std::span<std::int32_t> out) const {
+    std::size_t n = 0;
+    for (std::int32_t id = 0; id < vocab() && n < out.size(); id++)
+        if (is_end(id)) out[n++] = id;
+    return n;
+}
+
 std::int32_t Tokenizer::find(std::string_view special) const {
     const View v(section_);
     const auto* begin = v.table<std::uint32_t>(v.h.specials);

@@ -35,9 +35,10 @@ class Tokenizer {
     std::string_view piece(std::int32_t id, bool specials = false) const;
 
     std::int32_t vocab() const;
-    std::int32_t bos() const;                           // -1 when there is none
-    bool is_end(std::int32_t id) const;                 // end of sequence, end of turn
-    std::int32_t find(std::string_view special) const;  // id of a special token by its text, -1
+    std::int32_t bos() const;                             // -1 when there is none
+    bool is_end(std::int32_t id) const;                   // end of sequence, end of turn
+    std::size_t ends(std::span<std::int32_t> out) const;  // the first of those; returns how many
+    std::int32_t find(std::string_view special) const;    // id of a special token by its text, -1
     // SentencePiece with a dummy prefix: the first decoded piece of a text drops one space.
     bool strip_first_space() const;
 

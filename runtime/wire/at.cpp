@@ -11,6 +11,8 @@ namespace {
 
 constexpr std::size_t reserve = 768;  // room that token lines leave for final results and errors
 constexpr std::size_t max_args = 8;
+// #CLS lines: quotes and backslashes may double a label.
+constexpr std::size_t labels_room = LabelSet::max_top * (2 * LabelSet::label_bytes + 32);
 
 int hex(char c) {
     return c >= '0' && c <= '9'   ? c - '0'
@@ -106,6 +108,10 @@ Result<void> Session::check_args(const Command& command, std::span<const Arg> ar
         }
         const bool number = p.type == ParamType::integer || p.type == ParamType::real || p.type == ParamType::flag;
         if (number && a.type != Arg::number) return Error::make(Code::incorrect_parameters, "%s is a number", p.name);
+        const bool several = p.type == ParamType::texts || p.type == ParamType::numbers;
+        if (several && a.type != Arg::array && a.type != Arg::text)
+            return Error::make(Code::incorrect_parameters, "%s: an array, in AT a text with | between", p.name);
+        if (several) continue;  // how many there are is seen when they are read
         if (p.type == ParamType::text && a.type != Arg::text)
             return Error::make(Code::incorrect_parameters, "%s is a text in quotes", p.name);
         if (number && (!(a.value >= p.min && a.value <= p.max) ||
@@ -197,7 +203,8 @@ void Session::at_test(const Command& command) {
         const Param& p = command.params[i];
         if (i > 0) out_.put(',');
         if (!p.required) out_.put('[');
-        if (p.type == ParamType::text || p.type == ParamType::any)
+        if (p.type == ParamType::text || p.type == ParamType::any || p.type == ParamType::texts ||
+            p.type == ParamType::numbers)
             out_.at_string(p.name);
         else
             out_.put('(').real(p.min).put('-').real(p.max).put(')');
@@ -320,6 +327,7 @@ void Session::at_run(const Command& command, Forms form, std::span<const Arg> ar
             overflow_ = last_cr_ = false;
             last_cr_ = true;  // an LF that belongs to this line's CR is not part of the prompt
             return push("\r\n> ");
+        case Verb::classify: return at_classify(args);
         case Verb::chat:
             if (crc_) return fail(Error::make(Code::not_allowed, "data mode carries no checks; AT#CRC=0 first"));
             mode_ = Mode::chat;
@@ -371,6 +379,38 @@ void Session::at_generate(std::span<const Arg> args) {
     window_tries_ = 0;
 }
 
+void Session::at_classify(std::span<const Arg> args) {
+    // A label is told in one line or not at all.
+    const auto width = static_cast<std::size_t>(width_ - 28);
+    for (std::string_view rest = args[1].string; !rest.empty();) {
+        const std::string_view label = rest.substr(0, rest.find('|'));
+        if (fit_at(label, width) < label.size() && label.size() <= LabelSet::label_bytes)
+            return fail(
+                Error::make(Code::text_too_long,
+                            "label \"%.*s\" does not fit a line of %d bytes; AT#W sets what the client can take",
+                            static_cast<int>(label.size()), label.data(), width_));
+        rest.remove_prefix(std::min(rest.size(), label.size() + 1));
+    }
+    const auto handle = submit_labels(args, settings_, 1);
+    if (!handle) return fail(handle.error());
+    Active& a = foreground();
+    a = {};
+    a.handle = handle.value();
+    a.labels = true;
+    sent_ = acked_ = 0;
+    window_tries_ = 0;
+}
+
+// The best one with its margin, the others without.
+void Session::label_lines(const Outcome& outcome) {
+    for (const LabelScore& l : outcome.labels) {
+        out_.clear();
+        out_.put("#CLS: ").at_string(l.label).put(',').real(static_cast<double>(l.probability), 6);
+        if (&l == outcome.labels.data()) out_.put(',').real(static_cast<double>(outcome.margin), 6);
+        info(out_);
+    }
+}
+
 void Session::pump_at(Active& a) {
     const auto width = static_cast<std::size_t>(width_);
     for (;;) {
@@ -396,19 +436,26 @@ void Session::pump_at(Active& a) {
             host_->take(a.handle, n);
             continue;
         }
-        if (v.state != View::finished || room() < reserve || (window_ > 0 && unacked() > 0)) return;
+        const bool labels = a.labels;
+        if (v.state != View::finished || room() < (labels ? reserve + labels_room : reserve) ||
+            (window_ > 0 && unacked() > 0))
+            return;
         const Outcome outcome = *v.outcome;
         const std::uint32_t lines = sent_, acked = acked_;
+        const std::size_t before = used_;
+        if (labels && !outcome.failed) label_lines(outcome);
         release(a);
         sent_ = lines, acked_ = acked;  // a NAK may still ask for them
-        return close_at(a, outcome);
+        return close_at(outcome, labels, before);
     }
 }
 
-void Session::close_at(Active&, const Outcome& outcome) {
-    const std::size_t before = used_;
+// before: where in the output its closing begins.
+void Session::close_at(const Outcome& outcome, bool labels, std::size_t before) {
     if (outcome.failed) {
         fail(outcome.error);
+    } else if (labels) {
+        ok();
     } else {
         out_.clear();
         out_.put("#GEN: ")
@@ -423,7 +470,7 @@ void Session::close_at(Active&, const Outcome& outcome) {
         ok();
     }
     if (window_ == 0) return;
-    closing_size_ = std::min(used_ - before, sizeof closing_);
+    closing_size_ = used_ - before <= sizeof closing_ ? used_ - before : 0;  // it cannot be said again in part
     for (std::size_t i = 0; i < closing_size_; i++) closing_[i] = ring_[(head_ + before + i) % ring_bytes];
 }
 

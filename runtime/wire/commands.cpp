@@ -27,6 +27,14 @@ constexpr Param chat_params[] = {
     {"prompt", text, false, 1, 65536, "a turn of this session's conversation (JSON only)"},
     {"schema", text, false, 1, 32768, "JSON Schema that the answer obeys (JSON only)"},
     {"regex", text, false, 1, 4096, "regular expression that the answer matches, whole (JSON only)"}};
+constexpr Param classify_params[] = {
+    {"prompt", text, true, 1, 65536, "what the labels are about: the text, and what is asked about it"},
+    {"labels", texts, true, 2, 512, "2 to 512 labels of up to 64 bytes: an array, in AT \"one|two|three\""},
+    {"none", flag, false, 0, 1, "1: \"none\" is a label too; the prompt is to say for what"},
+    {"top", integer, false, 1, 16, "labels to tell, the most probable first; without it 1 in AT, 3 in JSON"},
+    {"priors", numbers, false, 2, 512, "how frequent each label is, any scale, \"none\" last; without it all the same"},
+    {"raw", flag, false, 0, 1, "1: the prompt as it is, no chat template"},
+    {"deadline_ms", integer, false, 0, 86400000, "milliseconds from now, 0 is none"}};
 constexpr Param context_params[] = {{"forget", integer, false, 0, 0, "0 forgets the conversation"}};
 constexpr Param events_params[] = {
     {"mask", integer, true, 0, 7, "sum of 1 heat, power and memory, 2 lines and triggers, 4 the model; 0 is none"}};
@@ -59,6 +67,8 @@ constexpr Command table[] = {
     {Verb::set, "#SET", "set", read | write, set_params, true, "how answers are generated", "AT#SET=\"temp\",0.7"},
     {Verb::generate, "#GEN", "gen", run | write, generate_params, true, "generate an answer",
      "AT#GEN=\"Name one use of a relay\",24"},
+    {Verb::classify, "#CLS", "cls", write, classify_params, false, "which label fits: label, probability, margin",
+     "AT#CLS=\"Pump 2 is leaking. Alarm or report?\",\"alarm|report\""},
     {Verb::chat, "#CHAT", "chat", run, chat_params, true, "talk: a line is a turn; Ctrl-Z or +++ ends", "AT#CHAT"},
     {Verb::context, "#CTX", "ctx", read | write, context_params, false, "tokens of the conversation", "AT#CTX=0"},
     {Verb::plan, "#PLAN", "plan", run | read, {}, false, "every byte of memory", "AT#PLAN?"},

@@ -27,6 +27,7 @@ enum class Verb : unsigned char {
     model,
     set,
     generate,
+    classify,
     chat,
     context,
     plan,
@@ -38,13 +39,14 @@ enum class Verb : unsigned char {
     cancel,
 };
 
-enum class ParamType : unsigned char { integer, real, text, any, flag };
+// texts, numbers: several; an array in JSON, in AT one text with | between them.
+enum class ParamType : unsigned char { integer, real, text, any, flag, texts, numbers };
 
 struct Param {
     const char* name;
     ParamType type;
     bool required;
-    double min, max;  // of a number; of a text: bytes
+    double min, max;  // of a number; of a text: bytes; of several: how many
     const char* help;
 };
 

@@ -4,10 +4,10 @@
 
 namespace slmd::wire {
 
-class JsonReader : public slmd::JsonReader {
+class JsonLine : public slmd::JsonReader {
   public:
-    static constexpr int max_nodes = 160, max_depth = 8;
-    JsonReader() : slmd::JsonReader(storage_, max_depth) { leave("schema"); }
+    static constexpr int max_nodes = 1280, max_depth = 8;  // 512 labels and their priors
+    JsonLine() : slmd::JsonReader(storage_, max_depth) { leave("schema"); }
 
   private:
     JsonNode storage_[max_nodes];

@@ -88,6 +88,7 @@ void Session::rpc_error(std::string_view id, const Error& error, int tokens) {
 // ---- requests
 
 void Session::rpc_line(std::span<char> text) {
+    JsonLine& json_ = *options_.reader;
     Line id;
     if (auto parsed = json_.parse(text); !parsed) {
         Line line;
@@ -120,6 +121,7 @@ void Session::rpc_line(std::span<char> text) {
 }
 
 void Session::rpc_run(const Command& command, const JsonNode* params, const JsonNode* id_node) {
+    const JsonLine& json_ = *options_.reader;
     Line id;
     render_id(id, id_node);
     const bool quiet = id_node == nullptr;
@@ -144,7 +146,8 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
             const auto p = std::find_if(command.params.begin(), command.params.end(),
                                         [&](const Param& q) { return n.key == q.name; });
             const bool generating = command.verb == Verb::generate || command.verb == Verb::chat;
-            if (generating && (n.key == "stream" || n.key == "progress")) {
+            if ((generating && (n.key == "stream" || n.key == "progress")) ||
+                (command.verb == Verb::classify && n.key == "progress")) {
                 if (n.type != JsonType::boolean)
                     return refuse(Error::make(Code::incorrect_parameters, "stream and progress are true or false"));
                 (n.key == "stream" ? stream : progress) = n.truth;
@@ -162,6 +165,13 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
                 }
                 if (auto r = assign(settings, *s, {values, count}); !r) return refuse(r.error());
             } else if (p != command.params.end() && command.verb != Verb::set) {
+                const bool several = p->type == ParamType::texts || p->type == ParamType::numbers;
+                if (several && n.type != JsonType::array)
+                    return refuse(Error::make(Code::incorrect_parameters, "%s is an array", p->name));
+                if (several) {
+                    args[p - command.params.begin()] = {Arg::array, {}, static_cast<double>(i)};
+                    continue;
+                }
                 if (!scalar) return refuse(Error::make(Code::incorrect_parameters, "%s is a single value", p->name));
                 args[p - command.params.begin()] = to_arg(n);
             } else {
@@ -181,7 +191,7 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
         render_id(wanted, target);
         for (Active& a : actives_) {
             if (a.handle < 0 || !a.json || a.id_view() != wanted.view() ||
-                (list_ == List::rpc_answer && list_active_ == &a))
+                ((list_ == List::rpc_answer || list_ == List::rpc_labels) && list_active_ == &a))
                 continue;
             const int tokens = host_->view(a.handle).tokens;
             if (a.chat) turn_done(false);
@@ -191,7 +201,7 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
         if (!quiet) rpc_open(id.view()), rpc_piece(out_.put("{}")), rpc_end();
         return;
     }
-    if (command.verb == Verb::generate || command.verb == Verb::chat) {
+    if (command.verb == Verb::generate || command.verb == Verb::chat || command.verb == Verb::classify) {
         if (auto r = rpc_request(command, given, settings, stream, progress, id.view()); !r) refuse(r.error());
         return;
     }
@@ -315,10 +325,13 @@ Result<void> Session::rpc_request(const Command& command, std::span<const Arg> a
     if (slot == nullptr)
         return Error::make(Code::busy, "at most %d requests at a time on one connection", max_actives - 1);
     const bool chat = command.verb == Verb::chat;
-    const int handle =
-        TRY(chat ? submit_turn(args[0].string, settings, stream, args.subspan(1)) : submit_prompt(args, settings, stream));
+    const bool labels = command.verb == Verb::classify;
+    const int handle = TRY(labels ? submit_labels(args, settings, 3)
+                           : chat ? submit_turn(args[0].string, settings, stream, args.subspan(1))
+                                  : submit_prompt(args, settings, stream));
     *slot = {};
     slot->handle = handle;
+    slot->labels = labels;
     slot->json = true, slot->stream = stream, slot->progress = progress, slot->chat = chat;
     slot->id_size = static_cast<std::uint8_t>(id.size());
     std::memcpy(slot->id, id.data(), id.size());
@@ -339,6 +352,39 @@ void Session::rpc_outcome(Line& line, const Outcome& o) {
         .put(",\"probability\":")
         .real(static_cast<double>(o.probability), 4);
     if (o.joules >= 0) line.put(",\"joules\":").real(o.joules, 3);
+}
+
+// One label at a time; the best one's numbers first.
+void Session::rpc_labels_step() {
+    Active& a = *list_active_;
+    const Outcome& o = *host_->view(a.handle).outcome;
+    const auto at = static_cast<std::size_t>(list_at_ - 1);
+    const auto label = [&](const LabelScore& l) {
+        out_.put("\"label\":")
+            .json_string(l.label)
+            .put(",\"probability\":")
+            .real(static_cast<double>(l.probability), 6);
+    };
+    if (at == 0) {
+        rpc_open(a.id_view());
+        out_.put('{');
+        if (!o.labels.empty()) label(o.labels[0]), out_.put(',');
+        out_.put("\"margin\":").real(static_cast<double>(o.margin), 6).put(",\"labels\":[");
+        return rpc_piece(out_);
+    }
+    if (at <= o.labels.size()) {
+        if (at > 1) out_.put(',');
+        out_.put('{');
+        label(o.labels[at - 1]);
+        return rpc_piece(out_.put('}'));
+    }
+    out_.put("],\"calibrated\":false,\"finish\":").json_string(o.finish);
+    out_.put(",\"prompt_tokens\":").number(o.prompt_tokens).put(",\"total_ms\":").number(o.total_ms);
+    if (o.joules >= 0) out_.put(",\"joules\":").real(o.joules, 3);
+    rpc_piece(out_.put('}'));
+    rpc_end();
+    release(a);
+    end_list();
 }
 
 void Session::pump_rpc(Active& a) {
@@ -382,7 +428,7 @@ void Session::pump_rpc(Active& a) {
         }
         if (!a.stream) {
             list_active_ = &a;
-            return start_list(List::rpc_answer);
+            return start_list(a.labels ? List::rpc_labels : List::rpc_answer);
         }
         rpc_open(a.id_view());
         out_.put('{');
@@ -465,11 +511,13 @@ void Session::rpc_discover_step() {
     const std::size_t own = c.verb == Verb::set ? 0 : c.params.size(), shared = c.settings ? settings.size() : 0;
     const bool generating = c.verb == Verb::generate || c.verb == Verb::chat;
     const auto sub = static_cast<std::size_t>(list_sub_++);
-    if (sub < own + shared + (generating ? 2 : 0)) {
-        const char* const name = sub < own             ? c.params[sub].name
-                                 : sub < own + shared  ? settings[sub - own].name
-                                 : sub == own + shared ? "stream"
-                                                       : "progress";
+    const std::size_t all = own + shared + (generating ? 2 : c.verb == Verb::classify ? 1 : 0);
+    const bool streams = generating && sub == own + shared;
+    if (sub < all) {
+        const char* const name = sub < own            ? c.params[sub].name
+                                 : sub < own + shared ? settings[sub - own].name
+                                 : streams            ? "stream"
+                                                      : "progress";
         const bool twice = sub < own && c.settings && find_setting(name) != nullptr;  // "max" is a setting, too
         if (!twice) {
             if (sub > 0) out_.put(',');
@@ -477,14 +525,21 @@ void Session::rpc_discover_step() {
                 const Param& p = c.params[sub];
                 const bool number = p.type == ParamType::integer || p.type == ParamType::real;
                 schema(out_, name,
-                       p.type == ParamType::any ? "[\"number\",\"string\"]"
-                       : number                 ? (p.type == ParamType::real ? "\"number\"" : "\"integer\"")
-                                                : "\"string\"",
+                       p.type == ParamType::any                                     ? "[\"number\",\"string\"]"
+                       : p.type == ParamType::texts || p.type == ParamType::numbers ? "\"array\""
+                       : p.type == ParamType::flag                                  ? "\"boolean\""
+                       : number ? (p.type == ParamType::real ? "\"number\"" : "\"integer\"")
+                                : "\"string\"",
                        p.required || (generating && sub == 0), p.help);
                 if (number)
                     out_.put(",\"minimum\":").real(p.min).put(",\"maximum\":").real(p.max);
                 else if (p.type == ParamType::text)
                     out_.put(",\"maxLength\":").real(p.max);
+                else if (p.type == ParamType::texts || p.type == ParamType::numbers)
+                    out_.put(",\"items\":{\"type\":")
+                        .put(p.type == ParamType::texts ? "\"string\"" : "\"number\"")
+                        .put("},\"maxItems\":")
+                        .real(p.max);
             } else if (sub < own + shared) {
                 const Setting& s = settings[sub - own];
                 const char* const type = s.type == SettingType::real      ? "\"number\""
@@ -502,8 +557,8 @@ void Session::rpc_discover_step() {
                         .put(s.fallback);
             } else {
                 schema(out_, name, "\"boolean\"", false,
-                       sub == own + shared ? "send the text in tok notifications as it comes"
-                                           : "send progress notifications while the prompt is read");
+                       streams ? "send the text in tok notifications as it comes"
+                               : "send progress notifications while the prompt is read");
             }
             out_.put("}}");
             return rpc_piece(out_);

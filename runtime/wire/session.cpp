@@ -1,6 +1,8 @@
 #include "wire/session.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/bytes.h"
@@ -532,20 +534,107 @@ void Session::pump(std::uint64_t now) {
 // args: prompt, max, schema, regex.
 Result<int> Session::submit_prompt(std::span<const Arg> args, const Settings& settings, bool stream) {
     const Turn turn{false, args[0].string};
-    const std::span<const Arg> bound = args.size() > 3 ? args.subspan(2, 2) : std::span<const Arg>{};
     Request request{{&turn, 1}, &settings, stream};
-    TRY(bind(request, bound));
+    TRY(bind(request, args.subspan(std::min<std::size_t>(args.size(), 2))));
     return host_->submit(request);
 }
 
 // bound: schema, regex.
 Result<void> Session::bind(Request& request, std::span<const Arg> bound) {
-    if (bound.size() < 2) return {};
-    request.schema = bound[0].string;
-    request.regex = bound[1].string;
+    if (!bound.empty()) request.schema = bound[0].string;
+    if (bound.size() > 1) request.regex = bound[1].string;
     if (!request.schema.empty() && !request.regex.empty())
         return Error::make(Code::incorrect_parameters, "either a schema or a regex");
     return {};
+}
+
+namespace {
+
+// As AT has several: with | between them. Stops at the first that is too many.
+template <class F>
+Result<void> split(std::string_view list, F&& each) {
+    for (std::size_t bar = 0; bar != std::string_view::npos;) {
+        bar = list.find('|');
+        TRY(each(list.substr(0, bar)));
+        list.remove_prefix(bar == std::string_view::npos ? list.size() : bar + 1);
+    }
+    return {};
+}
+
+// A label is said back as it is: short, printable, once.
+Result<void> check_labels(std::span<const std::string_view> labels) {
+    for (std::size_t i = 0; i < labels.size(); i++) {
+        const std::string_view l = labels[i];
+        const int shown = static_cast<int>(fit_json(l, 64));
+        if (l.empty()) return Error::make(Code::incorrect_parameters, "label %zu is empty", i + 1);
+        if (l.size() > LabelSet::label_bytes)
+            return Error::make(Code::text_too_long, "label %zu, \"%.*s...\", is %zu bytes: at most %zu", i + 1, shown,
+                               l.data(), l.size(), LabelSet::label_bytes);
+        if (std::any_of(l.begin(), l.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }))
+            return Error::make(Code::invalid_characters, "label %zu holds a control character", i + 1);
+        for (std::size_t k = 0; k < i; k++)
+            if (labels[k] == l)
+                return Error::make(Code::incorrect_parameters, "labels %zu and %zu are both \"%.*s\"", k + 1, i + 1,
+                                   shown, l.data());
+    }
+    return {};
+}
+
+}  // namespace
+
+// args: as in the table.
+Result<int> Session::submit_labels(std::span<const Arg> args, Settings settings, int top) {
+    enum { prompt, labels, none, top_of, priors, raw, deadline_ms };
+    const auto given = [&](std::size_t i) { return i < args.size() && args[i].type != Arg::absent; };
+    std::string_view texts[LabelSet::max_labels];
+    float weights[LabelSet::max_labels];
+    std::size_t count = 0, weight_count = 0;
+    const auto add = [&](std::string_view label) -> Result<void> {
+        if (count == LabelSet::max_labels)
+            return Error::make(Code::incorrect_parameters, "labels: 2 to %zu", LabelSet::max_labels);
+        texts[count++] = label;
+        return {};
+    };
+    const auto add_weight = [&](std::string_view number) -> Result<void> {
+        char copy[32];
+        const std::size_t n = std::min(number.size(), sizeof copy - 1);
+        std::memcpy(copy, number.data(), n);
+        copy[n] = 0;
+        char* end;
+        const float weight = std::strtof(copy, &end);
+        if (n == 0 || *end != 0 || n != number.size() || !(weight > 0) || !std::isfinite(weight))
+            return Error::make(Code::incorrect_parameters, "prior %zu is a number above 0", weight_count + 1);
+        if (weight_count == LabelSet::max_labels)
+            return Error::make(Code::incorrect_parameters, "priors: one for each label");
+        weights[weight_count++] = weight;
+        return {};
+    };
+    const auto each = [&](const Arg& list, JsonType type, const char* what, auto&& take) -> Result<void> {
+        if (list.type == Arg::text) return split(list.string, take);
+        const JsonLine& json = *options_.reader;
+        const JsonNode& array = json.node(static_cast<int>(list.value));
+        for (int k = json.first(array); k < array.next; k = json.node(k).next) {
+            if (json.node(k).type != type) return Error::make(Code::incorrect_parameters, "%s", what);
+            TRY(take(json.node(k).text));
+        }
+        return {};
+    };
+    TRY(each(args[labels], JsonType::string, "labels is an array of texts", add));
+    if (given(none) && args[none].value != 0) TRY(add("none"));
+    if (count < 2) return Error::make(Code::incorrect_parameters, "labels: 2 to %zu", LabelSet::max_labels);
+    TRY(check_labels({texts, count}));
+    if (given(priors)) {
+        TRY(each(args[priors], JsonType::number, "priors is an array of numbers", add_weight));
+        if (weight_count != count)
+            return Error::make(Code::incorrect_parameters, "%zu priors for %zu labels: one for each", weight_count,
+                               count);
+    }
+    if (given(raw)) settings.raw = args[raw].value != 0;
+    if (given(deadline_ms)) settings.deadline_ms = static_cast<std::int64_t>(args[deadline_ms].value);
+    if (given(top_of)) top = static_cast<int>(args[top_of].value);
+    const Turn turn{false, args[prompt].string};
+    const LabelSet set{{texts, count}, {weights, weight_count}, std::min(top, static_cast<int>(count))};
+    return host_->submit({{&turn, 1}, &settings, false, &set});
 }
 
 Result<int> Session::submit_turn(std::string_view text, const Settings& settings, bool stream,
@@ -746,6 +835,7 @@ void Session::list_step() {
         }
         case List::rpc_help: return rpc_help_step();
         case List::rpc_discover: return rpc_discover_step();
+        case List::rpc_labels: return rpc_labels_step();
         case List::rpc_answer: {
             Active& a = *list_active_;
             const View v = host_->view(a.handle);

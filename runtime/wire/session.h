@@ -18,11 +18,26 @@ struct Turn {
     std::string_view text;
 };
 
+// What an answer is chosen from.
+struct LabelSet {
+    static constexpr std::size_t max_labels = 512, label_bytes = 64;
+    static constexpr int max_top = 16;
+    std::span<const std::string_view> labels;
+    std::span<const float> priors;  // one a label, or none
+    int top;                        // that are told
+};
+
+struct LabelScore {
+    std::string_view label;
+    float probability;
+};
+
 // What a client asks for. Host::submit copies the texts.
 struct Request {
     std::span<const Turn> turns;  // user and assistant in turn, the last one a user's
     const Settings* settings;
-    bool stream;  // false: the text is fetched when the answer is complete
+    bool stream;                       // false: the text is fetched when the answer is complete
+    const LabelSet* labels = nullptr;  // a classification; null: a text is generated
     // What the answer must obey; at most one of them. "": anything goes
     std::string_view schema{}, regex{};
 };
@@ -35,6 +50,8 @@ struct Outcome {
     std::int64_t first_ms = 0, total_ms = 0;  // to the first token, to the end; waiting included
     float probability = 0;                    // mean over the answer's tokens
     double joules = -1;                       // its share of what the board took; below 0: no sensor
+    std::span<const LabelScore> labels{};     // the most probable first; there until the request is released
+    float margin = 0;                         // of the first over the second
 };
 
 // How a request stands.
@@ -91,11 +108,11 @@ struct PinState {
 // What is told unasked, to those who want it.
 struct Event {
     enum Kind : unsigned char { board = 1, pins = 2, model = 4 } kind = board;
-    const char* name = "";      // "THERM", "PIN", "TRIG", ...; static
-    char subject[24] = "";      // which pin or trigger; "" for none
-    double value = 0;           // as the name has it
-    int number = -1;            // threads after a decision; below 0: none
-    char text[512] = "";        // an answer
+    const char* name = "";  // "THERM", "PIN", "TRIG", ...; static
+    char subject[24] = "";  // which pin or trigger; "" for none
+    double value = 0;       // as the name has it
+    int number = -1;        // threads after a decision; below 0: none
+    char text[512] = "";    // an answer
 };
 
 class Host {
@@ -120,6 +137,7 @@ class Host {
 struct SessionOptions {
     bool tty = true;                     // echo, 255 bytes a line, CR LF; otherwise a socket
     std::span<char> line;                // where a command line and a prompt are collected, at least 512 bytes
+    JsonLine* reader = nullptr;          // of JSON lines; all sessions of a thread may share one
     const Settings* defaults = nullptr;  // null: the factory's
     Identity identity{};
     bool trusted = false;  // may see and drive the board's hardware
@@ -158,7 +176,7 @@ class Session {
     enum class Mode : unsigned char { command, prompt, chat };
     struct Active {
         int handle = -1;
-        bool json = false, stream = false, progress = false, chat = false;
+        bool json = false, stream = false, progress = false, chat = false, labels = false;
         int place = 0, done = -1;
         char id[96];
         std::uint8_t id_size = 0;
@@ -179,7 +197,8 @@ class Session {
         rpc_pins,
         rpc_help,
         rpc_discover,
-        rpc_answer
+        rpc_answer,
+        rpc_labels
     };
 
     // bytes
@@ -216,9 +235,11 @@ class Session {
     Result<int> parse_args(std::span<char> text, std::span<Arg> args) const;
     static Result<void> check_args(const Command& command, std::span<const Arg> args);
     void at_generate(std::span<const Arg> args);
+    void at_classify(std::span<const Arg> args);
+    void label_lines(const Outcome& outcome);
     void pump_at(Active& a);
     void pump_chat(Active& a);
-    void close_at(Active& a, const Outcome& outcome);
+    void close_at(const Outcome& outcome, bool labels, std::size_t before);
     void start_line(Line& line, const Command& command) const;
     void help_line(Line& line, const Command& command) const;
     void stat_line(Line& line);
@@ -243,6 +264,7 @@ class Session {
     void rpc_error(std::string_view id, const Error& error, int tokens = -1);
     void rpc_discover_step();
     void rpc_help_step();
+    void rpc_labels_step();
     void rpc_stat(Line& line);
     void rpc_outcome(Line& line, const Outcome& outcome);
     void pump_rpc(Active& a);
@@ -250,7 +272,9 @@ class Session {
     // requests and conversation
     Result<int> submit_prompt(std::span<const Arg> args, const Settings& settings, bool stream);
     static Result<void> bind(Request& request, std::span<const Arg> bound);
-    Result<int> submit_turn(std::string_view text, const Settings& settings, bool stream, std::span<const Arg> bound = {});
+    Result<int> submit_turn(std::string_view text, const Settings& settings, bool stream,
+                            std::span<const Arg> bound = {});
+    Result<int> submit_labels(std::span<const Arg> args, Settings settings, int top);
     void remember(std::string_view text);
     void turn_done(bool keep);
     void forget();
@@ -303,7 +327,6 @@ class Session {
     bool events_json_ = false;
 
     Active actives_[max_actives];
-    JsonReader json_;
     Line out_;
 
     char conversation_[conversation_bytes];

@@ -32,9 +32,9 @@ struct Settings {
 
 // A value as it came over the wire, in either rendering.
 struct Arg {
-    enum Type : unsigned char { absent, number, text } type = absent;
+    enum Type : unsigned char { absent, number, text, array } type = absent;
     std::string_view string;  // text: the value; number: as it was written
-    double value = 0;
+    double value = 0;         // array: its node
 };
 
 enum class SettingType : unsigned char { integer, real, flag, texts, bias };

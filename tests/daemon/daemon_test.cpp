@@ -54,6 +54,85 @@ TEST(Answers, tty_and_socket_say_the_same) {
     EXPECT_GT(r["result"]["probability"], 0.5);
 }
 
+// A choice between labels is the same number on every wire, alone and while others are answered, and again.
+TEST(Labels, tty_and_socket_choose_the_same_whatever_else_runs) {
+    Daemon d({.arguments = {"--slots", "2", "--threads", "2"}});
+    json labels = json::array();
+    std::string list;
+    for (const char* city : {"Rome.", "Madrid.", "Paris.", "Berlin.", "Paris. I think."}) {
+        labels.push_back(std::string("The capital of France is ") + city);
+        list += (list.empty() ? "" : "|") + labels.back().get<std::string>();
+    }
+    const json asked = {{"prompt", france}, {"labels", labels}, {"top", 16}};
+    Wire w = d.connect();
+    const json r = w.call("cls", asked)["result"];
+    EXPECT_EQ(r["label"], labels[2]) << r;
+    EXPECT_GT(r["probability"], 0.9);
+    EXPECT_EQ(r["calibrated"], false);
+    EXPECT_EQ(r["labels"].size(), 5u);
+    double sum = 0, last = 1;
+    for (const json& l : r["labels"]) {
+        EXPECT_LE(l["probability"], last);
+        sum += last = l["probability"].get<double>();
+    }
+    EXPECT_NEAR(sum, 1, 1e-3);
+    EXPECT_NEAR(r["margin"].get<double>(),
+                r["labels"][0]["probability"].get<double>() - r["labels"][1]["probability"].get<double>(), 2e-4);
+    d.tty.send(std::string("ATE0\rAT#W=200\rAT#CLS=\"") + france + "\",\"" + list + "\"\r");
+    d.tty.until("\r\nOK\r\n"), d.tty.until("\r\nOK\r\n");
+    std::ostringstream line;
+    line << "#CLS: " << labels[2] << ',' << r["probability"] << ',' << r["margin"] << "\r\n";
+    const std::string said = d.tty.until("\r\nOK\r\n");
+    EXPECT_NE(said.find(line.str()), std::string::npos) << line.str() << said;
+    // while another is answered
+    Wire other = d.connect();
+    const json long_one = {{"prompt", "Say something."}, {"max", 200}, {"bias", endless()}, {"stream", true}};
+    other.send(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", "gen"}, {"params", long_one}}.dump() + "\n");
+    other.line();
+    for (int i = 0; i < 5; i++) EXPECT_EQ(w.call("cls", asked)["result"]["labels"], r["labels"]);
+    other.close();
+    // what a text was generated from before is a prefix like any, and after
+    const std::string answer = d.answer(france);
+    EXPECT_EQ(w.call("cls", asked)["result"]["labels"], r["labels"]);
+    EXPECT_EQ(d.answer(france), answer);
+    wait_until_idle(d);
+}
+
+TEST(Labels, many_priors_deadline_cancel_and_refusals) {
+    Daemon d;
+    Wire w = d.connect();
+    json many = json::array(), priors = json::array();
+    for (int i = 0; i < 512; i++)
+        many.push_back("label " + std::to_string(i)), priors.push_back(i == 300 ? 1e20 : 1e-10);
+    json r = w.call("cls", {{"prompt", "Which?"}, {"labels", many}, {"priors", priors}, {"progress", true}})["result"];
+    EXPECT_EQ(r["label"], "label 300") << r;
+    EXPECT_GT(r["probability"], 0.99);
+    r = w.call("cls", {{"prompt", "Which?"}, {"labels", {"a", "a b"}}, {"none", true}, {"top", 3}})["result"];
+    EXPECT_EQ(r["labels"].size(), 3u);
+    // found by the tokenizer only, on the engine's thread
+    r = w.call("cls", {{"prompt", "Which?"}, {"labels", {"a", "!@#$%^&*()!@#$%^&*()!@#$%^&*()!@#$%^&*()"}}})["error"];
+    EXPECT_EQ(r["code"], -32602);
+    EXPECT_NE(r["message"].get<std::string>().find("label 2, "), std::string::npos) << r;
+    r = w.call("cls", {{"prompt", std::string(9000, 'z')}, {"labels", {"a", "b"}}})["error"];
+    EXPECT_EQ(r["code"], 263) << r;
+    // a deadline that passes while a longer request has the only slot
+    Daemon one({.arguments = {"--slots", "1"}});
+    Wire a = one.connect(), b = one.connect();
+    const json long_one = {{"prompt", "Say something."}, {"max", 200}, {"bias", endless()}, {"stream", true}};
+    a.send(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", "gen"}, {"params", long_one}}.dump() + "\n");
+    a.line();
+    r = b.call("cls", {{"prompt", "x"}, {"labels", many}, {"deadline_ms", 1}});
+    EXPECT_EQ(r["error"]["code"], 264) << r;
+    b.send(
+        json{{"jsonrpc", "2.0"}, {"id", 2}, {"method", "cls"}, {"params", {{"prompt", "x"}, {"labels", many}}}}.dump() +
+        "\n");
+    b.send("{\"jsonrpc\":\"2.0\",\"method\":\"$/cancelRequest\",\"params\":{\"id\":2}}\n");
+    EXPECT_EQ(b.reply(2)["error"]["code"], -32800);
+    a.close();
+    EXPECT_TRUE(b.call("cls", {{"prompt", "x"}, {"labels", {"a", "b"}}}).contains("result"));
+    wait_until_idle(one);
+}
+
 // As in minicom: every character is echoed, mistakes are erased, ESC ends an answer, the prompt takes several lines.
 TEST(Answers, a_person_types) {
     Daemon d;
@@ -707,6 +786,88 @@ TEST(Start, a_complete_configuration) {
     EXPECT_NE(slurp(d.log).find("1 slots of 128 tokens, 1 threads, level scalar"), std::string::npos) << slurp(d.log);
 }
 
+// What obeys a grammar obeys it drawn at random, cut short, streamed, on both wires, and beside others.
+TEST(Bound, answers_obey_their_schema_whatever_is_drawn) {
+    Daemon d({.arguments = {"--slots", "2"}});
+    const json schema = {
+        {"type", "object"},
+        {"properties",
+         {{"city", {{"enum", {"Paris", "Rome", "New York"}}}},
+          {"people", {{"type", "integer"}, {"minimum", 0}, {"maximum", 99}}},
+          {"tags", {{"type", "array"}, {"items", {{"type", "string"}, {"maxLength", 6}}}, {"maxItems", 3}}}}},
+        {"required", {"city", "people"}},
+        {"additionalProperties", false}};
+    Wire w = d.connect();
+    int cut = 0, whole = 0;
+    for (int i = 0; i < 40; i++) {
+        const json r = w.call("gen", {{"prompt", france},
+                                      {"schema", i % 2 ? json(schema.dump()) : schema},
+                                      {"temp", 1.5},
+                                      {"topp", 1},
+                                      {"seed", i},
+                                      {"max", 40 + i % 50}})["result"];
+        ASSERT_TRUE(r.contains("text")) << r.dump();
+        const json v = json::parse(std::string(r["text"]));
+        EXPECT_TRUE(v["city"] == "Paris" || v["city"] == "Rome" || v["city"] == "New York") << v.dump();
+        EXPECT_TRUE(v["people"].is_number_integer() && v["people"] >= 0 && v["people"] <= 99) << v.dump();
+        EXPECT_LE(v.size(), 3u);
+        EXPECT_LE(int(r["tokens"]), 40 + i % 50);
+        (r["finish"] == "length" ? cut : whole)++;
+    }
+    EXPECT_GT(whole, 5);
+    std::printf("%d whole, %d cut short\n", whole, cut);
+    // Greedy, the model knows which.
+    const std::string expected = d.answer(france, {{"schema", {{"enum", {"Paris", "Rome", "New York"}}}}});
+    EXPECT_EQ(expected, "\"Paris\"");
+    d.tty.send(std::string("AT#GEN=\"") + france + R"(",20,"{\"enum\":[\"Paris\",\"Rome\"]}")" + "\r");
+    EXPECT_EQ(tokens_of(d.tty.until("\r\nOK\r\n")), expected);
+    EXPECT_EQ(d.answer(france, {{"regex", "[0-9]{4}-[0-9]{2}"}, {"temp", 1}}).size(), 7u);
+    // In one conversation with what binds nothing.
+    w.call("chat", {{"prompt", france}});
+    EXPECT_EQ(
+        w.call("chat", {{"prompt", "And what is the capital of Italy?"}, {"regex", "(Rome|Paris)!"}})["result"]["text"]
+            .get<std::string>()
+            .back(),
+        '!');
+}
+
+TEST(Bound, what_cannot_be_obeyed_is_refused_with_its_place) {
+    Daemon d;
+    Wire w = d.connect();
+    const auto error = [&](json params) {
+        params["prompt"] = "x";
+        const json r = w.call("gen", params);
+        return r.contains("error") ? std::string(r["error"]["message"]) : "answered: " + r.dump();
+    };
+    EXPECT_EQ(error({{"schema", {{"properties", {{"a", {{"typ", "string"}}}}}}}}),
+              "schema, #/properties/a/typ: this keyword is not supported");
+    EXPECT_EQ(error({{"schema", "{\"type\":"}}).substr(0, 17), "JSON, column 9: a");
+    EXPECT_EQ(error({{"schema", json::array({1})}}), "schema, #: a schema is an object or a boolean");
+    EXPECT_EQ(error({{"regex", "(a"}}).substr(0, 7), "pattern");
+    EXPECT_EQ(error({{"schema", json::object()}, {"regex", "a"}}), "either a schema or a regex");
+    EXPECT_EQ(error({{"schema", {{"type", "string"}}}, {"stop", "x"}}),
+              "an answer under a schema ends by itself: leave out \"stop\"");
+    EXPECT_EQ(error({{"schema", {{"type", "string"}, {"minLength", 30}}}, {"max", 5}}),
+              "the shortest answer that the schema allows is longer than the 5 tokens of the limit");
+    EXPECT_NE(error({{"schema", 5}}).find("schema"), std::string::npos);
+    // The next one is answered as ever.
+    EXPECT_EQ(d.answer(france, {{"regex", "yes"}}), "yes");
+}
+
+TEST(Slmctl, binds_answers) {
+    Daemon d;
+    const std::string on_socket = slmctl_path() + " -s " + d.socket, file = folder() + "/schema.json";
+    std::ofstream(file) << "{\n  \"enum\": [\"Paris\", \"Rome\"]\n}\n";
+    EXPECT_EQ(shell(on_socket + " --schema " + file + " ask '" + france + "'").out, "\"Paris\"\n");
+    EXPECT_EQ(shell(on_socket + " --regex 'yes|no' ask 'Yes or no?'").out.size(),
+              3u + (shell(on_socket + " --regex 'yes|no' ask 'Yes or no?'").out[0] == 'y'));
+    EXPECT_EQ(shell(on_socket + " --schema /nowhere ask x").code, 64);
+    std::ofstream(file) << "{\n  \"enum\": [\"Paris\",\n}";
+    const Ran r = shell(on_socket + " --schema " + file + " ask x");
+    EXPECT_EQ(r.code, 1);
+    EXPECT_NE(r.err.find("JSON, line 3, column 1: not a JSON value"), std::string::npos) << r.err;
+}
+
 TEST(Slmctl, asks_on_both_wires) {
     Daemon d({.tty = true});
     const std::string expected = d.answer(france);
@@ -735,6 +896,33 @@ TEST(Slmctl, asks_on_both_wires) {
     EXPECT_EQ(shell(on_socket + " --set temp=9 ask x").code, 64);
     EXPECT_EQ(shell(on_socket + " -n 3 ask '" + std::string(6000, 'x') + "'").code, 1);
     EXPECT_NE(shell(slmctl_path() + " help gen").out.find("AT#GEN"), std::string::npos);
+}
+
+TEST(Slmctl, classifies) {
+    Daemon d;
+    const std::string on_socket = slmctl_path() + " -s " + d.socket, paris = "The capital of France is Paris.";
+    const std::string labels = " --label 'The capital of France is Rome.' --label '" + paris + "'";
+    Ran r = shell(on_socket + labels + " classify '" + france + "'");
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_EQ(r.out.substr(0, paris.size() + 3), paris + "\t0.") << r.out;
+    EXPECT_EQ(std::count(r.out.begin(), r.out.end(), '\n'), 1);
+    const std::string file = folder() + "/labels";
+    std::ofstream(file) << "The capital of France is Rome.\r\n\nThe capital of France is \xC3\xA9.\n" << paris;
+    const Ran piped =
+        shell("printf '" + std::string(france) + "' | " + on_socket + " --labels " + file + " --none --top 9 classify");
+    EXPECT_EQ(piped.code, 0) << piped.err;
+    EXPECT_EQ(std::count(piped.out.begin(), piped.out.end(), '\n'), 4) << piped.out;
+    EXPECT_EQ(piped.out.substr(0, paris.size()), paris);
+    EXPECT_NE(piped.out.find("\nnone\t"), std::string::npos);
+    r = shell(on_socket + labels + " --json classify '" + france + "'");
+    EXPECT_EQ(json::parse(r.out)["result"]["label"], paris) << r.out;
+    EXPECT_EQ(shell(on_socket + " classify x").code, 64);
+    EXPECT_EQ(shell(on_socket + " --label a classify x").code, 64);
+    EXPECT_EQ(shell(on_socket + " --labels /nowhere classify x").code, 64);
+    EXPECT_EQ(shell(on_socket + " --top 17 --label a --label b classify x").code, 64);
+    r = shell(on_socket + " --label a --label a classify x");
+    EXPECT_EQ(r.code, 1);
+    EXPECT_NE(r.err.find("labels 1 and 2 are both \"a\""), std::string::npos) << r.err;
 }
 
 TEST(Slmctl, over_a_serial_line) {

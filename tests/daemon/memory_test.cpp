@@ -20,6 +20,8 @@ int stream_a_thousand(Daemon& d) {
                          {"progress", true}};
     d.tty.send("ATE0\rAT#SET=\"bias\",\"" + endless() + "\"\r");
     d.tty.until("\r\nOK\r\n"), d.tty.until("\r\nOK\r\n");
+    json labels = json::array();
+    for (int i = 0; i < 300; i++) labels.push_back("label " + std::to_string(i));
     for (int round = 0; round < 5; round++) {
         w.send(json{{"jsonrpc", "2.0"}, {"id", round}, {"method", "gen"}, {"params", params}}.dump() + "\n");
         d.tty.send("AT#GEN=\"Count to ten.\",100\r");
@@ -31,6 +33,17 @@ int stream_a_thousand(Daemon& d) {
         for (const char* method : {"stat", "plan", "help", "rpc.discover", "ctx", "model", "info", "set"})
             w.call(method);
         w.call("chat", {{"prompt", "Hi"}, {"max", 5}}), w.call("nonsense");
+        w.call("cls", {{"prompt", "Hi"}, {"labels", labels}, {"none", true}});
+        w.call("gen", {{"prompt", "Hi"},
+                       {"max", 60},
+                       {"temp", 1.5},
+                       {"schema",
+                        {{"type", "object"},
+                         {"properties", {{"a", {{"type", "string"}, {"pattern", "^x*$"}}}}},
+                         {"required", {"a"}}}}});
+        w.call("gen", {{"prompt", "Hi"}, {"regex", "(a|b){3,9}"}});
+        d.tty.send("AT#CLS=\"Yes or no?\",\"yes|no|yes and no\"\r");
+        d.tty.until("#CLS: "), d.tty.until("\r\nOK\r\n");
         d.tty.send("AT#STAT?\rAT#HELP\rAT#PLAN?\rnoise \xff\rAT#GEN=5\r");
         for (int i = 0; i < 3; i++) d.tty.until("\r\nOK\r\n");
         d.tty.until("+CME ERROR: 50\r\n");

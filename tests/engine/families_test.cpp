@@ -126,6 +126,39 @@ TEST_P(Families, GoesBackInALongContext) {
     check();
 }
 
+// Two levels of forks behind 150 and 300 tokens, where a chunk of positions ends near by and a window has moved on.
+TEST_P(Families, ATreeHasTheLogitsOfPlainSequences) {
+    std::vector<engine::TreeNode> nodes;
+    for (int i = 0; i < 5; i++) {
+        const int at = 4 * i;
+        nodes.push_back({20 + i, -1, static_cast<std::int16_t>(at + 4), 0});
+        for (int k = 1; k < 4; k++)
+            nodes.push_back({40 * k + i, static_cast<std::int16_t>(at), static_cast<std::int16_t>(at + k + 1), 0});
+    }
+    const auto plain = engine({.context = 512, .threads = 2, .batch = 32});
+    for (const int length : {125, 300}) {
+        std::vector<std::int32_t> tokens;
+        for (int i = 0; i < length; i++) tokens.push_back((7 + 31 * i + i * i) % static_cast<int>(vocab));
+        for (const int batch : {1, 4, 32}) {
+            const auto e = engine({.context = 512, .threads = 2, .batch = batch});
+            engine::Tree tree{nodes};
+            while (!tree.done()) {
+                Engine::Step step{.slot = 0, .tokens = tokens, .tree = &tree};
+                ASSERT_TRUE(e->advance({&step, 1}));
+            }
+            for (int fork = engine::Tree::root; fork < tree.size(); fork = tree.fork_from(fork + 1)) {
+                auto sequence = tokens;
+                if (fork != engine::Tree::root) sequence.push_back(tree[fork].token);
+                auto p = plain->advance(0, sequence, 1000, never);
+                ASSERT_TRUE(p);
+                for (int child = fork + 1; child < tree.end(fork); child = tree.end(child))
+                    EXPECT_EQ(tree[child].logit, p->logits[static_cast<std::size_t>(tree[child].token)])
+                        << length << " tokens, batch " << batch << ", node " << child;
+            }
+        }
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Golden, Families,
                          testing::Values("llama", "llama-tied", "llama3-rope", "mistral-sliding", "qwen2", "qwen3",
                                          "gemma2", "gemma3", "phi3", "smollm3", "granite", "olmo2"),

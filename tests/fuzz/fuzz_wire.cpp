@@ -17,6 +17,8 @@ struct EchoHost final : Host {
         std::size_t size = 0, taken = 0;
         bool live = false;
         Outcome outcome;
+        char label[LabelSet::label_bytes];
+        LabelScore scores[LabelSet::max_top];
     } jobs[8];
 
     Result<int> submit(const Request& r) override {
@@ -28,10 +30,25 @@ struct EchoHost final : Host {
             jobs[i].taken = 0;
             jobs[i].live = true;
             jobs[i].outcome.finish = "stop";
+            jobs[i].outcome.labels = {};
+            if (r.labels != nullptr) choose(jobs[i], *r.labels);
             if (!utf8_valid({jobs[i].text, jobs[i].size})) abort();
             return i;
         }
         return Error::make(Code::busy, "full");
+    }
+    static void choose(Job& job, const LabelSet& set) {
+        const auto n = set.labels.size();
+        if (n < 2 || n > LabelSet::max_labels || set.top < 1 || set.top > LabelSet::max_top) abort();
+        if (static_cast<std::size_t>(set.top) > n || (!set.priors.empty() && set.priors.size() != n)) abort();
+        for (const std::string_view l : set.labels)
+            if (l.empty() || l.size() > LabelSet::label_bytes || !utf8_valid(l)) abort();
+        for (const float p : set.priors)
+            if (!(p > 0)) abort();
+        job.size = 0;
+        const std::size_t size = set.labels.back().copy(job.label, sizeof job.label);
+        for (int i = 0; i < set.top; i++) job.scores[i] = {{job.label, size}, 0.0625f};
+        job.outcome.labels = {job.scores, static_cast<std::size_t>(set.top)};
     }
     View view(int h) override {
         View v;
@@ -65,10 +82,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     static EchoHost host;
     static Session session;
     static char line[1024];
+    static JsonLine reader;
     if (size == 0) return 0;
     SessionOptions options;
     options.tty = (data[0] & 1) != 0;
     options.line = line;
+    options.reader = &reader;
     session.open(options, host);
     std::string_view bytes{reinterpret_cast<const char*>(data) + 1, size - 1};
     std::uint64_t now = 0;

@@ -12,10 +12,11 @@
 namespace slmd::grammar {
 
 struct Block {
-    explicit Block(std::size_t bytes) : memory(static_cast<std::byte*>(::operator new(bytes, std::align_val_t{64}))), size(bytes) {
+    explicit Block(std::size_t bytes)
+        : memory(static_cast<std::byte*>(::operator new (bytes, std::align_val_t{64}))), size(bytes) {
         std::memset(memory, 0, size);
     }
-    ~Block() { ::operator delete(memory, std::align_val_t{64}); }
+    ~Block() { ::operator delete (memory, std::align_val_t{64}); }
     Block(const Block&) = delete;
     Block& operator=(const Block&) = delete;
     std::span<std::byte> view() { return {memory, size}; }
@@ -38,7 +39,8 @@ struct TestMatcher : Matcher {
 };
 
 struct Compiled {
-    explicit Compiled(std::size_t bytes = 16u << 20) : heap_block(bytes), scratch_block(64u << 20), heap(heap_block.view()), scratch(scratch_block.view()) {}
+    explicit Compiled(std::size_t bytes = 16u << 20)
+        : heap_block(bytes), scratch_block(64u << 20), heap(heap_block.view()), scratch(scratch_block.view()) {}
     Result<void> schema(std::string source, bool formats = true) {
         text = std::move(source);
         heap.release(0);

@@ -27,17 +27,21 @@ TEST(Matcher, takes_what_obeys_and_nothing_else) {
     Compiled c;
     TestMatcher m;
     ASSERT_TRUE(c.schema(person));
-    for (const char* good : {R"({"name":"Ada","age":36})", R"({"age":36,"name":"Ada"})", R"({"name":"\u0001\"","age":0})", R"({"name":"\u65e5","age":150})"})
-        EXPECT_EQ(accepts(m, c.grammar, good), std::string_view(good).find("u65e5") == std::string_view::npos) << good;  // one form a character
-    for (const char* bad : {R"({"name":"Ada","age":151})", R"({"name":"Ada"})", R"({"name":"Ada","name":"x","age":3})", R"({"name":"Ada","age":3.0})",
-                            R"({"name":"Ada", "age":3})", R"({"name":"Ada","age":03})", R"({"name":"Ada","age":3}})", R"({"nom":"Ada","age":3})", "[]", ""})
+    for (const char* good : {R"({"name":"Ada","age":36})", R"({"age":36,"name":"Ada"})",
+                             R"({"name":"\u0001\"","age":0})", R"({"name":"\u65e5","age":150})"})
+        EXPECT_EQ(accepts(m, c.grammar, good), std::string_view(good).find("u65e5") == std::string_view::npos)
+            << good;  // one form a character
+    for (const char* bad : {R"({"name":"Ada","age":151})", R"({"name":"Ada"})", R"({"name":"Ada","name":"x","age":3})",
+                            R"({"name":"Ada","age":3.0})", R"({"name":"Ada", "age":3})", R"({"name":"Ada","age":03})",
+                            R"({"name":"Ada","age":3}})", R"({"nom":"Ada","age":3})", "[]", ""})
         EXPECT_FALSE(accepts(m, c.grammar, bad)) << bad;
 }
 
 TEST(Matcher, forces_what_can_only_come_next) {
     Compiled c;
     TestMatcher m;
-    ASSERT_TRUE(c.schema(R"({"type":"object","properties":{"label":{"enum":["spam","spam, likely","ham"]}},"required":["label"],"additionalProperties":false})"));
+    ASSERT_TRUE(c.schema(
+        R"({"type":"object","properties":{"label":{"enum":["spam","spam, likely","ham"]}},"required":["label"],"additionalProperties":false})"));
     m.open(c.grammar);
     EXPECT_EQ(forced(m), R"({"label":")");
     EXPECT_EQ(m.text(), "");
@@ -70,7 +74,9 @@ TEST(Matcher, closes_as_shortly_as_can_be) {
         m.open(c.grammar);
         ASSERT_TRUE(m.take(k.begin)) << k.begin;
         const std::string end = closing(m);
-        if (k.end != nullptr) { EXPECT_EQ(end, k.end) << k.schema; }
+        if (k.end != nullptr) {
+            EXPECT_EQ(end, k.end) << k.schema;
+        }
         EXPECT_TRUE(accepts(m, c.grammar, k.begin + end)) << k.begin << end;
         EXPECT_LE(end.size(), 6u + (k.end == nullptr ? 0 : std::strlen(k.end)));
     }
@@ -103,7 +109,8 @@ TEST(Matcher, gives_back_what_was_not_kept) {
 TEST(Matcher, follows_texts_as_long_as_its_memory) {
     Compiled c;
     TestMatcher m;
-    ASSERT_TRUE(c.schema(R"({"type":"array","items":{"anyOf":[{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]},{"type":"object"}]}})"));
+    ASSERT_TRUE(c.schema(
+        R"({"type":"array","items":{"anyOf":[{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]},{"type":"object"}]}})"));
     m.open(c.grammar);
     ASSERT_TRUE(m.take("["));
     std::size_t taken = 1;
@@ -143,7 +150,8 @@ TEST(Matcher, follows_words_and_expressions) {
 // Whatever memory there is: a grammar, or the error that says so, and nothing written beside it.
 TEST(Matcher, compiles_in_the_memory_that_it_is_given) {
     Block block(1u << 16), scratch(1u << 18);
-    const std::string schema = R"({"type":"object","properties":{"when":{"type":"string","pattern":"^[0-9]{4}-[0-9]{2}$"},"n":{"type":"integer","maximum":7}},"required":["n"]})";
+    const std::string schema =
+        R"({"type":"object","properties":{"when":{"type":"string","pattern":"^[0-9]{4}-[0-9]{2}$"},"n":{"type":"integer","maximum":7}},"required":["n"]})";
     int good = 0, refused = 0;
     for (std::size_t size = 64; size < block.size; size += 509)
         for (const bool small_scratch : {false, true}) {
@@ -154,7 +162,9 @@ TEST(Matcher, compiles_in_the_memory_that_it_is_given) {
             std::string text = schema;
             const auto g = compile_schema(text, {}, heap, temporary);
             good += bool(g), refused += !g;
-            if (!g) { EXPECT_EQ(g.error().code, Code::memory_full) << g.error().what(); }
+            if (!g) {
+                EXPECT_EQ(g.error().code, Code::memory_full) << g.error().what();
+            }
             for (std::size_t i = size; i < block.size; i++) ASSERT_EQ(block.memory[i], std::byte{0xAB});
             for (std::size_t i = scratch_size; i < scratch.size; i++) ASSERT_EQ(scratch.memory[i], std::byte{0xAB});
         }
@@ -183,7 +193,8 @@ TEST(Matcher, says_what_a_schema_has_that_it_cannot) {
         {R"({"type":)", "JSON, column 9: a value is missing"},
         {"{\n\"type\": x}", "JSON, line 2, column 9: not a JSON value"},
         {"3", "schema, #: a schema is an object or a boolean"},
-        {R"({"$schema":"http://json-schema.org/draft-04/schema#"})", "schema, #/$schema: is not https://json-schema.org/draft/2020-12/schema, the only one"},
+        {R"({"$schema":"http://json-schema.org/draft-04/schema#"})",
+         "schema, #/$schema: is not https://json-schema.org/draft/2020-12/schema, the only one"},
     };
     for (const auto& k : cases) {
         const auto r = c.schema(k.schema);

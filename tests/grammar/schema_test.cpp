@@ -16,7 +16,8 @@ using json = nlohmann::ordered_json;
 std::string compact(const json& v) {
     if (v.is_object()) {
         std::string s = "{";
-        for (const auto& [key, value] : v.items()) s += (s.size() > 1 ? "," : "") + json(key).dump() + ":" + compact(value);
+        for (const auto& [key, value] : v.items())
+            s += (s.size() > 1 ? "," : "") + json(key).dump() + ":" + compact(value);
         return s + "}";
     }
     if (v.is_array()) {
@@ -63,10 +64,9 @@ TEST(Schema, agrees_with_the_test_suite_of_draft_2020_12) {
                 const std::string text = compact(test["data"]);
                 // A schema that no value obeys is an error of its own.
                 const bool taken = compiled && accepts(matcher, c.grammar, text);
-                EXPECT_EQ(taken, bool(test["valid"]))
-                    << name << ": " << std::string(test["description"]) << "\n"
-                    << group["schema"].dump() << "\n"
-                    << text << (compiled ? "" : compiled.error().what());
+                EXPECT_EQ(taken, bool(test["valid"])) << name << ": " << std::string(test["description"]) << "\n"
+                                                      << group["schema"].dump() << "\n"
+                                                      << text << (compiled ? "" : compiled.error().what());
             }
         }
     }

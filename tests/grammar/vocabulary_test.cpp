@@ -1,10 +1,11 @@
 // Masks: the tokens that a grammar allows, found together, are those that it allows one by one.
+#include "grammar/vocabulary.h"
+
 #include <gtest/gtest.h>
 
 #include <random>
 
 #include "compiled.h"
-#include "grammar/vocabulary.h"
 
 namespace slmd::grammar {
 namespace {
@@ -14,9 +15,11 @@ std::vector<std::string> tokens() {
     std::vector<std::string> all = {"", "<|end|>"};
     all[1] = "";
     for (int b = 0; b < 256; b++) all.emplace_back(1, static_cast<char>(b));
-    const char* const pieces[] = {"\"",  "\":",   "\":\"", "\",\"", "\"}",  "\"]", "{\"", "[\"", "}}", "\\\"", "\\n", "\\u00", "\\u001f\"", "\\u000a",
-                                  "name", "tags",  "tru",   "e",     "false", "null", "1",   "12",  "10", "0.5",  " a",  "é",     "\xC3",     "\xA9",
-                                  "日本", "\xE6\x97", "a\"b", "ab\",", "ab\"}", "abc", "], [", "\"\"", "-",  "e5",  "{}",  "[]",    ":",        "true,"};
+    const char* const pieces[] = {"\"",    "\":",  "\":\"",    "\",\"",     "\"}",     "\"]",   "{\"",  "[\"",  "}}",
+                                  "\\\"",  "\\n",  "\\u00",    "\\u001f\"", "\\u000a", "name",  "tags", "tru",  "e",
+                                  "false", "null", "1",        "12",        "10",      "0.5",   " a",   "é",    "\xC3",
+                                  "\xA9",  "日本", "\xE6\x97", "a\"b",      "ab\",",   "ab\"}", "abc",  "], [", "\"\"",
+                                  "-",     "e5",   "{}",       "[]",        ":",       "true,"};
     for (const char* p : pieces) all.emplace_back(p);
     std::mt19937 random(3);
     for (int i = 0; i < 600; i++) {
@@ -32,8 +35,11 @@ struct TestVocabulary : Vocabulary {
     explicit TestVocabulary(const std::vector<std::string>& list) : block(bytes(list.size())) {
         Arena arena(block.view());
         lay_out(arena, static_cast<int>(list.size()));
-        build([](const void* context, std::int32_t t) -> std::string_view { return (*static_cast<const std::vector<std::string>*>(context))[static_cast<std::size_t>(t)]; },
-              &list);
+        build(
+            [](const void* context, std::int32_t t) -> std::string_view {
+                return (*static_cast<const std::vector<std::string>*>(context))[static_cast<std::size_t>(t)];
+            },
+            &list);
     }
     static std::size_t bytes(std::size_t count) {
         Arena counting;
@@ -51,10 +57,12 @@ TEST(Vocabulary, allows_together_what_it_allows_one_by_one) {
     TestMatcher m;
     std::mt19937 random(11);
     int masks = 0, free_strings = 0, bits = 0;
-    for (const char* schema : {R"({})", R"({"type":"string"})", R"({"type":"string","minLength":3,"maxLength":9})",
-                               R"({"type":"object","properties":{"name":{"type":"string"},"tags":{"type":"array","items":{"enum":["a","ab","null"]},"uniqueItems":true}},"required":["name"]})",
-                               R"({"type":"array","items":{"type":"string"},"uniqueItems":true})",
-                               R"({"anyOf":[{"type":"string"},{"type":"string","pattern":"^a+$"},{"type":"number","multipleOf":0.5}]})"}) {
+    for (
+        const char* schema :
+        {R"({})", R"({"type":"string"})", R"({"type":"string","minLength":3,"maxLength":9})",
+         R"({"type":"object","properties":{"name":{"type":"string"},"tags":{"type":"array","items":{"enum":["a","ab","null"]},"uniqueItems":true}},"required":["name"]})",
+         R"({"type":"array","items":{"type":"string"},"uniqueItems":true})",
+         R"({"anyOf":[{"type":"string"},{"type":"string","pattern":"^a+$"},{"type":"number","multipleOf":0.5}]})"}) {
         const auto ok = c.schema(schema);
         ASSERT_TRUE(ok) << ok.error().what();
         for (int walk = 0; walk < 12; walk++) {
@@ -68,7 +76,8 @@ TEST(Vocabulary, allows_together_what_it_allows_one_by_one) {
                 for (std::int32_t t = 0; t < v.count(); t++) {
                     const std::string& piece = list[static_cast<std::size_t>(t)];
                     const bool one = !piece.empty() && piece.size() <= Vocabulary::max_piece && m.would_take(piece);
-                    ASSERT_EQ((mask[static_cast<std::size_t>(t) / 64] >> t % 64 & 1) != 0, one) << schema << "\nafter " << m.text() << "\ntoken " << piece;
+                    ASSERT_EQ((mask[static_cast<std::size_t>(t) / 64] >> t % 64 & 1) != 0, one)
+                        << schema << "\nafter " << m.text() << "\ntoken " << piece;
                     if (one) good.push_back(t);
                 }
                 bits += static_cast<int>(good.size());

@@ -1,5 +1,5 @@
-// Random walks: texts that grammars allow, for a judge that knows nothing of them (judge.py). Reads schemas, one a line, on
-// standard input; writes "NUMBER<TAB>TEXT" for each text, "NUMBER<TAB>!ERROR" for a schema that is refused.
+// Random walks: texts that grammars allow, for a judge that knows nothing of them (judge.py). Reads schemas, one a
+// line, on standard input; writes "NUMBER<TAB>TEXT" for each text, "NUMBER<TAB>!ERROR" for a schema that is refused.
 //
 //   walk SEED TEXTS_A_SCHEMA
 #include <iostream>
@@ -36,7 +36,9 @@ int main(int argc, char** argv) {
                 char chosen = choices[random() % static_cast<unsigned>(n)];
                 if (random() % 3 == 0)
                     for (int k = 0; k < n; k++)
-                        if (std::string_view("\"{}[],:tfn0").find(choices[k]) != std::string_view::npos && random() % 4 == 0) chosen = choices[k];
+                        if (std::string_view("\"{}[],:tfn0").find(choices[k]) != std::string_view::npos &&
+                            random() % 4 == 0)
+                            chosen = choices[k];
                 if (m.accepting() && random() % 4 == 0) break;
                 if (!m.push(chosen)) {
                     std::cerr << "schema " << number << ": next() allows what push() refuses\n";
@@ -53,7 +55,8 @@ int main(int argc, char** argv) {
                 return 1;
             }
             if (n > bytes) {
-                std::cerr << "schema " << number << ": closing took " << n << " bytes, " << bytes << " were said: " << text << "\n";
+                std::cerr << "schema " << number << ": closing took " << n << " bytes, " << bytes
+                          << " were said: " << text << "\n";
                 return 1;
             }
             text.append(closing, n);

@@ -13,6 +13,8 @@ struct FakeHost final : Host {
         std::size_t shown = 0, taken = 0;
         bool live = false;
         Outcome outcome;
+        std::vector<std::string> labels;
+        std::vector<LabelScore> scores;
     };
     std::vector<Job> jobs = std::vector<Job>(16);
     std::vector<PlanItem> items = {{"image", 1000}, {"KV cache", 2000}};
@@ -21,6 +23,7 @@ struct FakeHost final : Host {
     int queue_place = 0;
     Result<void> refusal;
     Settings last;
+    std::string last_schema, last_regex;
 
     static std::string answer_to(const std::string& prompt) {
         return "You said: \"" + prompt + "\"\n\xC3\xA9\xF0\x9F\x98\x80 end.";
@@ -33,17 +36,35 @@ struct FakeHost final : Host {
             prompt += (t.assistant ? "|A:" : prompt.empty() ? "" : "|U:") + std::string(t.text);
         submitted.push_back(prompt);
         last = *r.settings;
+        last_schema = r.schema, last_regex = r.regex;
         for (std::size_t i = 0; i < jobs.size(); i++) {
             if (jobs[i].live) continue;
-            jobs[i] = {prompt, answer_to(prompt), 0, 0, true, {}};
+            jobs[i] = {prompt, r.labels == nullptr ? answer_to(prompt) : "", 0, 0, true, {}, {}, {}};
             jobs[i].outcome.finish = "stop";
             jobs[i].outcome.prompt_tokens = 9, jobs[i].outcome.tokens = 11, jobs[i].outcome.first_ms = 390,
             jobs[i].outcome.total_ms = 1120;
             jobs[i].outcome.probability = 0.5f;
+            if (r.labels != nullptr) choose(jobs[i], *r.labels);
             return static_cast<int>(i);
         }
         return Error::make(Code::busy, "full");
     }
+    // The last label is the best, the one before it half as good, and so on; a prior is multiplied in.
+    void choose(Job& job, const LabelSet& set) {
+        last_priors.assign(set.priors.begin(), set.priors.end());
+        last_top = set.top;
+        job.labels.assign(set.labels.begin(), set.labels.end());
+        last_labels = job.labels;
+        float p = 0.5f;
+        for (auto l = job.labels.rbegin(); l != job.labels.rend() && static_cast<int>(job.scores.size()) < set.top; ++l)
+            job.scores.push_back({*l, p}), p /= 2;
+        job.outcome.labels = job.scores;
+        job.outcome.margin = 0.25f;
+    }
+    std::vector<std::string> last_labels;
+    std::vector<float> last_priors;
+    int last_top = 0;
+    bool waits = false;  // nothing is ever finished
     void advance() {
         for (Job& j : jobs) j.shown = std::min(j.answer.size(), j.shown + step);
     }
@@ -60,7 +81,7 @@ struct FakeHost final : Host {
             whole += static_cast<std::size_t>(n);
         }
         v.text = all.substr(0, whole).substr(j.taken);
-        v.state = j.shown == j.answer.size() ? View::finished : View::answering;
+        v.state = j.shown == j.answer.size() && !waits ? View::finished : View::answering;
         v.outcome = v.state == View::finished ? &j.outcome : nullptr;
         return v;
     }
@@ -85,8 +106,8 @@ struct FakeHost final : Host {
         driven.push_back({on, ms});
         return {};
     }
-    std::vector<HardwareItem> hardware_items{{"board", "pi-5", {}, 0}, {"temperature", nullptr, {61.5, 77}, 2},
-                                             {"admit", nullptr, {1}, 1}};
+    std::vector<HardwareItem> hardware_items{
+        {"board", "pi-5", {}, 0}, {"temperature", nullptr, {61.5, 77}, 2}, {"admit", nullptr, {1}, 1}};
     std::vector<PinState> pin_states{{"relay", "out", 1}, {"door", "trigger", -1}};
     std::vector<std::pair<bool, int>> driven;
 };
@@ -96,12 +117,14 @@ struct Bench {
     FakeHost host;
     Session session;
     std::vector<char> line;
+    JsonLine reader;
     std::uint64_t now = 1000;
 
     explicit Bench(bool tty = true, std::size_t line_bytes = 4096, bool trusted = true) : line(line_bytes) {
         SessionOptions o;
         o.tty = tty;
         o.line = line;
+        o.reader = &reader;
         o.identity.version = "0.1.0";
         o.trusted = trusted;
         session.open(o, host);

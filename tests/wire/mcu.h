@@ -16,8 +16,8 @@ struct Mcu {
     unsigned expected = 1;
     int naks = 0, damaged = 0, error = 0;
     bool gap = false, generating = false;
-    // What a slow line still holds of an abandoned attempt looks like the answer to the next one. A setting with a number
-    // of its own, read back, says when all of that has passed: only then is the prompt sent.
+    // What a slow line still holds of an abandoned attempt looks like the answer to the next one. A setting with a
+    // number of its own, read back, says when all of that has passed: only then is the prompt sent.
     std::string request, fence;
     static inline unsigned attempts = 0;
 

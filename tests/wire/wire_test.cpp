@@ -166,6 +166,151 @@ TEST(Hardware, is_shown_and_driven_on_trusted_ports_only) {
     EXPECT_EQ(call("hw", json::object())["result"], json::object());
 }
 
+TEST(Labels, are_chosen_on_a_serial_line) {
+    Bench b(true);
+    b.say("ATE0\r");
+    EXPECT_EQ(b.say("AT#CLS=\"Where to?\",\"left|right|straight on\"\r"),
+              "\r\n#CLS: \"straight on\",0.5,0.25\r\n\r\nOK\r\n");
+    EXPECT_EQ(b.host.submitted.back(), "Where to?");
+    EXPECT_EQ(b.host.last_labels, (std::vector<std::string>{"left", "right", "straight on"}));
+    EXPECT_TRUE(b.host.last_priors.empty());
+    EXPECT_FALSE(b.host.last.raw);
+    EXPECT_EQ(b.say("AT#CLS=\"Where to?\",\"left|right\",1,2\r"),
+              "\r\n#CLS: \"none\",0.5,0.25\r\n#CLS: \"right\",0.25\r\n\r\nOK\r\n");
+    // more than there are; priors; raw and the deadline, of AT#SET or of this one
+    b.say("AT#SET=\"raw\",1\r");
+    EXPECT_EQ(b.say("AT#CLS=\"x\",\"a|b\",,16,\"0.25|3\",,5000\r"),
+              "\r\n#CLS: \"b\",0.5,0.25\r\n#CLS: \"a\",0.25\r\n\r\nOK\r\n");
+    EXPECT_EQ(b.host.last_priors, (std::vector<float>{0.25f, 3}));
+    EXPECT_EQ(b.host.last_top, 2);
+    EXPECT_TRUE(b.host.last.raw);
+    EXPECT_EQ(b.host.last.deadline_ms, 5000);
+    b.say("AT#CLS=\"x\",\"a|b\",,,,0\r");
+    EXPECT_FALSE(b.host.last.raw);
+    // quotes and other letters come back as they were
+    EXPECT_EQ(b.say("AT#CLS=\"x\",\"a|\\\"b\\\" \xC3\xA9\"\r"),
+              "\r\n#CLS: \"\\\"b\\\" \xC3\xA9\",0.5,0.25\r\n\r\nOK\r\n");
+
+    b.say("AT+CMEE=2\r");
+    const auto refused = [&](const std::string& command, const char* part) {
+        const auto before = b.host.submitted.size();
+        const std::string r = b.say("AT#CLS=" + command + "\r");
+        EXPECT_NE(r.find("+CME ERROR: "), std::string::npos) << r;
+        EXPECT_NE(r.find(part), std::string::npos) << r;
+        EXPECT_EQ(b.host.submitted.size(), before);
+    };
+    refused("\"x\"", "labels is missing");
+    refused("\"x\",1", "a text with | between");
+    refused("\"x\",\"one\"", "labels: 2 to 512");
+    refused("\"x\",\"\"", "labels: 2 to 512");
+    refused("\"x\",\"a||b\"", "label 2 is empty");
+    refused("\"x\",\"a|b|\"", "label 3 is empty");
+    refused("\"x\",\"a|b|a\"", "labels 1 and 3 are both \"a\"");
+    refused("\"x\",\"a|none\",1", "labels 2 and 3 are both \"none\"");
+    refused("\"x\",\"a|b\\x07\"", "label 2 holds a control character");
+    refused("\"x\",\"a|" + std::string(65, 'b') + "\"", "is 65 bytes: at most 64");
+    refused("\"x\",\"a|b\",,17", "top is 1 to 16");
+    refused("\"x\",\"a|b\",,,\"1\"", "1 priors for 2 labels");
+    refused("\"x\",\"a|b\",,,\"1|0\"", "prior 2 is a number above 0");
+    refused("\"x\",\"a|b\",,,\"1|1e99\"", "prior 2 is a number above 0");
+    refused("\"x\",\"a|b\",,,\"1|nan\"", "prior 2 is a number above 0");
+    refused("\"x\",\"a|b\",,,\"1||1\"", "prior 2 is a number above 0");
+    refused("\"x\",\"a|b\",1,,\"1|1\"", "2 priors for 3 labels");
+    // A label goes into one line of the client's width or is refused at once.
+    const std::string label(52, 'l');
+    EXPECT_NE(b.say("AT#CLS=\"x\",\"a|" + label + "\"\r").find(label), std::string::npos);
+    refused("\"x\",\"a|" + label + "l\"", "does not fit a line of 80 bytes");
+    b.say("AT#W=100\r");
+    EXPECT_NE(b.say("AT#CLS=\"x\",\"a|" + label + "l\"\r").find(label), std::string::npos);
+    // with checks, of every line
+    b.say("AT#CRC=1\r");
+    EXPECT_EQ(b.say(crc("AT#CLS=\"x\",\"a|b\"") + "\r"),
+              "\r\n" + crc("#CLS: \"b\",0.5,0.25") + "\r\n\r\n" + crc("OK") + "\r\n");
+    EXPECT_EQ(b.host.live(), 0);
+}
+
+TEST(Labels, are_chosen_in_json) {
+    Bench b(false, 65536);
+    const auto call = [&](json params) {
+        return json::parse(
+            b.say(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", "cls"}, {"params", std::move(params)}}.dump() + "\n"));
+    };
+    json r =
+        call({{"prompt", "Where to?"}, {"labels", {"left", "right|up", "\"on\"", "back"}}, {"none", true}})["result"];
+    EXPECT_EQ(b.host.last_labels, (std::vector<std::string>{"left", "right|up", "\"on\"", "back", "none"}));
+    EXPECT_EQ(r["label"], "none");
+    EXPECT_EQ(r["probability"], 0.5);
+    EXPECT_EQ(r["margin"], 0.25);
+    EXPECT_EQ(r["calibrated"], false);
+    EXPECT_EQ(r["finish"], "stop");
+    EXPECT_EQ(r["prompt_tokens"], 9);
+    EXPECT_EQ(r["total_ms"], 1120);
+    EXPECT_EQ(r["labels"], (json{{{"label", "none"}, {"probability", 0.5}},
+                                 {{"label", "back"}, {"probability", 0.25}},
+                                 {{"label", "\"on\""}, {"probability", 0.125}}}));
+    r = call({{"prompt", "x"},
+              {"labels", {"a", "b"}},
+              {"priors", {1, 2.5e-1}},
+              {"top", 1},
+              {"raw", true},
+              {"deadline_ms", 70}});
+    EXPECT_EQ(r["result"]["labels"].size(), 1u);
+    EXPECT_EQ(b.host.last_priors, (std::vector<float>{1, 0.25f}));
+    EXPECT_TRUE(b.host.last.raw);
+    EXPECT_EQ(b.host.last.deadline_ms, 70);
+    // as many as there may be
+    json many = json::array(), priors = json::array();
+    for (int i = 0; i < 512; i++) many.push_back(std::string(50, 'l') + std::to_string(i)), priors.push_back(i + 1);
+    r = call({{"prompt", "x"}, {"labels", many}, {"priors", priors}, {"top", 16}});
+    EXPECT_EQ(r["result"]["labels"].size(), 16u) << r;
+    EXPECT_EQ(b.host.last_labels.size(), 512u);
+    EXPECT_EQ(b.host.last_priors.size(), 512u);
+    many.push_back("one more");
+    const auto refused = [&](json params, int code, const char* part) {
+        const auto before = b.host.submitted.size();
+        const json e = call(std::move(params))["error"];
+        EXPECT_EQ(e["code"], code) << e;
+        EXPECT_NE(e["message"].get<std::string>().find(part), std::string::npos) << e;
+        EXPECT_EQ(b.host.submitted.size(), before);
+    };
+    refused({{"prompt", "x"}, {"labels", many}}, -32602, "labels: 2 to 512");
+    many.erase(512);
+    refused({{"prompt", "x"}, {"labels", many}, {"none", true}}, -32602, "labels: 2 to 512");
+    refused({{"prompt", "x"}}, -32602, "labels is missing");
+    refused({{"labels", {"a", "b"}}}, -32602, "prompt is missing");
+    refused({{"prompt", "x"}, {"labels", "a|b"}}, -32602, "labels is an array");
+    refused({{"prompt", "x"}, {"labels", {"a", 1}}}, -32602, "labels is an array of texts");
+    refused({{"prompt", "x"}, {"labels", {"a", {"b"}}}}, -32602, "labels is an array of texts");
+    refused({{"prompt", "x"}, {"labels", {"a", "b"}}, {"priors", {"1", "2"}}}, -32602, "priors is an array of numbers");
+    refused({{"prompt", "x"}, {"labels", {"a", "b"}}, {"priors", {1, -2}}}, -32602, "prior 2 is a number above 0");
+    refused({{"prompt", "x"}, {"labels", {"a", "b"}}, {"priors", {1}}}, -32602, "1 priors for 2 labels");
+    refused({{"prompt", "x"}, {"labels", {"a", "b"}}, {"temp", 1}}, -32602, "no parameter \"temp\"");
+    refused({{"prompt", "x"}, {"labels", {"a", "b"}}, {"stream", true}}, -32602, "no parameter \"stream\"");
+    refused({{"prompt", "x"}, {"labels", {"a", std::string(65, 'b')}}}, 24, "is 65 bytes");
+    EXPECT_EQ(b.host.live(), 0);
+    // What went wrong with the host is told as for any request.
+    b.host.refusal = Error::make(Code::busy, "16 requests wait already");
+    EXPECT_EQ(call({{"prompt", "x"}, {"labels", {"a", "b"}}})["error"]["code"], 262);
+}
+
+TEST(Labels, a_request_is_cancelled_like_any) {
+    Bench b(false);
+    b.host.waits = true;
+    EXPECT_EQ(b.say(R"({"jsonrpc":"2.0","id":7,"method":"cls","params":{"prompt":"x","labels":["a","b"]}})"
+                    "\n"),
+              "");
+    EXPECT_EQ(b.host.live(), 1);
+    json r = json::parse(b.say("{\"jsonrpc\":\"2.0\",\"method\":\"$/cancelRequest\",\"params\":{\"id\":7}}\n"));
+    EXPECT_EQ(r["error"]["code"], -32800);
+    EXPECT_EQ(b.host.live(), 0);
+    Bench t(true);
+    t.host.waits = true;
+    t.say("ATE0\rAT#CLS=\"x\",\"a|b\"\r");
+    EXPECT_EQ(t.host.live(), 1);
+    EXPECT_EQ(t.say("\x1b"), "\r\n+CME ERROR: 52\r\n");
+    EXPECT_EQ(t.host.live(), 0);
+}
+
 TEST(Events, come_when_asked_for_and_never_inside_a_command) {
     Bench b(true);
     b.say("ATE0\r");
@@ -267,6 +412,36 @@ TEST(Rpc, discover_describes_every_method) {
     EXPECT_TRUE(json::accept(b.say("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"help\"}\n")));
     EXPECT_TRUE(
         json::accept(b.say("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"help\",\"params\":{\"verb\":\"gen\"}}\n")));
+}
+
+// A schema is handed on as it was written, an object or a text, and not read here.
+TEST(Rpc, a_schema_is_handed_on_as_it_is_written) {
+    Bench b(false);
+    b.say(R"({"jsonrpc":"2.0","id":1,"method":"gen","params":{"schema": {"a":[1, "\"}]"]} ,"prompt":"a"}})"
+          "\n");
+    EXPECT_EQ(b.host.last_schema, R"({"a":[1, "\"}]"]})");
+    EXPECT_EQ(b.host.last_regex, "");
+    b.say(R"({"jsonrpc":"2.0","id":2,"method":"chat","params":{"schema":"{\"a\":1}","prompt":"a"}})"
+          "\n");
+    EXPECT_EQ(b.host.last_schema, R"({"a":1})");
+    b.say(R"({"jsonrpc":"2.0","id":3,"method":"gen","params":{"regex":"a|b","prompt":"a"}})"
+          "\n");
+    EXPECT_EQ(b.host.last_regex, "a|b");
+    EXPECT_EQ(b.host.last_schema, "");
+    json j = json::parse(b.say(R"({"jsonrpc":"2.0","id":4,"method":"gen","params":{"schema":{"a":[}}})"
+                               "\n"));
+    EXPECT_EQ(j["error"]["code"], -32700);
+    j = json::parse(b.say(R"({"jsonrpc":"2.0","id":5,"method":"gen","params":{"schema":[],"regex":"x","prompt":"a"}})"
+                          "\n"));
+    EXPECT_EQ(j["error"]["message"], "either a schema or a regex");
+    Bench tty;
+    tty.say(R"(AT#GEN="a",9,"{\"a\":1}")"
+            "\r");
+    EXPECT_EQ(tty.host.last_schema, R"({"a":1})");
+    EXPECT_EQ(tty.host.last.max, 9);
+    tty.say(R"(AT#GEN="a",,,"x+")"
+            "\r");
+    EXPECT_EQ(tty.host.last_regex, "x+");
 }
 
 TEST(Rpc, cancel_ends_one_request_and_not_the_other) {
@@ -588,7 +763,7 @@ TEST(Noise, random_bytes_never_break_a_session) {
 }
 
 TEST(Json, reads_what_is_json_and_nothing_else) {
-    JsonReader reader;
+    JsonLine reader;
     const auto parse = [&](std::string s) {
         std::string copy = s;
         const bool ok = bool(reader.parse(copy));
@@ -631,8 +806,10 @@ TEST(Json, reads_what_is_json_and_nothing_else) {
         parse(s);
     std::string deep = "[[[[[[[[1]]]]]]]]", wide = "[0";
     EXPECT_FALSE(reader.parse(deep));
-    for (int i = 0; i < 200; i++) wide += ",0";
-    wide += "]";
+    for (int i = 0; i < JsonLine::max_nodes - 2; i++) wide += ",0";
+    std::string widest = wide + "]";
+    EXPECT_TRUE(reader.parse(widest));
+    wide += ",0]";
     EXPECT_FALSE(reader.parse(wide));
     std::string s = R"({"a":"x\u00e9\ud83d\ude00\n\"","b":[1,2,{"c":3}],"d":-1.5e2,"a":"last"})";
     ASSERT_TRUE(reader.parse(s));
@@ -645,7 +822,7 @@ TEST(Json, reads_what_is_json_and_nothing_else) {
 
 TEST(Json, mutated_requests_agree_with_a_full_parser) {
     std::mt19937 random(5);
-    JsonReader reader;
+    JsonLine reader;
     const std::string seed =
         R"({"jsonrpc":"2.0","id":"x\u00e9","method":"gen","params":{"prompt":"a\"b","stop":["\n","b"],"temp":0.5,"stream":true}})";
     int accepted = 0;

@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Accuracy and rate of the verb CLS on a labelled file (bench/intents.py makes them), asked of a real slmd over its socket.
+
+  classify.py IMAGE TASK.tsv [--prompt FILE] [--raw] [--limit N] [--clients N] [--neutral TEXT] [--slmd PROGRAM] [-- ARGUMENTS of slmd]
+
+--prompt FILE: a text with {text}, and perhaps {label} at its end, as slmpack eval --task has it; what stands before {label} is the prompt. Without it: the list of labels, then the text.
+--raw: no chat template; the labels then begin with the space that stood before {label}.
+--limit N: every n-th line, so that about N are asked, all labels among them.
+--clients N: connections that ask at once; slmd gets as many slots.
+--neutral TEXT: contextual calibration (Zhao et al. 2021, arXiv 2102.09690): what each label gets for TEXT ("N/A") is divided out, as priors. At most 16 labels.
+
+Prints accuracy with its standard error, the expected calibration error (10 bins), requests a second and milliseconds of a request as the client sees them.
+"""
+import argparse
+import json
+import math
+import os
+import pathlib
+import socket
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+
+parser = argparse.ArgumentParser(usage=__doc__)
+parser.add_argument("image")
+parser.add_argument("task")
+parser.add_argument("--prompt")
+parser.add_argument("--raw", action="store_true")
+parser.add_argument("--limit", type=int, default=1 << 30)
+parser.add_argument("--clients", type=int, default=1)
+parser.add_argument("--neutral")
+parser.add_argument("--slmd", default=str(pathlib.Path(__file__).parent / "../build/release/runtime/daemon/slmd"))
+parser.add_argument("arguments", nargs="*")
+o = parser.parse_args()
+
+lines = [line.split("\t") for line in pathlib.Path(o.task).read_text(encoding="utf-8").splitlines()]
+labels = sorted({label for _, label in lines})
+step = max(1, len(lines) // o.limit)
+lines = lines[::step]
+template = pathlib.Path(o.prompt).read_text(encoding="utf-8") if o.prompt else "Intents: " + ", ".join(labels) + "\n\nText: {text}\n\nWhich intent has the text? Answer with the intent alone."
+before = template.split("{label}")[0]
+lead = " " if o.raw and before.endswith(" ") else ""
+before = before.rstrip(" \n") if "{label}" in template or not o.raw else before
+
+
+class Client:
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(path)
+        self.file = self.socket.makefile("rw", encoding="utf-8")
+
+    def call(self, method, **params):
+        self.file.write(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}) + "\n")
+        self.file.flush()
+        reply = json.loads(self.file.readline())
+        if "error" in reply:
+            raise SystemExit(f"{method}: {reply['error']}")
+        return reply["result"]
+
+    def classify(self, text, **more):
+        r = self.call("cls", prompt=before.replace("{text}", text), labels=[lead + label for label in labels], raw=o.raw, **more)
+        r["label"] = r["label"].strip()
+        return r
+
+
+def run(path, which, out, more):
+    client = Client(path)
+    for text, label in which:
+        begin = time.perf_counter()
+        r = client.classify(text, **more)
+        out.append((r["label"] == label, r["probability"], time.perf_counter() - begin, r["prompt_tokens"]))
+
+
+with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, "s")
+    slmd = subprocess.Popen([o.slmd, "--model", o.image, "--socket", path, "--slots", str(o.clients), *o.arguments], stderr=subprocess.PIPE, text=True)
+    for line in slmd.stderr:
+        if "ready:" in line:
+            break
+    else:
+        raise SystemExit("slmd did not become ready")
+    more = {}
+    if o.neutral is not None:
+        got = Client(path).classify(o.neutral, top=len(labels))
+        of = {x["label"].strip(): x["probability"] for x in got["labels"]}
+        more["priors"] = [1 / max(of[label], 1e-6) for label in labels]
+    Client(path).classify(lines[0][0], **more)  # what all prompts begin with is in the cache from here on
+    results = [[] for _ in range(o.clients)]
+    threads = [threading.Thread(target=run, args=(path, lines[i :: o.clients], results[i], more)) for i in range(o.clients)]
+    begin = time.perf_counter()
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    seconds = time.perf_counter() - begin
+    slmd.terminate()
+    slmd.wait()
+
+all_of_them = [x for r in results for x in r]
+n = len(all_of_them)
+right = sum(x[0] for x in all_of_them) / n
+bins = [[] for _ in range(10)]
+for good, probability, _, _ in all_of_them:
+    bins[min(9, int(probability * 10))].append((good, probability))
+ece = sum(abs(sum(g for g, _ in b) - sum(p for _, p in b)) for b in bins) / n
+times = sorted(x[2] * 1000 for x in all_of_them)
+print(f"{os.path.basename(o.image)}: {n} lines, {len(labels)} labels, {statistics.mean(x[3] for x in all_of_them):.0f} prompt tokens: "
+      f"accuracy {right:.3f} +- {math.sqrt(right * (1 - right) / n):.3f}, calibration error {ece:.3f}, "
+      f"{n / seconds:.1f} requests/s, median {times[n // 2]:.0f} ms, 95 % {times[n * 95 // 100]:.0f} ms")
