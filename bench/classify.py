@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Accuracy and rate of the verb CLS on a labelled file (bench/intents.py makes them), asked of a real slmd over its socket.
 
-  classify.py IMAGE TASK.tsv [--prompt FILE] [--raw] [--limit N] [--clients N] [--neutral TEXT] [--slmd PROGRAM] [-- ARGUMENTS of slmd]
+  classify.py IMAGE TASK.tsv [--prompt FILE] [--raw] [--limit N] [--clients N] [--neutral TEXT] [--first N] [--slmd PROGRAM] [-- ARGUMENTS of slmd]
 
 --prompt FILE: a text with {text}, and perhaps {label} at its end, as slmpack eval --task has it; what stands before {label} is the prompt. Without it: the list of labels, then the text.
 --raw: no chat template; the labels then begin with the space that stood before {label}.
 --limit N: every n-th line, so that about N are asked, all labels among them.
 --clients N: connections that ask at once; slmd gets as many slots.
 --neutral TEXT: contextual calibration (Zhao et al. 2021, arXiv 2102.09690): what each label gets for TEXT ("N/A") is divided out, as priors. At most 16 labels.
+--first N: only the first N labels are scored, of the same prompts: what labels cost. There is no accuracy then.
 
-Prints accuracy with its standard error, the expected calibration error (10 bins), requests a second and milliseconds of a request as the client sees them.
+Prints accuracy with its standard error, the expected calibration error (10 bins), requests a second, milliseconds of a request as the client sees them, and slmd's CPU
+time a request.
 """
 import argparse
 import json
@@ -19,6 +21,7 @@ import pathlib
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -31,9 +34,11 @@ parser.add_argument("--raw", action="store_true")
 parser.add_argument("--limit", type=int, default=1 << 30)
 parser.add_argument("--clients", type=int, default=1)
 parser.add_argument("--neutral")
+parser.add_argument("--first", type=int)
 parser.add_argument("--slmd", default=str(pathlib.Path(__file__).parent / "../build/release/runtime/daemon/slmd"))
-parser.add_argument("arguments", nargs="*")
-o = parser.parse_args()
+end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+o = parser.parse_args(sys.argv[1:end])
+arguments = sys.argv[end + 1 :]
 
 lines = [line.split("\t") for line in pathlib.Path(o.task).read_text(encoding="utf-8").splitlines()]
 labels = sorted({label for _, label in lines})
@@ -60,9 +65,14 @@ class Client:
         return reply["result"]
 
     def classify(self, text, **more):
-        r = self.call("cls", prompt=before.replace("{text}", text), labels=[lead + label for label in labels], raw=o.raw, **more)
+        r = self.call("cls", prompt=before.replace("{text}", text), labels=[lead + label for label in labels[: o.first]], raw=o.raw, **more)
         r["label"] = r["label"].strip()
         return r
+
+
+def cpu_ms(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def run(path, which, out, more):
@@ -75,7 +85,7 @@ def run(path, which, out, more):
 
 with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, "s")
-    slmd = subprocess.Popen([o.slmd, "--model", o.image, "--socket", path, "--slots", str(o.clients), *o.arguments], stderr=subprocess.PIPE, text=True)
+    slmd = subprocess.Popen([o.slmd, "--model", o.image, "--socket", path, "--slots", str(o.clients), *arguments], stderr=subprocess.PIPE, text=True)
     for line in slmd.stderr:
         if "ready:" in line:
             break
@@ -89,12 +99,12 @@ with tempfile.TemporaryDirectory() as folder:
     Client(path).classify(lines[0][0], **more)  # what all prompts begin with is in the cache from here on
     results = [[] for _ in range(o.clients)]
     threads = [threading.Thread(target=run, args=(path, lines[i :: o.clients], results[i], more)) for i in range(o.clients)]
-    begin = time.perf_counter()
+    begin, before_ms = time.perf_counter(), cpu_ms(slmd.pid)
     for t in threads:
         t.start()
     for t in threads:
         t.join()
-    seconds = time.perf_counter() - begin
+    seconds, cpu = time.perf_counter() - begin, cpu_ms(slmd.pid) - before_ms
     slmd.terminate()
     slmd.wait()
 
@@ -106,6 +116,6 @@ for good, probability, _, _ in all_of_them:
     bins[min(9, int(probability * 10))].append((good, probability))
 ece = sum(abs(sum(g for g, _ in b) - sum(p for _, p in b)) for b in bins) / n
 times = sorted(x[2] * 1000 for x in all_of_them)
-print(f"{os.path.basename(o.image)}: {n} lines, {len(labels)} labels, {statistics.mean(x[3] for x in all_of_them):.0f} prompt tokens: "
-      f"accuracy {right:.3f} +- {math.sqrt(right * (1 - right) / n):.3f}, calibration error {ece:.3f}, "
-      f"{n / seconds:.1f} requests/s, median {times[n // 2]:.0f} ms, 95 % {times[n * 95 // 100]:.0f} ms")
+print(f"{os.path.basename(o.image)}: {n} lines, {len(labels[: o.first])} labels, {statistics.mean(x[3] for x in all_of_them):.0f} prompt tokens: "
+      + ("" if o.first else f"accuracy {right:.3f} +- {math.sqrt(right * (1 - right) / n):.3f}, calibration error {ece:.3f}, ")
+      + f"{n / seconds:.1f} requests/s, median {times[n // 2]:.0f} ms, 95 % {times[n * 95 // 100]:.0f} ms, CPU {cpu / n:.0f} ms")

@@ -405,8 +405,8 @@ void Session::at_classify(std::span<const Arg> args) {
 void Session::label_lines(const Outcome& outcome) {
     for (const LabelScore& l : outcome.labels) {
         out_.clear();
-        out_.put("#CLS: ").at_string(l.label).put(',').real(static_cast<double>(l.probability), 6);
-        if (&l == outcome.labels.data()) out_.put(',').real(static_cast<double>(outcome.margin), 6);
+        out_.put("#CLS: ").at_string(l.label).put(',').real(static_cast<double>(l.probability), 4);
+        if (&l == outcome.labels.data()) out_.put(',').real(static_cast<double>(outcome.margin), 4);
         info(out_);
     }
 }
