@@ -48,7 +48,10 @@ void describe(const SlotFolder& folder, const Slots& slots, int i) {
     }
     puts("");
     if (slot.why[0] != 0) printf("     %s\n", slot.why);
-    if (i == slots.candidate) printf("     is tried at slmd's next start (%d of %d)\n", slots.tries + 1, max_tries);
+    if (i == slots.candidate && slots.tries < max_tries)
+        printf("     is tried at slmd's next start (%d of %d)\n", slots.tries + 1, max_tries);
+    else if (i == slots.candidate)
+        printf("     came to nothing %d times: slmd's next start gives it up\n", slots.tries);
 }
 
 int list(const SlotFolder& folder) {

@@ -725,6 +725,7 @@ Result<const ObjectRule*> Compiler::object_rule(const Draft& d) {
         }
     }
     if (r.min > r.max) return nullptr;
+    r.ordered = options_.ordered;
     // Labels of keys: what is named and which patterns are found in it.
     struct Kind {
         std::uint16_t name;  // 1 ..; 0: none
@@ -948,12 +949,17 @@ std::uint32_t rest(const Grammar& g, const ObjectRule& r, const ObjectRule::Set&
             }
         }
     }
+    // Where the order counts, what comes before the last one that is there cannot come any more.
+    std::uint32_t last = 0;
+    for (int w = ObjectRule::words - 1; r.ordered && w >= 0 && last == 0; w--)
+        if (seen[w] != 0) last = static_cast<std::uint32_t>(w * 64 + 64 - __builtin_clzll(seen[w]));
     std::uint32_t cost = 0, n = count;
     const auto member = [&](std::uint32_t label) { return r.name_bytes[label] + 4u + g.nodes[r.nodes[label]].cost; };
     ObjectRule::Set taken;
     for (int w = 0; w < ObjectRule::words; w++) {
         std::uint64_t open = need[w] & ~seen[w];
         if ((open & ~r.allowed[w]) != 0) return never;
+        if (open != 0 && static_cast<std::uint32_t>(w * 64 + __builtin_ctzll(open) + 1) < last) return never;
         taken[w] = seen[w] | open;
         for (; open != 0; open &= open - 1, n++)
             cost += member(static_cast<std::uint32_t>(w * 64 + __builtin_ctzll(open) + 1));
@@ -961,7 +967,7 @@ std::uint32_t rest(const Grammar& g, const ObjectRule& r, const ObjectRule::Set&
     if (n > r.max) return never;
     if (n >= r.min) return std::min(cost, never);
     // More than are needed, so that there are enough: those that need no others.
-    for (std::uint32_t label = 1; label <= static_cast<std::uint32_t>(r.named) && n < r.min; label++) {
+    for (std::uint32_t label = last + 1; label <= static_cast<std::uint32_t>(r.named) && n < r.min; label++) {
         const std::uint32_t i = label - 1;
         if ((taken[i / 64] >> i % 64 & 1) != 0 || (r.allowed[i / 64] >> i % 64 & 1) == 0) continue;
         bool needs = false;

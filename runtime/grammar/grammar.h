@@ -56,6 +56,7 @@ struct ObjectRule {
     const std::uint16_t* name_bytes = nullptr;  // [named + 1] of the key, without quotes
     const Set* reach = nullptr;                 // [states of keys] named ones that can still be meant
     const std::uint8_t* reach_other = nullptr;  // [states of keys] another one can
+    bool ordered = false;  // the named ones come in the order of their labels
     Set required{}, allowed{};                  // bit label - 1
     bool other = false;                         // others are allowed
     const std::uint8_t* others =
@@ -90,6 +91,8 @@ struct Grammar {
 };
 
 struct CompileOptions {
+    bool ordered = true;  // properties come in the order in which the schema has them, others anywhere: the keys of those that
+                          // must be there are then forced, and not decoded
     bool formats =
         true;  // "format" constrains: date, time, date-time, duration, uuid, ipv4, email, hostname; others are errors
 };

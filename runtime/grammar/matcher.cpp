@@ -375,7 +375,18 @@ void Matcher::string_byte(const Frame& f, char c) {
 bool Matcher::eligible(const ObjectRule& r, const ObjectRule::Set& seen, std::uint32_t count,
                        std::uint32_t label) const {
     if (has_bit(seen, label) || !has_bit(r.allowed, label) || count >= r.max) return false;
-    if (r.max == never && r.dependent_count == 0) return true;
+    if (r.max == never && r.min == 0 && r.dependent_count == 0) {
+        // Those that come later are not there yet, and of those that come before none is missing.
+        for (std::uint32_t w = 0; r.ordered && w < ObjectRule::words; w++) {
+            const std::uint32_t first = w * 64 + 1;
+            const std::uint64_t before = label <= first         ? 0
+                                         : label - first >= 64 ? ~std::uint64_t{0}
+                                                               : (std::uint64_t{1} << (label - first)) - 1;
+            if ((seen[w] & ~before) != 0 || (r.required[w] & ~seen[w] & before) != 0) return false;
+        }
+        return true;
+    }
+    if (r.max == never && r.dependent_count == 0 && !r.ordered) return true;
     ObjectRule::Set with;
     std::memcpy(with, seen, sizeof with);
     with[(label - 1) / 64] |= std::uint64_t{1} << (label - 1) % 64;
@@ -573,11 +584,53 @@ int Matcher::word() const {
     return f.kind == Kind::text ? grammar_->text_rule.label[f.state] : 0;
 }
 
-Matcher::Bytes Matcher::next() {
+// What a frame could take if nothing but its own rule counted: few, where there is structure.
+Matcher::Bytes Matcher::candidates(const Frame& f) const {
     Bytes bytes{};
-    for (int b = 0; b < 256; b++)
-        if (push(static_cast<char>(b))) {
-            bytes.bits[b / 64] |= std::uint64_t{1} << b % 64;
+    const auto add = [&](std::string_view chars) {
+        for (const char c : chars) bytes.add(static_cast<unsigned char>(c));
+    };
+    const auto add_steps = [&](const Automaton& a, std::uint16_t state) {
+        for (unsigned b = 0; b < 256 && a.states > 0; b++)
+            if (a.step(state, static_cast<unsigned char>(b)) != Automaton::dead)
+                bytes.add(static_cast<unsigned char>(b));
+    };
+    constexpr std::string_view value = "\"{[tfn-0123456789";
+    switch (f.kind) {
+        case Kind::done: break;
+        case Kind::begin: add(value); break;
+        case Kind::text: add_steps(grammar_->text_rule, f.state); break;
+        case Kind::literal: add(literal_text(f.literal.which).substr(f.literal.at, 1)); break;
+        case Kind::number: add("0123456789.eE+-,]}"); break;
+        case Kind::string:
+            add("\"");
+            add_steps(static_cast<const StringRule*>(f.rule)->content, f.string.state);
+            break;
+        case Kind::array: add(f.phase == 3 ? ",]" : value), add("]"); break;
+        case Kind::object:
+            if (f.phase == 2) {
+                add("\"");
+                add_steps(static_cast<const ObjectRule*>(f.rule)->keys, f.object.key);
+            } else {
+                add(f.phase == 3 ? ":" : f.phase == 4 ? value : f.phase == 5 ? ",}" : "\"}");
+            }
+            break;
+    }
+    return bytes;
+}
+
+Matcher::Bytes Matcher::next() {
+    const Level& top = levels_[level_count_ - 1];
+    Bytes could{}, bytes{};
+    for (std::uint32_t i = 0; i < top.count; i++) {
+        const Bytes of = candidates(frames_[threads_[top.first + i]]);
+        for (int w = 0; w < 4; w++) could.bits[w] |= of.bits[w];
+    }
+    for (int w = 0; w < 4; w++)
+        for (std::uint64_t open = could.bits[w]; open != 0; open &= open - 1) {
+            const int b = w * 64 + __builtin_ctzll(open);
+            if (!push(static_cast<char>(b))) continue;
+            bytes.add(static_cast<unsigned char>(b));
             pop();
         }
     return bytes;
@@ -585,16 +638,14 @@ Matcher::Bytes Matcher::next() {
 
 std::size_t Matcher::forced(std::span<char> out) {
     std::size_t n = 0;
-    while (n < out.size() && !accepting()) {
-        int only = -1;
-        bool more = false;
-        for (int b = 0; b < 256 && !more; b++) {
-            if (!push(static_cast<char>(b))) continue;
-            pop();
-            more = only >= 0;
-            only = b;
+    while (n < out.size() && !accepting() && !in_free_string(1)) {
+        const Bytes bytes = next();
+        int count = 0, only = -1;
+        for (int w = 0; w < 4; w++) {
+            count += std::popcount(bytes.bits[w]);
+            if (bytes.bits[w] != 0) only = w * 64 + __builtin_ctzll(bytes.bits[w]);
         }
-        if (more || only < 0 || !push(static_cast<char>(only))) break;
+        if (count != 1 || !push(static_cast<char>(only))) break;
         out[n++] = static_cast<char>(only);
     }
     for (std::size_t i = 0; i < n; i++) pop();

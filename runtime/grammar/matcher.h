@@ -40,6 +40,7 @@ class Matcher {
     // The bytes that may come next, in [256] bits.
     struct Bytes {
         std::uint64_t bits[4];
+        void add(unsigned char b) { bits[b / 64] |= std::uint64_t{1} << b % 64; }
         bool has(unsigned char b) const { return (bits[b / 64] >> b % 64 & 1) != 0; }
     };
     Bytes next();
@@ -105,6 +106,7 @@ class Matcher {
     void object_byte(const Frame& f, char c);
     void array_byte(const Frame& f, char c);
     void item(const Frame& array, char c);
+    Bytes candidates(const Frame& frame) const;
     bool eligible(const ObjectRule& rule, const ObjectRule::Set& seen, std::uint32_t count, std::uint32_t label) const;
     bool can_begin_key(const Frame& object, std::uint16_t state, std::string_view written) const;
     bool other_fits(const ObjectRule& rule, const ObjectRule::Set& seen, std::uint32_t count) const;

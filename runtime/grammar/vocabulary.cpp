@@ -57,16 +57,16 @@ void Vocabulary::lay_out(Arena& arena, int count) {
     sorted_ = arena.persistent<std::int32_t>(n);
     shared_ = arena.persistent<std::uint8_t>(n);
     inside_ = arena.persistent<std::uint64_t>(words());
-    // Few tokens have a quote; were it all of them, the rest is walked.
-    closers_ = arena.persistent<std::int32_t>(n / 8);
-    closers_shared_ = arena.persistent<std::uint8_t>(n / 8);
-    closers_at_ = arena.persistent<std::uint8_t>(n / 8);
+    // Few tokens have a quote; were it many, all of them are walked.
+    closers_ = arena.persistent<std::int32_t>(n / 16);
+    ending_ = arena.persistent<std::int32_t>(n / 16 + 1);
+    ending_shared_ = arena.persistent<std::uint8_t>(n / 16);
 }
 
 void Vocabulary::build(Piece bytes, const void* context) {
     piece_ = bytes;
     context_ = context;
-    pieces_ = closing_ = 0;
+    pieces_ = closing_ = endings_ = 0;
     std::fill_n(inside_, words(), 0);
     bool all = true;
     for (std::int32_t t = 0; t < count_; t++) {
@@ -75,70 +75,87 @@ void Vocabulary::build(Piece bytes, const void* context) {
         sorted_[pieces_++] = t;
         const Scan s = scan(text);
         if (!s.valid) continue;
-        if (s.quote == std::string_view::npos) {
+        if (s.quote == std::string_view::npos)
             inside_[t / 64] |= std::uint64_t{1} << t % 64;
-        } else if (closing_ == count_ / 8) {
+        else if (closing_ == count_ / 16)
             all = false;
-        } else {
-            closers_[closing_] = t;
-            closers_at_[closing_++] = static_cast<std::uint8_t>(s.quote);
-        }
+        else
+            closers_[closing_++] = t;
     }
     if (!all) closing_ = -1;
     std::sort(sorted_, sorted_ + pieces_, [&](std::int32_t a, std::int32_t b) {
         const int order = piece(a).compare(piece(b));
         return order != 0 ? order < 0 : a < b;
     });
-    for (int i = 0; i < pieces_; i++)
+    std::fill(std::begin(first_), std::end(first_), pieces_);
+    for (int i = pieces_ - 1; i >= 0; i--) {
         shared_[i] = i == 0 ? std::uint8_t{0} : shared_bytes(piece(sorted_[i - 1]), piece(sorted_[i]));
-    const auto ending = [&](std::int32_t t) {
-        const std::string_view text = piece(t);
-        return text.substr(scan(text).quote);
-    };
+        first_[static_cast<unsigned char>(piece(sorted_[i])[0])] = i;
+    }
+    for (int b = 255; b >= 0; b--) first_[b] = std::min(first_[b], first_[b + 1]);
     std::sort(closers_, closers_ + std::max(closing_, 0), [&](std::int32_t a, std::int32_t b) {
         const int order = ending(a).compare(ending(b));
         return order != 0 ? order < 0 : a < b;
     });
     for (int i = 0; i < closing_; i++) {
-        closers_at_[i] = static_cast<std::uint8_t>(scan(piece(closers_[i])).quote);
-        closers_shared_[i] = i == 0 ? std::uint8_t{0} : shared_bytes(ending(closers_[i - 1]), ending(closers_[i]));
+        if (i > 0 && ending(closers_[i - 1]) == ending(closers_[i])) continue;
+        ending_shared_[endings_] =
+            i == 0 ? std::uint8_t{0} : shared_bytes(ending(closers_[i - 1]), ending(closers_[i]));
+        ending_[endings_++] = i;
     }
+    ending_[endings_] = std::max(closing_, 0);
 }
 
-// What one token begins with as the one before is taken once; of what the matcher refuses, all that begins like it is
-// passed over.
-void Vocabulary::walk(Matcher& matcher, std::span<const std::int32_t> tokens, const std::uint8_t* shared,
-                      const std::uint8_t* offset, std::span<std::uint64_t> bits) const {
-    std::size_t depth = 0,
-                refused = max_piece + 1;  // bytes that are taken; length of the shortest beginning that is not
-    const Matcher::Bytes first = matcher.next();
-    for (std::size_t i = 0; i < tokens.size(); i++) {
-        if (shared[i] >= refused) continue;
-        std::string_view text = piece(tokens[i]);
-        if (offset != nullptr) text.remove_prefix(offset[i]);
-        for (; depth > shared[i]; depth--) matcher.pop();
+// The quote that ends the string, and what stands behind it.
+std::string_view Vocabulary::ending(std::int32_t token) const {
+    const std::string_view text = piece(token);
+    return text.substr(scan(text).quote);
+}
+
+// What one begins with as the one before is taken once; of what the matcher refuses, all that begins like it is passed
+// over.
+template <class Text, class Take>
+void Vocabulary::walk(Matcher& matcher, int first, int last, const std::uint8_t* shared, Text text_of, Take take) {
+    std::size_t depth = 0, refused = max_piece + 1;  // bytes taken; length of the shortest beginning that is not
+    for (int i = first; i < last; i++) {
+        const std::size_t same = i == first ? 0 : shared[i];
+        if (same >= refused) continue;
+        const std::string_view text = text_of(i);
+        for (; depth > same; depth--) matcher.pop();
         refused = max_piece + 1;
-        if (depth == 0 && !first.has(static_cast<unsigned char>(text[0]))) {
-            refused = 1;
-            continue;
-        }
         while (depth < text.size() && matcher.push(text[depth])) depth++;
         if (depth < text.size())
             refused = depth + 1;
         else
-            bits[static_cast<std::size_t>(tokens[i]) / 64] |= std::uint64_t{1} << tokens[i] % 64;
+            take(i);
     }
     for (; depth > 0; depth--) matcher.pop();
 }
 
 void Vocabulary::allowed(Matcher& matcher, std::span<std::uint64_t> bits) const {
+    const auto set = [&](std::int32_t t) { bits[static_cast<std::size_t>(t) / 64] |= std::uint64_t{1} << t % 64; };
     if (closing_ >= 0 && matcher.in_free_string(max_piece)) {
         std::copy_n(inside_, words(), bits.begin());
-        walk(matcher, {closers_, static_cast<std::size_t>(closing_)}, closers_shared_, closers_at_, bits);
+        walk(
+            matcher, 0, endings_, ending_shared_, [&](int i) { return ending(closers_[ending_[i]]); },
+            [&](int i) {
+                for (std::int32_t k = ending_[i]; k < ending_[i + 1]; k++) set(closers_[k]);
+            });
         return;
     }
+    allowed(matcher, matcher.next(), bits);
+}
+
+void Vocabulary::allowed(Matcher& matcher, const Matcher::Bytes& first, std::span<std::uint64_t> bits) const {
     std::fill_n(bits.begin(), words(), 0);
-    walk(matcher, {sorted_, static_cast<std::size_t>(pieces_)}, shared_, nullptr, bits);
+    for (int b = 0; b < 256; b++)
+        if (first.has(static_cast<unsigned char>(b)))
+            walk(
+                matcher, first_[b], first_[b + 1], shared_, [&](int i) { return piece(sorted_[i]); },
+                [&](int i) {
+                    const std::int32_t t = sorted_[i];
+                    bits[static_cast<std::size_t>(t) / 64] |= std::uint64_t{1} << t % 64;
+                });
 }
 
 }  // namespace slmd::grammar

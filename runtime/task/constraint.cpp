@@ -41,20 +41,28 @@ bool Constraint::allows(const text::Tokenizer& tokenizer, std::int32_t token) {
 }
 
 std::span<const std::uint64_t> Constraint::allowed(const text::Tokenizer& tokenizer) {
+    vocabulary_->allowed(matcher_, {mask_, vocabulary_->words()});
+    return with_ends(tokenizer);
+}
+
+std::span<const std::uint64_t> Constraint::few(const text::Tokenizer& tokenizer) {
+    constexpr int most = 32;
+    if (matcher_.in_free_string(1)) return {};
+    const grammar::Matcher::Bytes next = matcher_.next();
+    int bytes = 0;
+    for (const std::uint64_t word : next.bits) bytes += std::popcount(word);
+    if (bytes > most) return {};
+    vocabulary_->allowed(matcher_, next, {mask_, vocabulary_->words()});
+    return with_ends(tokenizer);
+}
+
+// What ends an answer may come where the answer may end.
+std::span<const std::uint64_t> Constraint::with_ends(const text::Tokenizer& tokenizer) {
     const std::span<std::uint64_t> mask(mask_, vocabulary_->words());
-    vocabulary_->allowed(matcher_, mask);
     if (matcher_.accepting())
         for (std::int32_t t = 0; t < tokenizer.vocab(); t++)
             if (tokenizer.is_end(t)) mask[static_cast<std::size_t>(t) / 64] |= std::uint64_t{1} << t % 64;
     return mask;
-}
-
-bool Constraint::narrow() {
-    constexpr int few = 32;
-    const grammar::Matcher::Bytes next = matcher_.next();
-    int bytes = 0;
-    for (const std::uint64_t word : next.bits) bytes += std::popcount(word);
-    return bytes <= few;
 }
 
 }  // namespace slmd::task

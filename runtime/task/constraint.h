@@ -32,13 +32,15 @@ class Constraint {
     bool allows(const text::Tokenizer& tokenizer, std::int32_t token);
     // Bits of all that may, [vocab] rounded up to 64.
     std::span<const std::uint64_t> allowed(const text::Tokenizer& tokenizer);
-    // Few bytes may come next: then only few logits have to be computed.
-    bool narrow();
+    // The same where few bytes may come next, so that only few logits have to be computed; else nothing.
+    std::span<const std::uint64_t> few(const text::Tokenizer& tokenizer);
 
   private:
     grammar::Heap heap_;
     grammar::Grammar grammar_;
     grammar::Matcher matcher_;
+    std::span<const std::uint64_t> with_ends(const text::Tokenizer& tokenizer);
+
     const grammar::Vocabulary* vocabulary_ = nullptr;
     std::uint64_t* mask_ = nullptr;  // [vocabulary words]
 };

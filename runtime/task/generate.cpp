@@ -87,8 +87,8 @@ Result<bool> Generation::ask(int slot, int chunk, const std::atomic<bool>& cance
             .draft = tokens_.subspan(static_cast<std::size_t>(count_), static_cast<std::size_t>(guesses)),
             .cancel = &cancel};
     // Where little may follow, little is computed.
-    if (constraint_ != nullptr && guess_end_ < count_ && cached_ + chunk >= count_ - 1 && constraint_->narrow())
-        step.allowed = constraint_->allowed(*tokenizer_).data();
+    if (constraint_ != nullptr && guess_end_ < count_ && cached_ + chunk >= count_ - 1)
+        if (const auto few = constraint_->few(*tokenizer_); !few.empty()) step.allowed = few.data();
     return true;
 }
 

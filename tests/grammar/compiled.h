@@ -41,10 +41,10 @@ struct TestMatcher : Matcher {
 struct Compiled {
     explicit Compiled(std::size_t bytes = 16u << 20)
         : heap_block(bytes), scratch_block(64u << 20), heap(heap_block.view()), scratch(scratch_block.view()) {}
-    Result<void> schema(std::string source, bool formats = true) {
+    Result<void> schema(std::string source, const CompileOptions& options = {}) {
         text = std::move(source);
         heap.release(0);
-        grammar = TRY(compile_schema(text, {formats}, heap, scratch));
+        grammar = TRY(compile_schema(text, options, heap, scratch));
         return {};
     }
     Block heap_block, scratch_block;

@@ -106,13 +106,16 @@ def main():
         print(f"without the schemas of {shared}: they are not there")
     schemas += functions[:200]
     lines = "".join(json.dumps(s) + "\n" for s in schemas)
-    done = subprocess.run([walk, seed, texts], input=lines.encode(), stdout=subprocess.PIPE)
-    if done.returncode != 0:
-        print(f"{walk} failed: {done.returncode}")
-        return 1
+    output = ""
+    for order in ["ordered", "unordered"]:
+        done = subprocess.run([walk, seed, texts, order], input=lines.encode(), stdout=subprocess.PIPE)
+        if done.returncode != 0:
+            print(f"{walk} failed: {done.returncode}")
+            return 1
+        output += done.stdout.decode()
     validators = [None] * len(schemas)
     judged = wrong = refused = 0
-    for line in done.stdout.decode().split("\n")[:-1]:
+    for line in output.split("\n")[:-1]:
         number, text = line.split("\t", 1)
         number = int(number)
         if text.startswith("!"):

@@ -26,7 +26,7 @@ std::string closing(Matcher& m) {
 TEST(Matcher, takes_what_obeys_and_nothing_else) {
     Compiled c;
     TestMatcher m;
-    ASSERT_TRUE(c.schema(person));
+    ASSERT_TRUE(c.schema(person, {.ordered = false}));
     for (const char* good : {R"({"name":"Ada","age":36})", R"({"age":36,"name":"Ada"})",
                              R"({"name":"\u0001\"","age":0})", R"({"name":"\u65e5","age":150})"})
         EXPECT_EQ(accepts(m, c.grammar, good), std::string_view(good).find("u65e5") == std::string_view::npos)
@@ -56,12 +56,30 @@ TEST(Matcher, forces_what_can_only_come_next) {
     EXPECT_EQ(forced(m), "");
 }
 
+// In order, the keys of what must be there are no choice.
+TEST(Matcher, forces_required_properties_in_their_order) {
+    Compiled c;
+    TestMatcher m;
+    ASSERT_TRUE(c.schema(
+        R"({"type":"object","properties":{"b":{"type":"null"},"opt":{"type":"null"},"a":{"type":"null"},"z":{"type":"null"}},"required":["a","b"]})"));
+    m.open(c.grammar);
+    EXPECT_EQ(forced(m), R"({")");  // another one may come first
+    for (const char* good : {R"({"b":null,"a":null})", R"({"b":null,"opt":null,"a":null,"z":null})", R"({"b":null,"x":1,"a":null})"})
+        EXPECT_TRUE(accepts(m, c.grammar, good)) << good;
+    for (const char* bad : {R"({"a":null,"b":null})", R"({"b":null,"z":null,"a":null})", R"({"opt":null,"b":null,"a":null})", R"({"b":null})"})
+        EXPECT_FALSE(accepts(m, c.grammar, bad)) << bad;
+    ASSERT_TRUE(c.schema(
+        R"({"type":"object","properties":{"b":{"type":"null"},"a":{"type":"null"}},"required":["a","b"],"additionalProperties":false})"));
+    m.open(c.grammar);
+    EXPECT_EQ(forced(m), R"({"b":null,"a":null})");
+}
+
 TEST(Matcher, closes_as_shortly_as_can_be) {
     Compiled c;
     TestMatcher m;
     const struct {
         const char *schema, *begin, *end;
-    } cases[] = {{person, "", R"({"age":0,"name":""})"},
+    } cases[] = {{person, "", R"({"name":"","age":0})"},
                  {person, R"({"name":"Ad)", R"(","age":0})"},
                  {person, R"({"na)", R"(me":"","age":0})"},
                  {R"({"type":"array","minItems":3,"items":{"type":"boolean"}})", "[true,f", "alse,true]"},

@@ -50,8 +50,8 @@ TEST(Schema, agrees_with_the_test_suite_of_draft_2020_12) {
         for (const json& group : json::parse(std::ifstream(file))) {
             groups++;
             const std::string name = file.stem().string() + ": " + std::string(group["description"]);
-            // Formats only describe in the suite.
-            const auto compiled = c.schema(group["schema"].dump(), false);
+            // In the suite formats only describe, and properties come in any order.
+            const auto compiled = c.schema(group["schema"].dump(), {.ordered = false, .formats = false});
             if (!compiled && compiled.error().code != Code::incorrect_parameters) {
                 EXPECT_TRUE(compiled.error().code == Code::not_supported || compiled.error().code == Code::not_found)
                     << name << ": " << compiled.error().what();

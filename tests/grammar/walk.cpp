@@ -1,7 +1,7 @@
 // Random walks: texts that grammars allow, for a judge that knows nothing of them (judge.py). Reads schemas, one a
 // line, on standard input; writes "NUMBER<TAB>TEXT" for each text, "NUMBER<TAB>!ERROR" for a schema that is refused.
 //
-//   walk SEED TEXTS_A_SCHEMA
+//   walk SEED TEXTS_A_SCHEMA [unordered]
 #include <iostream>
 #include <random>
 
@@ -10,13 +10,14 @@
 using namespace slmd::grammar;
 
 int main(int argc, char** argv) {
-    if (argc != 3) return 64;
+    if (argc < 3) return 64;
+    const bool ordered = argc < 4 || std::string_view(argv[3]) != "unordered";
     std::mt19937 random(static_cast<unsigned>(std::stoul(argv[1])));
     Compiled c;
     TestMatcher m;
     std::string line;
     for (int number = 0; std::getline(std::cin, line); number++) {
-        if (const auto ok = c.schema(line); !ok) {
+        if (const auto ok = c.schema(line, {.ordered = ordered}); !ok) {
             std::cout << number << "\t!" << ok.error().what() << "\n";
             continue;
         }
