@@ -65,7 +65,7 @@ int main(int argc, char** argv) {
         std::string schema = line.substr(0, tab);
         const std::string text = line.substr(tab + 1);
         const long begin = now();
-        const auto opened = constraint.open(task::Constraint::Kind::schema, schema, scratch);
+        const auto opened = constraint.open(task::Constraint::Kind::schema, schema, {}, scratch);
         const long compiled = now() - begin;
         if (!opened) return failed(opened.error());
         const auto n = t.encode(text, {}, false, tokens, encode);

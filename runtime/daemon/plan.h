@@ -43,7 +43,8 @@ struct Job {
         std::uint32_t begin, end;
     } turns[wire::Session::max_turns];
     int turn_count;
-    std::uint32_t source_begin, source_end;  // in text: the schema or regex
+    std::uint32_t grammar_begin, grammar_end;  // in text: the schema or regex
+    std::uint32_t source_begin, source_end;    // what its values stand in; none: the last turn
     task::Constraint::Kind bound;
     int constraint;                       // of Memory::constraints, -1: none
     char* text;                           // [prompt_bytes] turns

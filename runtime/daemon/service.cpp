@@ -414,8 +414,9 @@ Result<void> Service::open_task(Job& job, std::span<const text::Message> message
     o.deadline_ns = job.deadline_ns;
     if (bound(job)) {
         o.constraint = &memory_.constraints[job.constraint];
-        TRY(o.constraint->open(job.bound, {job.text + job.source_begin, job.source_end - job.source_begin},
-                               memory_.grammar_scratch));
+        const std::string_view source(job.text + job.source_begin, job.source_end - job.source_begin);
+        TRY(o.constraint->open(job.bound, {job.text + job.grammar_begin, job.grammar_end - job.grammar_begin},
+                               source.empty() ? messages.back().text : source, memory_.grammar_scratch));
     }
     return job.generation.open(*tokenizer_, *chat_, messages, o, tokens, memory_.workspace);
 }
@@ -546,8 +547,8 @@ Result<int> Service::submit(const wire::Request& request) {
     if (state == State::stopping) return Error::make(Code::shutting_down, "slmd is stopping");
     std::size_t bytes = 0;
     for (const wire::Turn& t : request.turns) bytes += t.text.size();
-    const std::string_view source = request.schema.empty() ? request.regex : request.schema;
-    bytes += source.size();
+    const std::string_view grammar = request.schema.empty() ? request.regex : request.schema;
+    bytes += grammar.size() + request.source.size();
     if (request.labels != nullptr)
         for (const std::string_view label : request.labels->labels) bytes += label.size();
     if (bytes > prompt_bytes || request.turns.size() > wire::Session::max_turns)
@@ -586,9 +587,13 @@ Result<int> Service::submit(const wire::Request& request) {
         job.turns[job.turn_count++] = {t.assistant, at, at + static_cast<std::uint32_t>(t.text.size())};
         at += static_cast<std::uint32_t>(t.text.size());
     }
-    memcpy(job.text + at, source.data(), source.size());
-    job.source_begin = at, job.source_end = at + static_cast<std::uint32_t>(source.size());
-    job.bound = source.empty()           ? task::Constraint::Kind::none
+    const auto keep = [&](std::string_view text, std::uint32_t& begin, std::uint32_t& end) {
+        memcpy(job.text + at, text.data(), text.size());
+        begin = at, end = at += static_cast<std::uint32_t>(text.size());
+    };
+    keep(grammar, job.grammar_begin, job.grammar_end);
+    keep(request.source, job.source_begin, job.source_end);
+    job.bound = grammar.empty()          ? task::Constraint::Kind::none
                 : request.schema.empty() ? task::Constraint::Kind::regex
                                          : task::Constraint::Kind::schema;
     job.constraint = -1;

@@ -249,6 +249,8 @@ Result<Grammar> Compiler::run() {
     Grammar g;
     g.nodes = {nodes, nodes_.size};
     for (const Node& n : g.nodes)
+        for (const StringRule* r : n.strings) g.from_source |= r->from_source;
+    for (const Node& n : g.nodes)
         for (const ObjectRule* r : n.objects) g.largest_keys = std::max(g.largest_keys, r->keys.states);
     return g;
 }
@@ -375,10 +377,15 @@ Result<const StringRule*> Compiler::string_rule(const Draft& d) {
         if (f->kind == Fact::one_of) listed = f;
         if (f->kind == Fact::min_length) r.min = std::max(r.min, f->count);
         if (f->kind == Fact::max_length) r.max = std::min(r.max, f->count);
+        r.from_source |= f->kind == Fact::from;
         patterns |=
             f->kind == Fact::pattern || (f->kind == Fact::format && options_.formats) || f->kind == Fact::none_of;
     }
     if (r.min > r.max) return nullptr;
+    if (r.from_source && (patterns || listed != nullptr || r.min > 1))
+        return Error::make(
+            Code::not_supported,
+            "schema: \"from\" cannot be together with pattern, format, enum, const or a minLength above 1");
     if (listed != nullptr) {
         List<std::string_view> words_list;
         for (int i = listed->single ? listed->node : schema_.first(listed->node); i < schema_.end(listed->node);

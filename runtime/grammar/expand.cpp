@@ -10,7 +10,7 @@ namespace slmd::grammar {
 unsigned char types_of(Fact::Kind kind) {
     if (kind <= Fact::none_of) return all_types;
     if (kind <= Fact::multiple) return type_number;
-    if (kind <= Fact::format) return type_string;
+    if (kind <= Fact::from) return type_string;
     return kind <= Fact::closed_items ? type_array : type_object;
 }
 
@@ -404,6 +404,8 @@ Result<Draft*> Expander::schema(int node, Context context) {
             TRY(plain(Fact::pattern));
         else if (k == "format")
             TRY(plain(Fact::format));
+        else if (k == "from")
+            TRY(plain(Fact::from));
         else if (k == "prefixItems")
             items.node = i;
         else if (k == "items")
@@ -615,7 +617,7 @@ Result<Draft*> Expander::not_schema(int node, Context context) {
                     there.name = schema_.at(s).key;
                     TRY(broken(type_object, f, &there));
                 }
-        } else if (k == "format" || k == "oneOf" || (k == "patternProperties" && schema_.count(i) > 0) ||
+        } else if (k == "format" || k == "from" || k == "oneOf" || (k == "patternProperties" && schema_.count(i) > 0) ||
                    ((k == "items" || k == "additionalProperties" || k == "propertyNames" || k == "unevaluatedItems" ||
                      k == "unevaluatedProperties") &&
                     !trivial(i)) ||

@@ -52,6 +52,7 @@ struct Fact {
         max_length,  // count
         pattern,     // name; or, negated, not found
         format,      // name
+        from,        // the source
         items,    // node: the list of the first ones' schemas (constants: `constant`) or -1; other: that of the rest or
                   // -1
         item_at,  // literal holds for the count-th

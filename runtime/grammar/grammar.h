@@ -16,6 +16,7 @@ constexpr int max_depth = 48;              // of arrays and objects in each othe
 struct StringRule {
     Automaton content;                          // between the quotes, in json encoding
     bool any = false;                           // content is every string: its state 0 stands between two characters
+    bool from_source = false;                   // and of those, what stands in the source
     std::uint32_t min = 0, max = never;         // characters; only with any
     const std::uint8_t* completions = nullptr;  // [states] texts that follow, 255: or more; null: not counted
     std::uint32_t cost = never;                 // bytes of the shortest one, quotes included
@@ -56,7 +57,7 @@ struct ObjectRule {
     const std::uint16_t* name_bytes = nullptr;  // [named + 1] of the key, without quotes
     const Set* reach = nullptr;                 // [states of keys] named ones that can still be meant
     const std::uint8_t* reach_other = nullptr;  // [states of keys] another one can
-    bool ordered = false;  // the named ones come in the order of their labels
+    bool ordered = false;                       // the named ones come in the order of their labels
     Set required{}, allowed{};                  // bit label - 1
     bool other = false;                         // others are allowed
     const std::uint8_t* others =
@@ -87,12 +88,13 @@ struct Grammar {
     enum Kind : std::uint8_t { json, text } kind = json;
     std::span<const Node> nodes;  // json: the value is of node 0
     Automaton text_rule{};        // text: what may be written, its label says which word it is
+    bool from_source = false;     // a value has to stand in the source
     int largest_keys = 0;         // states of the largest ObjectRule::keys
 };
 
 struct CompileOptions {
-    bool ordered = true;  // properties come in the order in which the schema has them, others anywhere: the keys of those that
-                          // must be there are then forced, and not decoded
+    bool ordered = true;  // properties come in the order in which the schema has them, others anywhere: the keys of
+                          // those that must be there are then forced, and not decoded
     bool formats =
         true;  // "format" constrains: date, time, date-time, duration, uuid, ipv4, email, hostname; others are errors
 };

@@ -102,8 +102,9 @@ void Matcher::lay_out(Arena& arena) {
     text_ = arena.scratch<char>(max_text);
 }
 
-void Matcher::open(const Grammar& grammar) {
+void Matcher::open(const Grammar& grammar, const Source* source) {
     grammar_ = &grammar;
+    source_ = source;
     frame_count_ = 0, level_count_ = 1, length_ = 0;
     Frame f = blank<Frame>();
     f.parent = none;
@@ -207,6 +208,10 @@ void Matcher::begin(std::uint32_t parent, std::uint16_t node, char c, unsigned d
             f.kind = Kind::string;
             for (const StringRule* r : n.strings) {
                 f.rule = r;
+                if (r->from_source) {
+                    if (source_ == nullptr || source_->size() == 0) continue;
+                    f.string.part = source_->whole();
+                }
                 thread(f);
             }
             return;
@@ -351,6 +356,21 @@ bool Matcher::differs(const Frame& array, std::uint32_t end) const {
     return true;
 }
 
+// The byte, or the character that it escapes, stands in the source after what has been said. Control characters that
+// have no short escape are not said again.
+bool Matcher::follow_source(const Frame& f, Frame& next, char c) const {
+    constexpr std::string_view from = "\"\\\b\f\n\r\t", to = "\"\\bfnrt";
+    if (f.string.state != 0 && text_[length_ - 1] == '\\') {
+        const std::size_t i = to.find(c);
+        return i != std::string_view::npos && source_->step(next.string.part, from[i]);
+    }
+    if (c != '\\') return source_->step(next.string.part, c);
+    return std::any_of(from.begin(), from.end(), [&](char e) {
+        Source::Part part = f.string.part;
+        return source_->step(part, e);
+    });
+}
+
 void Matcher::string_byte(const Frame& f, char c) {
     const auto* const rule = static_cast<const StringRule*>(f.rule);
     if (c == '"' && rule->content.label[f.string.state] != 0) {
@@ -360,6 +380,7 @@ void Matcher::string_byte(const Frame& f, char c) {
     Frame next = f;
     next.string.state = rule->content.step(f.string.state, static_cast<unsigned char>(c));
     if (next.string.state == Automaton::dead) return;
+    if (rule->from_source && !follow_source(f, next, c)) return;
     if (rule->any) {
         if (f.string.state == 0 && f.string.characters == rule->max) return;
         // Counted up to where it no longer matters, so that equal states look equal.
@@ -379,7 +400,7 @@ bool Matcher::eligible(const ObjectRule& r, const ObjectRule::Set& seen, std::ui
         // Those that come later are not there yet, and of those that come before none is missing.
         for (std::uint32_t w = 0; r.ordered && w < ObjectRule::words; w++) {
             const std::uint32_t first = w * 64 + 1;
-            const std::uint64_t before = label <= first         ? 0
+            const std::uint64_t before = label <= first        ? 0
                                          : label - first >= 64 ? ~std::uint64_t{0}
                                                                : (std::uint64_t{1} << (label - first)) - 1;
             if ((seen[w] & ~before) != 0 || (r.required[w] & ~seen[w] & before) != 0) return false;
@@ -566,7 +587,7 @@ bool Matcher::in_free_string(std::size_t characters) const {
         const Frame& f = frames_[threads_[top.first + i]];
         if (f.kind != Kind::string) return false;
         const auto& r = *static_cast<const StringRule*>(f.rule);
-        if (!r.any || f.string.state != 0 || f.string.characters < r.min) return false;
+        if (!r.any || r.from_source || f.string.state != 0 || f.string.characters < r.min) return false;
         if (r.max != never && r.max - f.string.characters < characters) return false;
         if (unique_array(f) != nullptr) return false;
     }
@@ -602,10 +623,20 @@ Matcher::Bytes Matcher::candidates(const Frame& f) const {
         case Kind::text: add_steps(grammar_->text_rule, f.state); break;
         case Kind::literal: add(literal_text(f.literal.which).substr(f.literal.at, 1)); break;
         case Kind::number: add("0123456789.eE+-,]}"); break;
-        case Kind::string:
+        case Kind::string: {
+            const auto& rule = *static_cast<const StringRule*>(f.rule);
+            const Source::Part& part = f.string.part;
             add("\"");
-            add_steps(static_cast<const StringRule*>(f.rule)->content, f.string.state);
+            // Where few places are left, the source says what may follow.
+            if (rule.from_source && f.string.state == 0 && part.last - part.first <= 64) {
+                add("\\");
+                for (std::uint32_t k = 0; k < part.last - part.first; k++)
+                    if (const int b = source_->follows(part, k); b >= 0) bytes.add(static_cast<unsigned char>(b));
+                break;
+            }
+            add_steps(rule.content, f.string.state);
             break;
+        }
         case Kind::array: add(f.phase == 3 ? ",]" : value), add("]"); break;
         case Kind::object:
             if (f.phase == 2) {

@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/result.h"
 #include "grammar/grammar.h"
+#include "grammar/source.h"
 
 namespace slmd::grammar {
 
@@ -20,8 +21,8 @@ class Matcher {
 
     // Memory for one, from scratch.
     void lay_out(Arena& arena);
-    // Begins anew. The grammar must outlive this.
-    void open(const Grammar& grammar);
+    // Begins anew. The grammar and the source, where values have to stand in one, must outlive this.
+    void open(const Grammar& grammar, const Source* source = nullptr);
 
     // Takes one byte; false, and nothing changes, when the grammar does not. What was taken since keep() can be given
     // back, last byte first.
@@ -71,6 +72,7 @@ class Matcher {
             struct {
                 std::uint32_t characters;
                 std::uint16_t state;
+                Source::Part part;
             } string;
             NumberState number;
             struct {
@@ -111,6 +113,7 @@ class Matcher {
     bool can_begin_key(const Frame& object, std::uint16_t state, std::string_view written) const;
     bool other_fits(const ObjectRule& rule, const ObjectRule::Set& seen, std::uint32_t count) const;
     bool has_key(const Frame& object, std::string_view key) const;
+    bool follow_source(const Frame& frame, Frame& next, char c) const;
     bool is_left(const Frame& child, const Automaton& values, const std::uint8_t* completions,
                  std::uint16_t state) const;
     bool differs(const Frame& array, std::uint32_t end) const;
@@ -120,6 +123,7 @@ class Matcher {
     std::uint32_t key_cost(const Frame& object) const;
 
     const Grammar* grammar_ = nullptr;
+    const Source* source_ = nullptr;
     Frame* frames_ = nullptr;                 // [max_frames]
     std::uint32_t* threads_ = nullptr;        // [max_levels * 4 + max_threads]
     Level* levels_ = nullptr;                 // [max_levels]

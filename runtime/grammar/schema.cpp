@@ -59,6 +59,7 @@ constexpr Keyword keywords[] = {
     {"maxLength", Shape::count},
     {"pattern", Shape::text},
     {"format", Shape::text},
+    {"from", Shape::text},
     {"prefixItems", Shape::schemas},
     {"items", Shape::schema},
     {"contains", Shape::schema},
@@ -326,6 +327,8 @@ Result<void> Schema::check(int schema, int resource) {
                 if (v.key == "$schema" && v.text != "https://json-schema.org/draft/2020-12/schema")
                     return wrong(Code::not_supported, i,
                                  "is not https://json-schema.org/draft/2020-12/schema, the only one");
+                if (v.key == "from" && v.text != "source")
+                    return wrong(Code::not_supported, i, "is not \"source\", the only one");
                 if (v.key == "$anchor") {
                     if (anchor_count_ == max_anchors) return wrong(Code::memory_full, i, "too many anchors");
                     anchors_[anchor_count_++] = {resource, schema, v.text};

@@ -17,20 +17,22 @@ void Constraint::lay_out(Arena& arena, const grammar::Vocabulary& vocabulary) {
     vocabulary_ = &vocabulary;
     heap_ = grammar::Heap({arena.scratch<std::byte>(heap_bytes), heap_bytes});
     matcher_.lay_out(arena);
+    source_.lay_out(arena);
     mask_ = arena.scratch<std::uint64_t>(vocabulary.words());
 }
 
-Result<void> Constraint::open(Kind kind, std::span<char> source, std::span<std::byte> scratch) {
+Result<void> Constraint::open(Kind kind, std::span<char> written, std::string_view text, std::span<std::byte> scratch) {
     heap_.release(0);
-    if (source.size() > max_source)
-        return Error::make(Code::text_too_long, "the schema has %zu bytes; at most %zu", source.size(), max_source);
+    if (written.size() > max_source)
+        return Error::make(Code::text_too_long, "the schema has %zu bytes; at most %zu", written.size(), max_source);
     if (kind == Kind::schema) {
         grammar::Heap temporary(scratch);
-        grammar_ = TRY(grammar::compile_schema(source, {}, heap_, temporary));
+        grammar_ = TRY(grammar::compile_schema(written, {}, heap_, temporary));
     } else {
-        grammar_ = TRY(grammar::compile_regex({source.data(), source.size()}, heap_));
+        grammar_ = TRY(grammar::compile_regex({written.data(), written.size()}, heap_));
     }
-    matcher_.open(grammar_);
+    if (grammar_.from_source) TRY(source_.open(text));
+    matcher_.open(grammar_, &source_);
     return {};
 }
 

@@ -24,8 +24,9 @@ class Constraint {
     static constexpr std::size_t max_source = 32768;           // bytes of a schema
 
     void lay_out(Arena& arena, const grammar::Vocabulary& vocabulary);
-    // Compiles it; source is changed. Errors: of compile_schema and compile_regex.
-    Result<void> open(Kind kind, std::span<char> source, std::span<std::byte> scratch);
+    // Compiles it; written is changed. text: what values with "from": "source" have to stand in; it must outlive this.
+    // Errors: of compile_schema, compile_regex and Source::open.
+    Result<void> open(Kind kind, std::span<char> written, std::string_view text, std::span<std::byte> scratch);
 
     grammar::Matcher& matcher() { return matcher_; }
     // The token may come next: its text, or the end.
@@ -39,6 +40,7 @@ class Constraint {
     grammar::Heap heap_;
     grammar::Grammar grammar_;
     grammar::Matcher matcher_;
+    grammar::Source source_;
     std::span<const std::uint64_t> with_ends(const text::Tokenizer& tokenizer);
 
     const grammar::Vocabulary* vocabulary_ = nullptr;

@@ -22,11 +22,15 @@ constexpr Param generate_params[] = {
     {"prompt", text, false, 1, 65536, "the request; without it the device prompts \"> \": Ctrl-Z sends, ESC drops"},
     {"max", integer, false, 1, 32768, "tokens of the answer, at most"},
     {"schema", text, false, 1, 32768, "JSON Schema that the answer obeys"},
-    {"regex", text, false, 1, 4096, "regular expression that the answer matches, whole"}};
+    {"regex", text, false, 1, 4096, "regular expression that the answer matches, whole"},
+    {"source", text, false, 1, 16384,
+     "what values of the schema with \"from\": \"source\" stand in; without it the prompt"}};
 constexpr Param chat_params[] = {
     {"prompt", text, false, 1, 65536, "a turn of this session's conversation (JSON only)"},
     {"schema", text, false, 1, 32768, "JSON Schema that the answer obeys (JSON only)"},
-    {"regex", text, false, 1, 4096, "regular expression that the answer matches, whole (JSON only)"}};
+    {"regex", text, false, 1, 4096, "regular expression that the answer matches, whole (JSON only)"},
+    {"source", text, false, 1, 16384,
+     "what values of the schema with \"from\": \"source\" stand in; without it the turn"}};
 constexpr Param classify_params[] = {
     {"prompt", text, true, 1, 65536, "what the labels are about: the text, and what is asked about it"},
     {"labels", texts, true, 2, 512, "2 to 512 labels of up to 64 bytes: an array, in AT \"one|two|three\""},

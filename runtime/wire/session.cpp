@@ -531,7 +531,7 @@ void Session::pump(std::uint64_t now) {
     if (list_ == List::none && !pending_) tell_events();
 }
 
-// args: prompt, max, schema, regex.
+// args: prompt, max, schema, regex, source.
 Result<int> Session::submit_prompt(std::span<const Arg> args, const Settings& settings, bool stream) {
     const Turn turn{false, args[0].string};
     Request request{{&turn, 1}, &settings, stream};
@@ -539,10 +539,11 @@ Result<int> Session::submit_prompt(std::span<const Arg> args, const Settings& se
     return host_->submit(request);
 }
 
-// bound: schema, regex.
+// bound: schema, regex, source.
 Result<void> Session::bind(Request& request, std::span<const Arg> bound) {
     if (!bound.empty()) request.schema = bound[0].string;
     if (bound.size() > 1) request.regex = bound[1].string;
+    if (bound.size() > 2) request.source = bound[2].string;
     if (!request.schema.empty() && !request.regex.empty())
         return Error::make(Code::incorrect_parameters, "either a schema or a regex");
     return {};

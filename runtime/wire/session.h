@@ -40,6 +40,7 @@ struct Request {
     const LabelSet* labels = nullptr;  // a classification; null: a text is generated
     // What the answer must obey; at most one of them. "": anything goes
     std::string_view schema{}, regex{};
+    std::string_view source{};  // what values with "from": "source" stand in; "": the last turn
 };
 
 struct Outcome {

@@ -835,6 +835,32 @@ TEST(Bound, answers_obey_their_schema_whatever_is_drawn) {
         '!');
 }
 
+// Values that have to stand in the text do, however they are drawn.
+TEST(Bound, values_from_the_source_stand_in_it) {
+    Daemon d;
+    Wire w = d.connect();
+    const json schema = {
+        {"type", "object"},
+        {"properties", {{"what", {{"type", "string"}, {"from", "source"}, {"minLength", 1}, {"maxLength", 20}}}}},
+        {"required", {"what"}},
+        {"additionalProperties", false}};
+    const std::string text = "Order 4711: two \"pumps\" for \xC3\x89pernay,\nby Friday";
+    for (int i = 0; i < 30; i++) {
+        json params = {{"prompt", "What is ordered? " + text},
+                       {"schema", schema},
+                       {"temp", 1.5},
+                       {"topp", 1},
+                       {"seed", i},
+                       {"max", 20 + i}};
+        if (i % 2) params["source"] = text;
+        const json r = w.call("gen", params)["result"];
+        ASSERT_TRUE(r.contains("text")) << r.dump();
+        const std::string what = json::parse(std::string(r["text"]))["what"];
+        EXPECT_NE((i % 2 ? text : std::string(params["prompt"])).find(what), std::string::npos) << what;
+        EXPECT_FALSE(what.empty());
+    }
+}
+
 TEST(Bound, what_cannot_be_obeyed_is_refused_with_its_place) {
     Daemon d;
     Wire w = d.connect();

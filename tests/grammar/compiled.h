@@ -54,8 +54,8 @@ struct Compiled {
 };
 
 // The whole text is taken, and may end there.
-inline bool accepts(Matcher& matcher, const Grammar& grammar, std::string_view text) {
-    matcher.open(grammar);
+inline bool accepts(Matcher& matcher, const Grammar& grammar, std::string_view text, const Source* source = nullptr) {
+    matcher.open(grammar, source);
     return matcher.take(text) && matcher.accepting();
 }
 

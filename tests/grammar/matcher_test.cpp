@@ -1,6 +1,7 @@
 // Following a text through a grammar, what must come next, and ending it.
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "compiled.h"
@@ -64,14 +65,64 @@ TEST(Matcher, forces_required_properties_in_their_order) {
         R"({"type":"object","properties":{"b":{"type":"null"},"opt":{"type":"null"},"a":{"type":"null"},"z":{"type":"null"}},"required":["a","b"]})"));
     m.open(c.grammar);
     EXPECT_EQ(forced(m), R"({")");  // another one may come first
-    for (const char* good : {R"({"b":null,"a":null})", R"({"b":null,"opt":null,"a":null,"z":null})", R"({"b":null,"x":1,"a":null})"})
+    for (const char* good :
+         {R"({"b":null,"a":null})", R"({"b":null,"opt":null,"a":null,"z":null})", R"({"b":null,"x":1,"a":null})"})
         EXPECT_TRUE(accepts(m, c.grammar, good)) << good;
-    for (const char* bad : {R"({"a":null,"b":null})", R"({"b":null,"z":null,"a":null})", R"({"opt":null,"b":null,"a":null})", R"({"b":null})"})
+    for (const char* bad : {R"({"a":null,"b":null})", R"({"b":null,"z":null,"a":null})",
+                            R"({"opt":null,"b":null,"a":null})", R"({"b":null})"})
         EXPECT_FALSE(accepts(m, c.grammar, bad)) << bad;
     ASSERT_TRUE(c.schema(
         R"({"type":"object","properties":{"b":{"type":"null"},"a":{"type":"null"}},"required":["a","b"],"additionalProperties":false})"));
     m.open(c.grammar);
     EXPECT_EQ(forced(m), R"({"b":null,"a":null})");
+}
+
+// Whatever is said stands in the source, byte for byte, and all that stands there can be said.
+TEST(Matcher, says_again_what_stands_in_the_source) {
+    Compiled c;
+    TestMatcher m;
+    ASSERT_TRUE(c.schema(
+        R"({"type":"object","properties":{"who":{"type":"string","from":"source","minLength":1},"free":{"type":"string"}},"required":["who"],"additionalProperties":false})"));
+    EXPECT_TRUE(c.grammar.from_source);
+    const std::string text = "Ada \"Countess\" Lovelace,\n36, of \xC3\x89pernay \\ London. Ada wrote. \x01!";
+    Block block(Source::max_bytes * 4);
+    Arena arena(block.view());
+    Source source;
+    source.lay_out(arena);
+    ASSERT_TRUE(source.open(text));
+    const auto says = [&](std::string_view who) {
+        m.open(c.grammar, &source);
+        return m.take("{\"who\":\"") && m.take(who) && m.take("\"}") && m.accepting();
+    };
+    for (const char* good : {"Ada", "A", "Lovelace", R"(\"Countess\" L)", R"(,\n36)", "\xC3\x89pernay",
+                             R"( \\ London. Ada wrote.)", "36", "."})
+        EXPECT_TRUE(says(good)) << good;
+    for (const char* bad : {"", "ada", "Ada L", "Ada Lovelace", "Eve", R"(\\\\)", R"(\t)", "\x89pernay", "\xC3",
+                            R"(\u0001)", "36, of Paris"})
+        EXPECT_FALSE(says(bad)) << bad;
+    // At random: what next() offers can be said, stands in the text, and can be closed.
+    std::mt19937 random(17);
+    for (int i = 0; i < 300; i++) {
+        m.open(c.grammar, &source);
+        ASSERT_TRUE(m.take("{\"who\":\""));
+        for (std::size_t n = random() % 30; n > 0; n--) {
+            const Matcher::Bytes next = m.next();
+            std::vector<char> choices;
+            for (unsigned b = 0; b < 256; b++)
+                if (next.has(static_cast<unsigned char>(b)) && b != '"') choices.push_back(static_cast<char>(b));
+            if (choices.empty()) break;
+            ASSERT_TRUE(m.push(choices[random() % choices.size()]));
+        }
+        const std::string all = std::string(m.text()) + closing(m);
+        ASSERT_TRUE(accepts(m, c.grammar, all, &source)) << all;
+        const std::string who = nlohmann::json::parse(all)["who"];
+        EXPECT_NE(text.find(who), std::string::npos) << who;
+        EXPECT_FALSE(who.empty());
+    }
+    EXPECT_FALSE(source.open(std::string(Source::max_bytes + 1, 'x')));
+    for (const char* refused : {R"({"from":"source","pattern":"a"})", R"({"from":"source","enum":["a"]})",
+                                R"({"from":"source","minLength":2})", R"({"from":"prompt"})"})
+        EXPECT_EQ(c.schema(refused).error().code, Code::not_supported) << refused;
 }
 
 TEST(Matcher, closes_as_shortly_as_can_be) {

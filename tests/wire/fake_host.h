@@ -23,7 +23,7 @@ struct FakeHost final : Host {
     int queue_place = 0;
     Result<void> refusal;
     Settings last;
-    std::string last_schema, last_regex;
+    std::string last_schema, last_regex, last_source;
 
     static std::string answer_to(const std::string& prompt) {
         return "You said: \"" + prompt + "\"\n\xC3\xA9\xF0\x9F\x98\x80 end.";
@@ -36,7 +36,7 @@ struct FakeHost final : Host {
             prompt += (t.assistant ? "|A:" : prompt.empty() ? "" : "|U:") + std::string(t.text);
         submitted.push_back(prompt);
         last = *r.settings;
-        last_schema = r.schema, last_regex = r.regex;
+        last_schema = r.schema, last_regex = r.regex, last_source = r.source;
         for (std::size_t i = 0; i < jobs.size(); i++) {
             if (jobs[i].live) continue;
             jobs[i] = {prompt, r.labels == nullptr ? answer_to(prompt) : "", 0, 0, true, {}, {}, {}};

@@ -424,9 +424,10 @@ TEST(Rpc, a_schema_is_handed_on_as_it_is_written) {
     b.say(R"({"jsonrpc":"2.0","id":2,"method":"chat","params":{"schema":"{\"a\":1}","prompt":"a"}})"
           "\n");
     EXPECT_EQ(b.host.last_schema, R"({"a":1})");
-    b.say(R"({"jsonrpc":"2.0","id":3,"method":"gen","params":{"regex":"a|b","prompt":"a"}})"
+    b.say(R"({"jsonrpc":"2.0","id":3,"method":"gen","params":{"regex":"a|b","source":"x y","prompt":"a"}})"
           "\n");
     EXPECT_EQ(b.host.last_regex, "a|b");
+    EXPECT_EQ(b.host.last_source, "x y");
     EXPECT_EQ(b.host.last_schema, "");
     json j = json::parse(b.say(R"({"jsonrpc":"2.0","id":4,"method":"gen","params":{"schema":{"a":[}}})"
                                "\n"));
