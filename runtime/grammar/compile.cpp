@@ -250,8 +250,6 @@ Result<Grammar> Compiler::run() {
     g.nodes = {nodes, nodes_.size};
     for (const Node& n : g.nodes)
         for (const StringRule* r : n.strings) g.from_source |= r->from_source;
-    for (const Node& n : g.nodes)
-        for (const ObjectRule* r : n.objects) g.largest_keys = std::max(g.largest_keys, r->keys.states);
     return g;
 }
 
@@ -1254,14 +1252,6 @@ Result<Grammar> compile_regex(std::string_view pattern, Heap& heap) {
     g.kind = Grammar::text;
     g.text_rule = TRY(regex(pattern, true, Encoding::utf8, heap));
     if (g.text_rule.states == 0) return Error::make(Code::incorrect_parameters, "regex: no text matches it");
-    return g;
-}
-
-Result<Grammar> compile_words(std::span<const std::string_view> list, Heap& heap) {
-    Grammar g;
-    g.kind = Grammar::text;
-    g.text_rule = TRY(words(list, Encoding::utf8, heap));
-    if (g.text_rule.states == 0) return Error::make(Code::incorrect_parameters, "the list of choices is empty");
     return g;
 }
 

@@ -87,9 +87,8 @@ struct Node {
 struct Grammar {
     enum Kind : std::uint8_t { json, text } kind = json;
     std::span<const Node> nodes;  // json: the value is of node 0
-    Automaton text_rule{};        // text: what may be written, its label says which word it is
+    Automaton text_rule{};        // text: what may be written
     bool from_source = false;     // a value has to stand in the source
-    int largest_keys = 0;         // states of the largest ObjectRule::keys
 };
 
 struct CompileOptions {
@@ -102,9 +101,8 @@ struct CompileOptions {
 // A JSON Schema, which is changed. What remains in heap is the grammar; scratch is free again. Errors: of Schema::read;
 // not_supported naming what and where; incorrect_parameters when no value obeys it; memory_full.
 Result<Grammar> compile_schema(std::span<char> text, const CompileOptions& options, Heap& heap, Heap& scratch);
-// A regular expression that the text must match from end to end, and a list of words of which the text is one.
+// A regular expression that the text must match from end to end.
 Result<Grammar> compile_regex(std::string_view pattern, Heap& heap);
-Result<Grammar> compile_words(std::span<const std::string_view> words, Heap& heap);
 
 // Bytes of what must still be written, without the closing bracket; never: it cannot be done. Those of an object with
 // the properties `seen`, count of them; of an array of `count` items of which matches[i] were one of contains[i].

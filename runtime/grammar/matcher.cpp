@@ -600,11 +600,6 @@ bool Matcher::finished() {
     return std::all_of(std::begin(bytes.bits), std::end(bytes.bits), [](std::uint64_t w) { return w == 0; });
 }
 
-int Matcher::word() const {
-    const Frame& f = frames_[threads_[levels_[level_count_ - 1].first]];
-    return f.kind == Kind::text ? grammar_->text_rule.label[f.state] : 0;
-}
-
 // What a frame could take if nothing but its own rule counted: few, where there is structure.
 Matcher::Bytes Matcher::candidates(const Frame& f) const {
     Bytes bytes{};

@@ -55,8 +55,6 @@ class Matcher {
     // many characters more.
     bool in_free_string(std::size_t characters) const;
     std::string_view text() const { return {text_, length_}; }
-    // Of Grammar::text: which word has been written, from 1; 0: none yet.
-    int word() const;
 
   private:
     enum class Kind : std::uint8_t { done, string, number, literal, array, object, text, begin };

@@ -197,16 +197,13 @@ TEST(Matcher, follows_texts_as_long_as_its_memory) {
     EXPECT_EQ(m.text().size(), Matcher::max_text);
 }
 
-TEST(Matcher, follows_words_and_expressions) {
+TEST(Matcher, follows_regular_expressions) {
     Compiled c;
     TestMatcher m;
-    const std::string_view list[] = {"yes", "no", "not sure"};
-    auto words = compile_words(list, c.heap);
+    auto words = compile_regex("yes|no|not sure", c.heap);
     ASSERT_TRUE(words);
     EXPECT_TRUE(accepts(m, *words, "not sure"));
-    EXPECT_EQ(m.word(), 3);
     EXPECT_TRUE(accepts(m, *words, "no"));
-    EXPECT_EQ(m.word(), 2);
     EXPECT_FALSE(m.finished());
     EXPECT_FALSE(accepts(m, *words, "maybe"));
     auto date = compile_regex("[0-9]{4}-(0[1-9]|1[0-2])", c.heap);
