@@ -36,7 +36,10 @@ struct RingSink final : task::TextSink {
 };
 
 bool bound(const Job& job) { return job.bound != task::Constraint::Kind::none; }
-bool has_room(const Job& job) { return job.used + task::Generation::append_bytes <= answer_bytes; }
+bool has_room(const Job& job) {
+    using task::Generation;
+    return job.used + Generation::append_bytes + (bound(job) ? Generation::bound_bytes : 0) <= answer_bytes;
+}
 
 }  // namespace
 

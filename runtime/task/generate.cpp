@@ -92,11 +92,15 @@ Result<bool> Generation::ask(int slot, int chunk, const std::atomic<bool>& cance
     return true;
 }
 
+// What a text may grow by before it is looked at again.
+constexpr std::size_t close_slack = Generation::forced_bytes + grammar::Vocabulary::max_piece;
+
 // The constraint can still be met in time when `more` tokens are added.
 bool Generation::fits(int more) {
     const int left = std::min(max_ - answer_, static_cast<int>(tokens_.size()) - count_) - more;
     grammar::Matcher& matcher = constraint_->matcher();
     const std::uint32_t bytes = matcher.close_bytes();
+    if (matcher.text().size() + bytes + close_slack > grammar::Matcher::max_text) return false;
     if (bytes <= static_cast<std::uint32_t>(std::max(left, 0))) return true;  // a token is a byte or more
     char text[close_bytes];
     const std::size_t n = matcher.close(text);

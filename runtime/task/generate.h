@@ -43,8 +43,8 @@ class Generation {
     static constexpr int max_stops = 4, max_bias = 8;
     static constexpr std::size_t stop_bytes = 32, held_bytes = 1024;
     static constexpr std::size_t forced_bytes = 1024, close_bytes = 4096;
-    // Of text that one take() appends, at most.
-    static constexpr std::size_t append_bytes = 3 * held_bytes + forced_bytes + close_bytes;
+    // Of text that one take() appends, at most; and what more where there is a constraint.
+    static constexpr std::size_t append_bytes = 3 * held_bytes, bound_bytes = forced_bytes + close_bytes;
 
     // Tokenizes the prompt. tokens: as many as the engine's context; prompt and answer live there. Copies the options'
     // texts. Errors: context_full with the numbers, text_too_long, incorrect_parameters.
