@@ -208,6 +208,9 @@ void Matcher::begin(std::uint32_t parent, std::uint16_t node, char c, unsigned d
             f.kind = Kind::string;
             for (const StringRule* r : n.strings) {
                 f.rule = r;
+                if (r->any && r->max == 0)
+                    if (const Frame* const array = unique_array(f); array != nullptr && has_item(*array, "\""))
+                        continue;
                 if (r->from_source) {
                     if (source_ == nullptr || source_->size() == 0) continue;
                     f.string.part = source_->whole();
@@ -345,6 +348,19 @@ bool Matcher::is_left(const Frame& f, const Automaton& values, const std::uint8_
     return left > 0;
 }
 
+// An item before this one is the string that has been begun like that, its first quote included.
+bool Matcher::has_item(const Frame& array, std::string_view begun) const {
+    const std::string_view text(text_, array.item);
+    for (std::size_t at = array.begin + 1; at < array.item;) {
+        const std::size_t end = skip(text, at);
+        std::string_view value = text.substr(at, end - at);
+        at = end + 1;
+        if (value.back() == '"' && value.size() > 1) value.remove_suffix(1);
+        if (value == begun) return true;
+    }
+    return false;
+}
+
 bool Matcher::differs(const Frame& array, std::uint32_t end) const {
     const std::uint64_t mine = hash_value({text_ + array.item, end - array.item});
     const std::string_view text(text_, array.item);
@@ -385,6 +401,10 @@ void Matcher::string_byte(const Frame& f, char c) {
         if (f.string.state == 0 && f.string.characters == rule->max) return;
         // Counted up to where it no longer matters, so that equal states look equal.
         if (next.string.state == 0 && (rule->max != never || f.string.characters < rule->min)) next.string.characters++;
+        // Where no more fits, it must differ from the items before as it is.
+        if (next.string.state == 0 && next.string.characters == rule->max)
+            if (const Frame* const array = unique_array(f))
+                if (has_item(*array, {text_ + f.begin, length_ + 1 - f.begin})) return;
     } else if (!is_left(f, rule->content, rule->completions, next.string.state)) {
         return;
     }

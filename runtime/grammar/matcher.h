@@ -112,6 +112,7 @@ class Matcher {
     bool other_fits(const ObjectRule& rule, const ObjectRule::Set& seen, std::uint32_t count) const;
     bool has_key(const Frame& object, std::string_view key) const;
     bool follow_source(const Frame& frame, Frame& next, char c) const;
+    bool has_item(const Frame& array, std::string_view begun) const;
     bool is_left(const Frame& child, const Automaton& values, const std::uint8_t* completions,
                  std::uint16_t state) const;
     bool differs(const Frame& array, std::uint32_t end) const;

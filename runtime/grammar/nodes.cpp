@@ -273,6 +273,13 @@ Result<void> count_values(std::span<Node> nodes, Heap& heap, Heap& scratch) {
                         return a.states == 0 ? 0 : static_cast<int>(completions[0]);
                     };
                     for (const StringRule* rule : n.strings) {
+                        if (rule->from_source)
+                            return Error::make(Code::not_supported,
+                                               "schema: uniqueItems cannot be together with \"from\"");
+                        if (rule->any && rule->max == 0) {
+                            values++;
+                            continue;
+                        }
                         if (rule->any) {
                             values = 255;
                             break;

@@ -13,14 +13,19 @@ using namespace slmd::grammar;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size > 4096) return 0;
+    static Source source;
     static const auto memory = [] {
         struct Memory {
-            std::unique_ptr<std::byte[]> heap{new std::byte[1u << 20]}, scratch{new std::byte[2u << 20]}, matcher;
+            std::unique_ptr<std::byte[]> heap{new std::byte[1u << 20]}, scratch{new std::byte[2u << 20]}, matcher,
+                source{new std::byte[Source::max_bytes * 2 + Arena::align]};
         };
         auto m = std::make_unique<Memory>();
         Arena counting;
         Matcher().lay_out(counting);
         m->matcher.reset(new std::byte[counting.used() + Arena::align]);
+        Arena arena({m->source.get(), Source::max_bytes * 2 + Arena::align});
+        source.lay_out(arena);
+        if (!source.open("a \"quoted\" text,\n\xC3\xA9tude \\ 36. a \"quote")) std::abort();
         return m;
     }();
     Heap heap({memory->heap.get(), 1u << 20}), scratch({memory->scratch.get(), 2u << 20});
@@ -35,7 +40,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     matcher.lay_out(counting);
     Arena arena({memory->matcher.get(), counting.used()});
     matcher.lay_out(arena);
-    matcher.open(grammar.value());
+    matcher.open(grammar.value(), &source);
     std::uint32_t random = 2463534242u;
     for (int i = 0; i < 60; i++) {
         const Matcher::Bytes next = matcher.next();
@@ -57,7 +62,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::size_t n = matcher.close(closing);
     if (n > sizeof closing) std::abort();
     const std::string whole = std::string(matcher.text()) + std::string(closing, n);
-    matcher.open(grammar.value());
+    matcher.open(grammar.value(), &source);
     if (!matcher.take(whole) || !matcher.accepting()) std::abort();
     return 0;
 }

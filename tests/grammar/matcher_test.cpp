@@ -125,6 +125,30 @@ TEST(Matcher, says_again_what_stands_in_the_source) {
         EXPECT_EQ(c.schema(refused).error().code, Code::not_supported) << refused;
 }
 
+// Items that must differ never lead where nothing else is left.
+TEST(Matcher, strings_that_must_differ_and_are_short) {
+    Compiled c;
+    TestMatcher m;
+    ASSERT_TRUE(c.schema(R"({"type":"array","items":{"type":"string","maxLength":1},"uniqueItems":true})"));
+    m.open(c.grammar);
+    ASSERT_TRUE(m.take("[\"a\",\""));
+    EXPECT_FALSE(m.would_take("a"));
+    EXPECT_TRUE(m.would_take("b\""));
+    EXPECT_TRUE(m.would_take("\"]"));
+    ASSERT_TRUE(m.take("\",\""));
+    EXPECT_FALSE(m.would_take("\""));
+    ASSERT_TRUE(c.schema(R"({"type":"array","items":{"type":"string","maxLength":0},"uniqueItems":true})"));
+    EXPECT_TRUE(accepts(m, c.grammar, R"([""])"));
+    m.open(c.grammar);
+    ASSERT_TRUE(m.take(R"([""])"));
+    m.open(c.grammar);
+    ASSERT_TRUE(m.take(R"(["")"));
+    EXPECT_FALSE(m.would_take(","));
+    EXPECT_FALSE(
+        c.schema(R"({"type":"array","items":{"type":"string","maxLength":0},"uniqueItems":true,"minItems":2})"));
+    EXPECT_FALSE(c.schema(R"({"type":"array","items":{"type":"string","from":"source"},"uniqueItems":true})"));
+}
+
 TEST(Matcher, closes_as_shortly_as_can_be) {
     Compiled c;
     TestMatcher m;
