@@ -816,16 +816,22 @@ std::uint32_t Matcher::close_bytes() {
 
 std::size_t Matcher::close(std::span<char> out) {
     std::size_t n = 0;
+    std::uint32_t cost = close_bytes();
     while (!accepting() && n < out.size()) {
+        // The first byte that leads nearer to the end, else the one that leads away least.
         int best = -1;
         std::uint32_t best_cost = UINT32_MAX;
-        for (int b = 0; b < 256; b++) {
-            if (!push(static_cast<char>(b))) continue;
-            if (const std::uint32_t c = close_bytes(); c < best_cost) best = b, best_cost = c;
-            pop();
-        }
+        const Bytes bytes = next();
+        for (int w = 0; w < 4 && best_cost >= cost; w++)
+            for (std::uint64_t open = bytes.bits[w]; open != 0 && best_cost >= cost; open &= open - 1) {
+                const int b = w * 64 + __builtin_ctzll(open);
+                if (!push(static_cast<char>(b))) continue;
+                if (const std::uint32_t c = close_bytes(); c < best_cost) best = b, best_cost = c;
+                pop();
+            }
         if (best < 0 || !push(static_cast<char>(best))) break;
         out[n++] = static_cast<char>(best);
+        cost = best_cost;
     }
     const bool whole = accepting();
     for (std::size_t i = 0; i < n; i++) pop();
