@@ -591,7 +591,7 @@ Result<int> Service::submit(const wire::Request& request) {
         at += static_cast<std::uint32_t>(t.text.size());
     }
     const auto keep = [&](std::string_view text, std::uint32_t& begin, std::uint32_t& end) {
-        memcpy(job.text + at, text.data(), text.size());
+        std::copy(text.begin(), text.end(), job.text + at);
         begin = at, end = at += static_cast<std::uint32_t>(text.size());
     };
     keep(grammar, job.grammar_begin, job.grammar_end);
