@@ -19,26 +19,14 @@ import types
 
 import numpy as np
 
+from functions import convert
+
 parser = argparse.ArgumentParser(usage=__doc__)
 parser.add_argument("image")
 parser.add_argument("functions")
 parser.add_argument("--cases", type=int, default=200)
 parser.add_argument("--bench", default=str(pathlib.Path(__file__).parent / "../build/release/bench/bench_masks"))
 o = parser.parse_args()
-
-
-def convert(s):
-    kind = {"dict": "object", "float": "number", "tuple": "array", "any": None}.get(s.get("type"), s.get("type"))
-    out = {"type": kind} if kind else {}
-    if "enum" in s:
-        out["enum"] = s["enum"]
-    if "properties" in s and kind == "object":
-        out["properties"] = {k: convert(v) for k, v in s["properties"].items()}
-        out["required"] = [k for k in s.get("required", []) if k in s["properties"]]
-        out["additionalProperties"] = False
-    if kind == "array" and "items" in s:
-        out["items"] = convert(s["items"])
-    return out
 
 
 def fits(schema, v):

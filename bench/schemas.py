@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 
+from functions import convert
 from jsonschema import Draft202012Validator
 
 parser = argparse.ArgumentParser(usage=__doc__)
@@ -32,20 +33,6 @@ parser.add_argument("--slmd", default=str(pathlib.Path(__file__).parent / "../bu
 end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
 o = parser.parse_args(sys.argv[1:end])
 random.seed(o.seed)
-
-
-def convert(s):
-    kind = {"dict": "object", "float": "number", "tuple": "array", "any": None}.get(s.get("type"), s.get("type"))
-    out = {"type": kind} if kind else {}
-    if "enum" in s:
-        out["enum"] = s["enum"]
-    if "properties" in s and kind == "object":
-        out["properties"] = {k: convert(v) for k, v in s["properties"].items()}
-        out["required"] = [k for k in s.get("required", []) if k in s["properties"]]
-        out["additionalProperties"] = False
-    if kind == "array" and "items" in s:
-        out["items"] = convert(s["items"])
-    return out
 
 
 cases = []

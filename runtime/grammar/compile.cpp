@@ -9,6 +9,7 @@
 #include "grammar/expand.h"
 #include "grammar/grammar.h"
 #include "grammar/nodes.h"
+#include "grammar/raw.h"
 #include "grammar/regex.h"
 
 namespace slmd::grammar {
@@ -37,23 +38,13 @@ struct List {
     T* end() { return data + size; }
 };
 
-// How a string is written between quotes, into out; its length, or more than out has when it does not fit.
-std::size_t to_json(std::string_view text, std::span<char> out) {
+// Bytes of a string as it is written between quotes.
+std::size_t json_bytes(std::string_view text) {
     std::size_t n = 0;
-    const auto put = [&](char c) {
-        if (n < out.size()) out[n] = c;
-        n++;
-    };
+    unsigned char written[6];
     for (const char c : text) {
-        constexpr std::string_view from = "\"\\\b\f\n\r\t", to = "\"\\bfnrt";
-        if (const std::size_t i = from.find(c); i != std::string_view::npos) {
-            put('\\'), put(to[i]);
-        } else if (static_cast<unsigned char>(c) < 0x20) {
-            for (const char e : std::string_view("\\u00")) put(e);
-            put("0123456789abcdef"[c >> 4]), put("0123456789abcdef"[c & 15]);
-        } else {
-            put(c);
-        }
+        const auto byte = static_cast<unsigned char>(c);
+        n += byte < 0x80 ? static_cast<std::size_t>(json_character(byte, written)) : 1;
     }
     return n;
 }
@@ -848,7 +839,7 @@ Result<const ObjectRule*> Compiler::object_rule(const Draft& d) {
         TRY(literals_of(d, k.name != 0 ? names[k.name - 1u] : "", k.name != 0, k.patterns, list));
         const bool impossible = list.impossible || (i <= named && !reachable[i]);
         nodes[i] = impossible ? nothing : TRY(node_of(list));
-        if (i <= named) bytes[i] = static_cast<std::uint16_t>(to_json(names[i - 1], {}));
+        if (i <= named) bytes[i] = static_cast<std::uint16_t>(json_bytes(names[i - 1]));
     }
     r.nodes = nodes;
     r.name_bytes = bytes;
