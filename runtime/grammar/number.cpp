@@ -60,7 +60,7 @@ Decimal floor_to(Decimal value, Decimal step) {
 Result<Decimal> to_decimal(std::string_view text) {
     const Parts p = parts_of(text);
     Decimal value = 0;
-    for (long power = highest(p); power >= 18; power--)
+    for (long power = highest(p); power >= std::max(18L, lowest(p)); power--)
         if (digit(p, power) != 0) return p.negative ? -decimal_max : decimal_max;
     for (long power = std::min(highest(p), 17L); power >= lowest(p); power--) {
         const int d = digit(p, power);
