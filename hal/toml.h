@@ -42,7 +42,7 @@ struct TomlFile {
     Error at(const toml::node& node, const char* what) const { return error(node.source(), what); }
     Error unknown(const toml::key& key, const char* known) const {
         const std::string name(key.str());
-        return error(key.source(), ("unknown key \"" + name + "\"; here can stand: " + known).c_str());
+        return error(key.source(), ("unknown key \"" + name + "\"; known: " + known).c_str());
     }
     Result<toml::table> parse() const {
         toml::parse_result parsed = toml::parse_file(path);

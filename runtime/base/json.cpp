@@ -1,5 +1,6 @@
 #include "base/json.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -72,7 +73,7 @@ Result<void> JsonReader::value(int depth, std::string_view key) {
     if (c == '{' || c == '[') {
         const char close = c == '{' ? '}' : ']';
         node.type = c == '{' ? JsonType::object : JsonType::array;
-        if (!key.empty() && key == left_) {
+        if (std::find(left_.begin(), left_.end(), key) != left_.end()) {
             node.text = TRY(skip());
             node.next = count_;
             return {};

@@ -24,9 +24,9 @@ class JsonReader {
     JsonReader(const JsonReader&) = delete;
     JsonReader& operator=(const JsonReader&) = delete;
 
-    // Objects and arrays that are members of this name are not read, but left as they are written: no more than their
-    // brackets and quotes have to be right.
-    void leave(std::string_view key) { left_ = key; }
+    // Objects and arrays that are members of one of these names are not read, but left as they are written: no more
+    // than their brackets and quotes have to be right. The names stay the caller's.
+    void leave(std::span<const std::string_view> keys) { left_ = keys; }
     // Reads exactly one value. Strings are unescaped within text, to which the nodes point. Errors:
     // incorrect_parameters with the column, and the line after the first; invalid_characters (not UTF-8).
     Result<void> parse(std::span<char> text);
@@ -52,7 +52,7 @@ class JsonReader {
     int count_ = 0, line_ = 1;
     std::span<JsonNode> nodes_;
     int max_depth_;
-    std::string_view left_{};
+    std::span<const std::string_view> left_{};
 };
 
 }  // namespace slmd

@@ -11,7 +11,9 @@
 #include <string>
 #include <vector>
 
+#include "client/agent.h"
 #include "client/board.h"
+#include "client/caller.h"
 #include "client/connection.h"
 #include "client/model.h"
 #include "daemon/plan.h"
@@ -29,6 +31,12 @@ constexpr char usage[] =
     "usage: slmctl [--socket PATH | --tty DEVICE[@BAUD]] COMMAND\n"
     "  ask TEXT        one answer, as it is generated; TEXT \"-\" reads standard input\n"
     "  classify [TEXT] which of the labels fits, and its probability; without TEXT, or with \"-\", of standard input\n"
+    "  extract [TEXT]  the values that --schema FILE asks of TEXT, and where in it they stand\n"
+    "  agent list      the agents that slmd has; agent show NAME: one of them\n"
+    "  agent check FILE...  are these agents' files good?\n"
+    "  agent run NAME [INPUT]  its answer; without INPUT, or with \"-\", of standard input\n"
+    "  agent bench NAME [FILE]  how many answers are right, of lines {\"input\": ..., \"output\": ...}, or of the\n"
+    "                  examples in its own file that the model is not shown\n"
     "  chat            a conversation; a line is a turn, Ctrl-D ends\n"
     "  status          what slmd does\n"
     "  plan [IMAGE]    every byte of memory: of the running slmd, or of an image before it is loaded\n"
@@ -58,17 +66,14 @@ constexpr char usage[] =
     "      --context N, --slots N, --threads N, --clients N, --queue N, --tty DEV, --draft-model F, --stream  for plan "
     "IMAGE, "
     "as slmd has them\n"
-    "      --json              classify, status, plan and hw as slmd sent them\n"
+    "      --json              classify, extract, agent, status, plan and hw as slmd sent them\n"
     "      --seconds N         end of a record\n"
     "      --config FILE       of slmd, for its models' folder and allowed keys: default /etc/slmd/slmd.toml\n"
     "      --no-restart        leave slmd as it is; the change holds from its next start\n"
     "      --line NAME         a GPIO input to record too; up to 16 times\n"
     "      --board NAME, --boards DIR    as slmd has them\n"
-    "exit status: 0 answered, 1 refused or failed, 2 no connection, 64 wrong usage, 130 interrupted\n";
-
-constexpr int exit_failed = 1, exit_connection = 2, exit_usage = 64, exit_interrupted = 130;
-
-volatile sig_atomic_t interrupts = 0;
+    "exit status: 0 answered, 1 refused or failed, 2 no connection, 3 an agent's answer is unsure, 4 it failed a "
+    "check, 64 wrong usage, 130 interrupted\n";
 
 struct Options {
     Address address;
@@ -83,187 +88,11 @@ struct Options {
     ModelCommand model;
 };
 
-int complain(const Error& e, int code) {
-    fprintf(stderr, "slmctl: %s\n", e.text);
-    return code;
-}
-
-std::string quoted(std::string_view text) {
-    std::string r = "\"";
-    while (!text.empty()) {
-        wire::Line line;
-        const std::string_view part = text.substr(0, wire::fit_json(text, 1000));
-        r += line.json_escaped(part).view();
-        text.remove_prefix(part.size());
-    }
-    return r + "\"";
-}
-
-class Caller {
-  public:
-    explicit Caller(Connection& connection) : connection_(connection) {}
-
-    // One request and its reply; tok notifications go to standard output as they come. The reply's object stays in
-    // reader().
-    Result<const JsonNode*> call(const char* method, const std::string& params, bool stream) {
-        id_++;
-        const std::string request = "{\"jsonrpc\":\"2.0\",\"id\":" + std::to_string(id_) + ",\"method\":\"" + method +
-                                    "\",\"params\":{" + params + "}}\n";
-        if (connection_.tty() && request.size() > 255)
-            return Error::make(
-                Code::text_too_long,
-                "%zu bytes are too long for one line of a serial port (254); shorten it, or use the socket",
-                request.size());
-        TRY(connection_.send(request));
-        return reply(stream);
-    }
-    // A prompt of any length over a serial line: AT#GEN, text, Ctrl-Z.
-    Result<void> ask_at(const std::string& prompt) {
-        TRY(connection_.send("AT+CMEE=2\r"));
-        TRY(connection_.send("AT#GEN\r"));
-        TRY(connection_.send(prompt + "\x1a"));
-        for (;;) {
-            const auto got = TRY(connection_.receive(line_, -1));
-            if (got == Connection::Got::interrupted && interrupts > 0) TRY(connection_.send("\x1b"));
-            if (got != Connection::Got::line) continue;
-            if (line_.starts_with("> ")) line_.erase(0, line_.find_first_not_of("> "));
-            if (line_.starts_with("#TOK: \"")) {
-                print_at(std::string_view(line_).substr(7, line_.rfind('"') - 7));
-            } else if (line_.starts_with("#GEN: ")) {
-                return {};
-            } else if (line_.starts_with("+CME ERROR: ")) {
-                return Error::make(interrupts > 0 ? Code::aborted : Code::unknown, "%s", line_.c_str() + 12);
-            }
-        }
-    }
-    const wire::JsonLine& reader() const { return reader_; }
-    const std::string& line() const { return line_; }
-    bool printed() const { return printed_; }
-    void progress_off() {
-        if (!progress_) return;
-        fputs("\r\x1b[K", stderr);
-        progress_ = false;
-    }
-    void progress(const char* what, long done, long total) {
-        if (!isatty(STDERR_FILENO)) return;
-        fprintf(stderr, "\r%s %ld/%ld\x1b[K", what, done, total);
-        progress_ = true;
-    }
-
-  private:
-    Result<const JsonNode*> reply(bool stream) {
-        int cancelled = 0;
-        for (;;) {
-            if (interrupts > cancelled && stream) {  // the request ends, not only this client
-                cancelled = interrupts;
-                if (cancelled > 1) return Error::make(Code::aborted, "interrupted");
-                TRY(connection_.send("{\"jsonrpc\":\"2.0\",\"method\":\"$/cancelRequest\",\"params\":{\"id\":" +
-                                     std::to_string(id_) + "}}\n"));
-            }
-            const auto got = TRY(connection_.receive(line_, stream ? -1 : 10000));
-            if (got == Connection::Got::interrupted) {
-                if (!stream) return Error::make(Code::aborted, "interrupted");
-                continue;
-            }
-            if (got == Connection::Got::timeout) return Error::make(Code::device_io, "no answer within 10 s");
-            if (line_[0] != '{') continue;  // an echo, #READY, another's noise
-            copy_ = line_;
-            TRY(reader_.parse(copy_));
-            const JsonNode& root = reader_.root();
-            const JsonNode *method = reader_.find(root, "method"), *params = reader_.find(root, "params");
-            if (method != nullptr && params != nullptr) {
-                notified(*method, *params);
-                continue;
-            }
-            progress_off();
-            if (const JsonNode* error = reader_.find(root, "error")) {
-                const JsonNode *code = reader_.find(*error, "code"), *message = reader_.find(*error, "message");
-                const int number = code != nullptr ? static_cast<int>(code->number) : 100;
-                const std::string text = message != nullptr ? std::string(message->text) : "";
-                return Error::make(number == -32800 ? Code::aborted
-                                   : number > 0     ? static_cast<Code>(number)
-                                                    : Code::unknown,
-                                   "%s (%d)", text.c_str(), number);
-            }
-            if (const JsonNode* result = reader_.find(root, "result")) return result;
-            return Error::make(Code::unknown, "slmd sent what is not a reply: %.100s", line_.c_str());
-        }
-    }
-    void notified(const JsonNode& method, const JsonNode& params) {
-        if (method.text == "tok") {
-            progress_off();
-            const JsonNode* text = reader_.find(params, "text");
-            if (text == nullptr) return;
-            fwrite(text->text.data(), 1, text->text.size(), stdout);
-            fflush(stdout);
-            printed_ = true;
-        } else if (method.text == "progress") {
-            const JsonNode *done = reader_.find(params, "done"), *total = reader_.find(params, "total");
-            if (done != nullptr && total != nullptr && done->number < total->number)
-                progress("reading the prompt", static_cast<long>(done->number), static_cast<long>(total->number));
-        } else if (method.text == "queue") {
-            const JsonNode* place = reader_.find(params, "place");
-            if (place != nullptr && place->number > 0)
-                progress("waiting, place", static_cast<long>(place->number), static_cast<long>(place->number));
-        }
-    }
-    void print_at(std::string_view s) {
-        std::string out;
-        for (std::size_t i = 0; i < s.size(); i++) {
-            if (s[i] != '\\' || i + 1 == s.size())
-                out += s[i];
-            else if (const char e = s[++i]; e == 'n')
-                out += '\n';
-            else if (e == 'r')
-                out += '\r';
-            else if (e == 't')
-                out += '\t';
-            else if (e == 'x')
-                out += static_cast<char>(strtol(std::string(s.substr(i + 1, 2)).c_str(), nullptr, 16)), i += 2;
-            else
-                out += e;
-        }
-        fwrite(out.data(), 1, out.size(), stdout);
-        fflush(stdout);
-        printed_ = true;
-    }
-
-    Connection& connection_;
-    wire::JsonLine reader_;
-    std::string line_, copy_;
-    int id_ = 0;
-    bool progress_ = false, printed_ = false;
-};
-
-// Waits, with a progress line, until the model is there.
-Result<void> wait_for_model(Caller& caller) {
-    for (;;) {
-        const JsonNode* s = TRY(caller.call("stat", "", false));
-        const JsonNode* loading = caller.reader().find(*s, "loading");
-        if (loading == nullptr || loading->number >= 100) return caller.progress_off(), Result<void>{};
-        caller.progress("loading the model, per cent", static_cast<long>(loading->number), 100);
-        usleep(200'000);
-        if (interrupts > 0) return Error::make(Code::aborted, "interrupted");
-    }
-}
-
-int outcome(const Error& e) {
-    if (e.code == Code::aborted) return fputs("\n", stdout), exit_interrupted;
-    return complain(e, e.code == Code::device_io ? exit_connection : exit_failed);
-}
-
-std::string read_all(FILE* f) {
-    std::string text;
-    char buffer[4096];
-    for (std::size_t n; (n = fread(buffer, 1, sizeof buffer, f)) > 0;) text.append(buffer, n);
-    return text;
-}
-
 int ask(Connection& connection, const Options& o, std::string text) {
     if (text == "-") text = read_all(stdin);
     if (!utf8_valid(text)) return complain(Error::make(Code::invalid_characters, "the text is not UTF-8"), exit_failed);
     Caller caller(connection);
-    if (auto r = wait_for_model(caller); !r) return outcome(r.error());
+    if (auto r = caller.wait_for_model(); !r) return outcome(r.error());
     const std::string params = "\"prompt\":" + quoted(text) + ",\"stream\":true,\"progress\":true" + o.settings;
     const auto done = [&]() -> Result<void> {
         if (!connection.tty() || params.size() < 180) {
@@ -295,7 +124,7 @@ int classify(Connection& connection, const Options& o, std::string text) {
     }
     if (!utf8_valid(text)) return complain(Error::make(Code::invalid_characters, "the text is not UTF-8"), exit_failed);
     Caller caller(connection);
-    if (auto r = wait_for_model(caller); !r) return outcome(r.error());
+    if (auto r = caller.wait_for_model(); !r) return outcome(r.error());
     const auto r =
         caller.call("cls",
                     "\"prompt\":" + quoted(text) + ",\"labels\":[" + labels + "],\"top\":" + std::to_string(o.top) +
@@ -318,7 +147,7 @@ int classify(Connection& connection, const Options& o, std::string text) {
 
 int chat(Connection& connection, const Options& o) {
     Caller caller(connection);
-    if (auto r = wait_for_model(caller); !r) return outcome(r.error());
+    if (auto r = caller.wait_for_model(); !r) return outcome(r.error());
     char* line = nullptr;
     std::size_t size = 0;
     int code = 0;
@@ -602,7 +431,7 @@ int main(int argc, char** argv) {
     const char* const argument = optind + 1 < argc ? argv[optind + 1] : nullptr;
     const bool known = command == "ask" || command == "classify" || command == "chat" || command == "status" ||
                        command == "plan" || command == "monitor" || command == "help" || command == "hw" ||
-                       command == "board" || command == "model";
+                       command == "board" || command == "model" || command == "agent" || command == "extract";
     const bool local =
         command == "board" || command == "model" || (command == "hw" && argument != nullptr);  // no slmd is asked
     if (local) {
@@ -625,7 +454,16 @@ int main(int argc, char** argv) {
               stderr);
         return exit_usage;
     }
-    if (!known || optind + 2 < argc || (command == "ask" && argument == nullptr)) {
+    const std::string verb = command == "agent" && argument != nullptr ? argument : "";
+    const char* const name = optind + 2 < argc ? argv[optind + 2] : nullptr;
+    const char* const last = optind + 3 < argc ? argv[optind + 3] : nullptr;
+    if (verb == "check" && name != nullptr) return check_agents({argv + optind + 2, argv + argc});
+    if (command == "agent" && !(verb == "list" && name == nullptr) && !(verb == "show" && name != nullptr && !last) &&
+        !((verb == "run" || verb == "bench") && name != nullptr && optind + 4 >= argc)) {
+        fputs("slmctl: agent list, show NAME, check FILE..., run NAME [INPUT] or bench NAME [FILE]\n", stderr);
+        return exit_usage;
+    }
+    if (!known || (command != "agent" && optind + 2 < argc) || (command == "ask" && argument == nullptr)) {
         if (command.empty())
             fputs(usage, stderr);
         else if (!known)
@@ -640,6 +478,10 @@ int main(int argc, char** argv) {
         fputs("slmctl: classify among what? --label LABEL, twice or more, or --labels FILE\n", stderr);
         return exit_usage;
     }
+    if (command == "extract" && o.settings.find(",\"schema\":") == std::string::npos) {
+        fputs("slmctl: extract what? --schema FILE says it\n", stderr);
+        return exit_usage;
+    }
     if (command == "help") return help(argument);
     if (command == "plan" && argument != nullptr) return plan_image(argument, o);
 
@@ -649,6 +491,11 @@ int main(int argc, char** argv) {
     auto connection = Connection::open(o.address);
     if (!connection) return complain(connection.error(), exit_connection);
     if (command == "ask") return ask(*connection, o, argument);
+    if (command == "extract") return extract(*connection, argument != nullptr ? argument : "-", o.settings, o.json);
+    if (verb == "list") return list_agents(*connection, o.json);
+    if (verb == "show") return show_agent(*connection, name);
+    if (verb == "run") return run_agent(*connection, name, last != nullptr ? last : "-", o.json);
+    if (verb == "bench") return bench_agent(*connection, name, last);
     if (command == "classify") return classify(*connection, o, argument != nullptr ? argument : "-");
     if (command == "chat") return chat(*connection, o);
     if (command == "plan") return show_plan(*connection, o);

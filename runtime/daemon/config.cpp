@@ -89,6 +89,8 @@ struct Reader : hal::TomlFile {
                 TRY(keys(node));
             else if (k == "state")
                 TRY(text("state", node, config.state, sizeof config.state, config.lines.state));
+            else if (k == "agents")
+                TRY(agents(node));
             else if (k == "engine")
                 TRY(table("engine", node, &Reader::engine));
             else if (k == "socket")
@@ -110,9 +112,10 @@ struct Reader : hal::TomlFile {
             else if (k == "output")
                 TRY(list("output", node, &Reader::output));
             else
-                return unknown(key,
-                               "model, require_signature, allowed_keys, state, [engine], [socket], [[tty]], [limits], "
-                               "[generate], [board], [governor], [pins], [[trigger]], [[output]]");
+                return unknown(
+                    key,
+                    "model, require_signature, allowed_keys, state, agents, [engine], [socket], [[tty]], [limits], "
+                    "[generate], [board], [governor], [pins], [[trigger]], [[output]]");
         }
         // Who names keys means that only they count: without a signature there is nothing that they could be held to.
         const toml::node* const required = t.get("require_signature");
@@ -132,6 +135,15 @@ struct Reader : hal::TomlFile {
             Config::AllowedKey& key = config.allowed_keys[config.key_count++];
             TRY(text("allowed_keys", n, key.path, sizeof key.path, key.line));
         }
+        return {};
+    }
+    Result<void> agents(const toml::node& node) const {
+        const auto* list = node.as_array();
+        if (list == nullptr || list->size() > Config::max_agent_folders)
+            return at(node, "agents is a list of at most 4 folders: [\"/etc/slmd/agents\"]");
+        config.agent_folders = 0;
+        for (const toml::node& n : *list)
+            TRY(text("agents", n, config.agents[config.agent_folders++], sizeof config.agents[0]));
         return {};
     }
     Result<void> engine(const toml::table& t) const {
@@ -331,8 +343,10 @@ struct Reader : hal::TomlFile {
                 TRY(number("clients", node, 1, Config::max_clients, config.clients));
             else if (k == "queue")
                 TRY(number("queue", node, 1, Config::max_queue, config.queue));
+            else if (k == "agents")
+                TRY(number("agents", node, 32, 16384, config.agents_kib));
             else
-                return unknown(key, "clients, queue");
+                return unknown(key, "clients, queue, agents");
         }
         return {};
     }

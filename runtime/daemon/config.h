@@ -61,12 +61,12 @@ struct PinsConfig {
 
 struct Config {
     static constexpr int max_ttys = 4, max_clients = 64, max_queue = 64, max_triggers = 8, max_outputs = 8,
-                         max_keys = 8;
+                         max_keys = 8, max_agent_folders = 4;
 
     const char* file = nullptr;  // where it was read; null: only options
 
-    char model[512] = "";       // an image, or a folder of slots (image/slots.h)
-    char model_file[512] = "";  // the image that is run: model, or what is in one of its slots
+    char model[512] = "";        // an image, or a folder of slots (image/slots.h)
+    char model_file[512] = "";   // the image that is run: model, or what is in one of its slots
     char draft_model[512] = "";  // a smaller one of the same tokenizer, which guesses what the model will say; "": none
     struct AllowedKey {
         char path[256] = "";
@@ -90,8 +90,11 @@ struct Config {
     } ttys[max_ttys];
     int tty_count = 0;
     bool socket_trusted = false;
-    int clients = 16;  // serial lines included
-    int queue = 16;    // requests that wait for a slot
+    int clients = 16;                                                         // serial lines included
+    int queue = 16;                                                           // requests that wait for a slot
+    char agents[max_agent_folders][256] = {SLMD_AGENTS, "/etc/slmd/agents"};  // folders; the later ones override
+    int agent_folders = 2;
+    int agents_kib = 256;  // what the files of all agents may come to, as they are read
     wire::Settings generate;
     BoardConfig board;
     GovernorConfig governor;

@@ -34,6 +34,8 @@ constexpr char help[] =
     "      --threads N       that compute (default: one a core of the fastest cluster; with --state, measured)\n"
     "      --level NAME      scalar, neon, dotprod, i8mm, avx2, avx512 (default: the best)\n"
     "      --system TEXT     what stands before every conversation (default: what the model's template says)\n"
+    "      --agents DIR      folder of agents, instead of those configured (" SLMD_AGENTS
+    ", /etc/slmd/agents)\n"
     "      --board NAME      which board this is (default: what the device tree says)\n"
     "      --boards DIR      folder of board files (" SLMD_BOARDS
     ")\n"
@@ -65,6 +67,7 @@ enum Option {
     opt_system,
     opt_clients,
     opt_queue,
+    opt_agents,
     opt_board,
     opt_boards,
     opt_hardware,
@@ -89,6 +92,7 @@ constexpr option options[] = {{"config", required_argument, nullptr, 'c'},
                               {"system", required_argument, nullptr, opt_system},
                               {"clients", required_argument, nullptr, opt_clients},
                               {"queue", required_argument, nullptr, opt_queue},
+                              {"agents", required_argument, nullptr, opt_agents},
                               {"board", required_argument, nullptr, opt_board},
                               {"boards", required_argument, nullptr, opt_boards},
                               {"hardware", required_argument, nullptr, opt_hardware},
@@ -147,6 +151,10 @@ Result<void> parse(int argc, char** argv, Config& config, Command& command) {
                 case opt_system: TRY(set_text("--system", optarg, config.system, sizeof config.system)); break;
                 case opt_clients: TRY(number("--clients", optarg, 1, Config::max_clients, config.clients)); break;
                 case opt_queue: TRY(number("--queue", optarg, 1, Config::max_queue, config.queue)); break;
+                case opt_agents:
+                    config.agent_folders = 1;
+                    TRY(set_text("--agents", optarg, config.agents[0], sizeof config.agents[0]));
+                    break;
                 case opt_board: TRY(set_text("--board", optarg, config.board.name, sizeof config.board.name)); break;
                 case opt_boards:
                     TRY(set_text("--boards", optarg, config.board.files, sizeof config.board.files));
@@ -216,6 +224,7 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
     lay_out(counting, config, p.context, memory);
     const auto vocab = static_cast<int>(images.model.params().vocab);
     lay_out_grammars(counting, config, vocab, memory);
+    lay_out_agents(counting, config, memory);
     const struct Block {  // goes after all that lives in it
         std::size_t size;
         void* at;
@@ -229,6 +238,7 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
     Arena arena({static_cast<std::byte*>(block.at), counting.used()});
     lay_out(arena, config, p.context, memory);
     lay_out_grammars(arena, config, vocab, memory);
+    lay_out_agents(arena, config, memory);
     const struct Wake {
         int fd;
         ~Wake() {
@@ -244,6 +254,7 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
     Service service(config, p, images, memory, wake.fd);
     Machine machine(config, hardware, service);
     service.attach(machine);
+    TRY(service.read_agents(config));
     machine.open();
     Server server(config, reread, service, hardware, machine, memory, notify, wake.fd, identity);
     TRY(server.open(handed));

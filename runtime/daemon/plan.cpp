@@ -41,11 +41,12 @@ void lay_out(Arena& arena, const Config& config, int context, Memory& m) {
         std::int32_t* const tokens = arena.scratch<std::int32_t>(n);
         auto* const labels = arena.scratch<task::Label>(task::Classification::max_labels);
         auto* const nodes = arena.scratch<engine::TreeNode>(task::Classification::max_nodes);
+        char* const paths = arena.scratch<char>(path_bytes);
         if (m.jobs == nullptr) continue;
         new (&m.jobs[i]) Job{};
         m.jobs[i].constraint = -1;
         m.jobs[i].text = text, m.jobs[i].answer = answer, m.jobs[i].tokens = tokens;
-        m.jobs[i].labels = labels, m.jobs[i].nodes = nodes;
+        m.jobs[i].labels = labels, m.jobs[i].nodes = nodes, m.jobs[i].paths = paths;
     }
     m.workspace.text = {arena.scratch<char>(render_bytes), render_bytes};
     m.workspace.trusted = {arena.scratch<text::Trusted>(render_parts), render_parts};
@@ -57,6 +58,11 @@ void lay_out_grammars(Arena& arena, const Config& config, int vocab, Memory& m) 
     m.vocabulary.lay_out(arena, vocab);
     for (int i = 0; i < config.engine.slots; i++) m.constraints[i].lay_out(arena, m.vocabulary);
     m.grammar_scratch = {arena.scratch<std::byte>(task::Constraint::scratch_bytes), task::Constraint::scratch_bytes};
+}
+
+void lay_out_agents(Arena& arena, const Config& config, Memory& m) {
+    const auto bytes = static_cast<std::size_t>(config.agents_kib) << 10;
+    for (agent::Set& set : m.agents) set = agent::Set({arena.scratch<std::byte>(bytes), bytes});
 }
 
 std::uint64_t Plan::total() const {
@@ -148,6 +154,9 @@ Result<Plan> plan(const Images& images, const Config& config) {
     Arena grammars;
     lay_out_grammars(grammars, config, static_cast<int>(images.model.params().vocab), memory);
     p.items[p.count++] = {"grammars", grammars.used()};
+    Arena agents;
+    lay_out_agents(agents, config, memory);
+    p.items[p.count++] = {"agents", agents.used()};
     p.items[p.count++] = {"program, libraries, stacks", program_bytes};
     return p;
 }

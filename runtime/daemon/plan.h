@@ -3,6 +3,8 @@
 #include <optional>
 #include <span>
 
+#include "agent/set.h"
+#include "agent/spans.h"
 #include "base/arena.h"
 #include "daemon/config.h"
 #include "engine/engine.h"
@@ -15,9 +17,10 @@
 
 namespace slmd::daemon {
 
-constexpr std::size_t prompt_bytes = 65536;    // of a request
-constexpr std::size_t tty_line_bytes = 16384;  // a prompt typed after AT#GEN
-constexpr std::size_t answer_bytes = 16384;    // text that waits for its client
+constexpr std::size_t prompt_bytes = 65536;               // of a request
+constexpr std::size_t tty_line_bytes = 16384;             // a prompt typed after AT#GEN
+constexpr std::size_t answer_bytes = 16384;               // text that waits for its client
+constexpr std::size_t max_spans = 64, path_bytes = 4096;  // of an answer: values whose places are told
 constexpr std::size_t render_bytes = prompt_bytes + 16384;
 constexpr std::size_t render_parts = 4 * wire::Session::max_turns;
 // Measured: what the program, the C++ library and the stacks of all threads take when an answer has been given.
@@ -56,6 +59,19 @@ struct Job {
     int label_count, top;
     engine::TreeNode* nodes;  // [max_nodes] engine thread only
     wire::LabelScore scores[wire::LabelSet::max_top];
+    bool wants_spans;
+    std::string_view source() const { return {text + source_begin, source_end - source_begin}; }
+    const agent::Agent* agent;  // null: none
+    agent::Set* set;            // that it is of
+    std::string_view values[agent::Agent::max_fields];
+    std::uint32_t input_end;  // in text: an agent's prompt begins here
+    int wording;              // 0: the answer is made; n: the prompt of its check n - 1 is asked, to compare
+    bool cut;                 // the answer ended early
+    std::size_t first_used;   // of `answer`: the answer, when a further prompt is asked
+    agent::Finding findings[agent::Agent::max_checks];
+    wire::CheckResult checks[agent::Agent::max_checks];
+    wire::ValueSpan spans[max_spans];
+    char* paths;   // [path_bytes] of spans
     char* answer;  // [answer_bytes] ring of text that the client has not taken
     std::size_t head, used;
     char joint[4];  // a code point that lies across the ring's end
@@ -88,16 +104,18 @@ struct Memory {
     // Answers that obey a grammar: one a slot.
     grammar::Vocabulary vocabulary;
     task::Constraint constraints[engine::max_slots];
-    std::span<std::byte> grammar_scratch;
+    std::span<std::byte> grammar_scratch;  // of checks, too
+    agent::Set agents[2];                  // those that are, and those of the next reload
 };
 
 // The same code counts and hands out. Jobs: one a slot, the queue, and as many that are being abandoned.
 void lay_out(Arena& arena, const Config& config, int context, Memory& memory);
+void lay_out_agents(Arena& arena, const Config& config, Memory& memory);
 // vocab: tokens of the model.
 void lay_out_grammars(Arena& arena, const Config& config, int vocab, Memory& memory);
 
 struct Plan {
-    wire::PlanItem items[20];
+    wire::PlanItem items[21];
     int count = 0;
     int context = 0;  // tokens of a slot
     std::uint64_t total() const;

@@ -46,6 +46,7 @@ void needs_restart(const Config& now, const Config& fresh, int clients, int queu
                {"[[output]]", !std::equal(now.outputs, now.outputs + now.output_count, fresh.outputs,
                                           fresh.outputs + fresh.output_count)},
                {"more [limits] clients than at the start", fresh.clients > clients},
+               {"[limits] agents", now.agents_kib != fresh.agents_kib},
                {"a longer [limits] queue than at the start", fresh.queue > queue}};
     std::size_t used = 0;
     out[0] = 0;
@@ -106,6 +107,10 @@ void Server::reload() {
         config_.generate = fresh.generate;
         config_.socket_trusted = fresh.socket_trusted;  // of connections that come
         service_.reload(config_, fresh, planned_queue_);
+        memcpy(config_.agents, fresh.agents, sizeof config_.agents);
+        config_.agent_folders = fresh.agent_folders;
+        if (const auto read = service_.read_agents(config_); !read)
+            log(Level::error, {{"SLMD_EVENT", "agents"}}, "%s", read.error().text);
         change_ttys(fresh);
         log(Level::notice, {{"SLMD_EVENT", "reload"}, {"SLMD_RESULT", "done"}, {"SLMD_RESTART", later}},
             later[0] == 0 ? "reloaded%s" : "reloaded; only a restart changes: %s", later);

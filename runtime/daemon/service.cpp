@@ -281,16 +281,21 @@ Service::Round Service::next() {
                 if (job.slot >= 0) slot_job_[job.slot] = -1;
                 job.slot = job.constraint = -1;
                 job.state = Job::free;
+                if (job.set != nullptr) job.set->users--;
+                job.set = nullptr;
                 continue;
             }
             if (job.state != Job::live || job.deadline_ns == 0) continue;
             // a job without a slot, or one whose client does not read, meets its deadline here
             if (now >= job.deadline_ns && (job.slot < 0 || !runnable(job))) {
-                if (job.tokens_out == 0) {
+                if (job.tokens_out == 0 && job.wording == 0) {
                     const Error e = Error::make(Code::deadline, "the deadline passed while the request waited");
                     finish(job, &e);
                 } else {
-                    job.outcome.finish = task::finish_name(task::Finish::deadline);
+                    if (job.wording == 0) {
+                        tell_answer(job);
+                        job.outcome.finish = task::finish_name(task::Finish::deadline);
+                    }
                     finish(job, nullptr);
                 }
                 wake();
@@ -374,22 +379,28 @@ bool Service::give_slot(Job& job) {
 }
 
 void Service::open(Job& job) {
-    text::Message messages[wire::Session::max_turns + 1];
+    text::Message messages[std::max<std::size_t>(wire::Session::max_turns, 2 * agent::Agent::max_shots + 1) + 1];
     std::size_t count = 0;
     char system[sizeof config_.system];
     {
         const Lock guard(lock_);  // a reload changes it
         memcpy(system, config_.system, sizeof system);
     }
-    if (system[0] != 0 && !job.settings.raw) messages[count++] = {text::Role::system, system};
+    const std::string_view before = job.agent != nullptr ? job.agent->system : job.settings.raw ? "" : system;
+    if (!before.empty()) messages[count++] = {text::Role::system, before};
+    if (job.agent != nullptr)
+        for (const agent::Shot& shot : job.agent->shots) {
+            messages[count++] = {text::Role::user, shot.prompt};
+            messages[count++] = {text::Role::assistant, shot.answer};
+        }
     for (int i = 0; i < job.turn_count; i++)
         messages[count++] = {job.turns[i].assistant ? text::Role::assistant : text::Role::user,
                              {job.text + job.turns[i].begin, job.turns[i].end - job.turns[i].begin}};
     const auto opened = open_task(job, {messages, count});
     const Lock guard(lock_);
     job.opened = true;
-    job.total = job.prompt_tokens();
-    if (!opened) finish(job, &opened.error());
+    if (job.wording == 0) job.total = job.prompt_tokens();
+    if (!opened) finish(job, job.wording == 0 ? &opened.error() : nullptr);
 }
 
 Result<void> Service::open_task(Job& job, std::span<const text::Message> messages) {
@@ -412,12 +423,13 @@ Result<void> Service::open_task(Job& job, std::span<const text::Message> message
     o.sampler.seed = static_cast<std::uint64_t>(s.seed);
     o.sampler.bias = {bias, static_cast<std::size_t>(s.biases)};
     o.max_tokens = static_cast<int>(s.max);
+    if (job.agent != nullptr) o.max_bytes = job.agent->text_bytes;
     o.raw = s.raw;
     o.stop = {stops, static_cast<std::size_t>(s.stops)};
     o.deadline_ns = job.deadline_ns;
     if (bound(job)) {
         o.constraint = &memory_.constraints[job.constraint];
-        const std::string_view source(job.text + job.source_begin, job.source_end - job.source_begin);
+        const std::string_view source = job.source();
         TRY(o.constraint->open(job.bound, {job.text + job.grammar_begin, job.grammar_end - job.grammar_begin},
                                source.empty() ? messages.back().text : source, memory_.grammar_scratch));
     }
@@ -464,17 +476,37 @@ void Service::step(const Round& round) {
     }
 }
 
-void Service::settle(Job& job, const Result<bool>& complete) {
+void Service::settle(Job& job, const Result<bool>& ended) {
+    const bool again = job.wording > 0, done = ended && ended.value();
+    // Nobody else touches a job that is worked on: no lock for this.
+    const Result<bool> complete = done ? conclude(job) : ended;
     const Lock guard(lock_);
-    const auto rows = static_cast<std::uint64_t>(std::max(1, job.cached() - job.done));
+    const auto rows = static_cast<std::uint64_t>(std::max(1, job.cached() - (again ? 0 : job.done)));
     job.rows += rows, rows_ += rows;
-    job.done = job.cached();
-    job.tokens_out = job.classifies ? 0 : job.generation.answer_tokens();
-    if (job.first_ns == 0 && job.tokens_out > 0) job.first_ns = now_ns();
-    if (!complete) return finish(job, &complete.error());
-    if (!complete.value()) return;
-    job.outcome.finish = task::finish_name(job.how());
-    finish(job, nullptr);
+    if (again) {  // the answer stands; what cannot be compared with it does not take it away
+        if (!complete || complete.value()) finish(job, nullptr);
+    } else {
+        job.done = job.cached();
+        job.tokens_out = job.classifies ? 0 : job.generation.answer_tokens();
+        if (job.first_ns == 0 && job.tokens_out > 0) job.first_ns = now_ns();
+        if (!complete) return finish(job, &complete.error());
+        if (!done) return;
+        tell_answer(job);
+        if (complete.value()) finish(job, nullptr);
+    }
+    if (!done || job.state != Job::live) return;
+    slot_job_[job.slot] = -1;  // the next question
+    job.slot = job.constraint = -1;
+    job.opened = false;
+}
+
+// With the lock.
+void Service::tell_answer(Job& job) {
+    wire::Outcome& o = job.outcome;
+    o.finish = task::finish_name(job.how());
+    o.prompt_tokens = job.prompt_tokens();
+    o.probability = job.classifies ? 0 : job.generation.probability();
+    if (job.classifies && job.how() == task::Finish::stop) tell_labels(job);
 }
 
 // With the lock.
@@ -483,10 +515,7 @@ void Service::finish(Job& job, const Error* error) {
     wire::Outcome& o = job.outcome;
     o.failed = error != nullptr;
     if (error != nullptr) o.error = *error;
-    o.prompt_tokens = job.opened ? job.prompt_tokens() : 0;
     o.tokens = job.tokens_out;
-    o.probability = job.opened && !job.classifies ? job.generation.probability() : 0;
-    if (job.classifies && job.opened && job.how() == task::Finish::stop) tell_labels(job);
     o.first_ms = job.first_ns == 0 ? 0 : (job.first_ns - job.submitted_ns) / 1'000'000;
     o.total_ms = (now - job.submitted_ns) / 1'000'000;
     o.joules = joules(job);
@@ -504,6 +533,195 @@ void Service::tell_labels(Job& job) {
     for (int i = 0; i < n; i++) job.scores[i] = {best[i]->text, best[i]->probability};
     job.outcome.margin = best[0]->probability - best[1]->probability;  // there are two labels or more
     job.outcome.labels = {job.scores, static_cast<std::size_t>(std::min(n, job.top))};
+}
+
+// ---- agents
+
+// Of a request that is complete: whole while its constraint is, and in the ring of one that does not stream.
+std::string_view Service::answer(const Job& job) const {
+    if (job.classifies) return job.scores[0].label;
+    if (bound(job)) return memory_.constraints[job.constraint].matcher().text();
+    return {job.answer, job.used};
+}
+
+Result<bool> Service::conclude(Job& job) {
+    if ((job.agent == nullptr && !job.wants_spans) || job.how() == task::Finish::cancelled) return true;
+    if (job.wording > 0) {
+        TRY(compare(job));
+    } else {
+        if (job.classifies) tell_labels(job);
+        job.first_used = job.used;
+        job.outcome.json = job.bound == task::Constraint::Kind::schema;
+        if (job.outcome.json) tell_spans(job);
+        if (job.agent == nullptr) return true;
+        TRY(examine(job));
+    }
+    judge(job);
+    return !TRY(next_wording(job));
+}
+
+void Service::tell_spans(Job& job) {
+    const std::string_view source =
+        job.source().empty() ? std::string_view(job.text + job.turns[job.turn_count - 1].begin,
+                                                job.turns[job.turn_count - 1].end - job.turns[job.turn_count - 1].begin)
+                             : job.source();
+    agent::Span found[max_spans];
+    const auto count = agent::find_spans(answer(job), source, {job.paths, path_bytes}, memory_.grammar_scratch, found);
+    const std::size_t n = count ? count.value() : 0;
+    for (std::size_t i = 0; i < n; i++) job.spans[i] = {found[i].at, found[i].begin, found[i].end};
+    job.outcome.spans = {job.spans, n};
+}
+
+Result<void> Service::examine(Job& job) {
+    const agent::Agent& a = *job.agent;
+    const std::span<agent::Finding> findings(job.findings, a.checks.size());
+    TRY(agent::examine(a.checks, answer(job), a.output == agent::Output::schema, job.source(), memory_.grammar_scratch,
+                       findings));
+    return {};
+}
+
+// What another wording was answered, with what the first one was.
+Result<void> Service::compare(Job& job) {
+    const agent::Agent& a = *job.agent;
+    const auto k = static_cast<std::size_t>(job.wording - 1);
+    std::string_view first{job.answer, job.first_used}, other;
+    if (job.classifies) {
+        const task::Label* best[1];
+        job.classification.best(best);
+        first = job.scores[0].label, other = best[0]->text;
+    } else {
+        other = {job.answer + job.first_used, job.used - job.first_used};
+    }
+    job.used = job.first_used;
+    job.findings[k] =
+        TRY(agent::compare(a.checks[k], first, other, a.output == agent::Output::schema, memory_.grammar_scratch));
+    return {};
+}
+
+// The verdict, of what is known so far.
+void Service::judge(Job& job) {
+    const agent::Agent& a = *job.agent;
+    wire::Outcome& o = job.outcome;
+    bool fails = false;
+    for (std::size_t i = 0; i < a.checks.size(); i++) {
+        const agent::Finding& f = job.findings[i];
+        job.checks[i] = {a.checks[i].name,
+                         f.verdict == agent::Verdict::pass   ? "pass"
+                         : f.verdict == agent::Verdict::fail ? "fail"
+                                                             : "absent",
+                         f.why};
+        fails = fails || f.verdict == agent::Verdict::fail;
+    }
+    o.checks = {job.checks, a.checks.size()};
+    if (job.wording == 0) {
+        o.confidence = job.classifies ? job.scores[0].probability : job.generation.probability();
+        job.cut = job.how() != task::Finish::stop;
+    }
+    const bool unsure = o.confidence < a.threshold || job.cut;
+    o.verdict = fails ? "fail" : unsure ? "unsure" : "pass";
+    o.route = (fails && a.escalate != agent::Escalate::never) || (unsure && a.escalate == agent::Escalate::unsure)
+                  ? "escalate"
+                  : "keep";
+}
+
+// Asks the next prompt whose answer is to be the same. False when there is none.
+Result<bool> Service::next_wording(Job& job) {
+    const agent::Agent& a = *job.agent;
+    for (auto k = static_cast<std::size_t>(job.wording); k < a.checks.size(); k++) {
+        if (a.checks[k].kind != agent::CheckKind::agree) continue;
+        job.wording = static_cast<int>(k) + 1;
+        TRY(ask_agent(job, a.checks[k].prompt));
+        return true;
+    }
+    return false;
+}
+
+// The turn that an agent's prompt comes to, and the schema, which compiling it changes.
+Result<void> Service::ask_agent(Job& job, std::string_view prompt) {
+    const agent::Agent& a = *job.agent;
+    std::uint32_t at = job.input_end;
+    const std::string_view filled =
+        TRY(agent::fill_in(a, prompt, job.values, {job.text + at, prompt_bytes - at - a.schema.size()}));
+    job.turn_count = 1;
+    job.turns[0] = {false, at, at + static_cast<std::uint32_t>(filled.size())};
+    job.grammar_begin = at = job.turns[0].end;
+    std::copy(a.schema.begin(), a.schema.end(), job.text + at);
+    job.grammar_end = at + static_cast<std::uint32_t>(a.schema.size());
+    return {};
+}
+
+// What the wire asks of an agent as what the engine is asked.
+Result<void> Service::prepare(Job& job, const wire::Request& request) {
+    const std::string_view name = request.agent, input = request.turns.back().text;
+    agent::Set& set = memory_.agents[agents_now_];
+    const agent::Entry* const entry = set.find(name);
+    if (entry == nullptr)
+        return Error::make(Code::not_found, "no agent \"%.*s\"; AT#AGENT? and the method agent list them",
+                           static_cast<int>(std::min<std::size_t>(name.size(), 32)), name.data());
+    if (!entry->error.empty())
+        return Error::make(Code::not_allowed, "%.*s", static_cast<int>(entry->error.size()), entry->error.data());
+    const agent::Agent& a = entry->agent;
+    if (const wire::ModelInfo loaded = model(); !a.model.empty() && a.model != loaded.name)
+        return Error::make(Code::no_model, "agent %.*s is for the model %.*s; %.*s is loaded",
+                           static_cast<int>(a.name.size()), a.name.data(), static_cast<int>(a.model.size()),
+                           a.model.data(), static_cast<int>(loaded.name.size()), loaded.name.data());
+    std::copy(input.begin(), input.end(), job.text);
+    TRY(agent::read_input(a, {job.text, input.size()}, request.fields, job.values));
+    job.agent = &a;
+    job.input_end = static_cast<std::uint32_t>(input.size());
+    TRY(ask_agent(job, a.prompt));
+    const std::string_view source = job.values[a.source];
+    job.source_begin = static_cast<std::uint32_t>(source.data() - job.text);
+    job.source_end = job.source_begin + static_cast<std::uint32_t>(source.size());
+    job.bound = a.output == agent::Output::schema ? task::Constraint::Kind::schema : task::Constraint::Kind::none;
+    job.classifies = a.output == agent::Output::choice;
+    for (const agent::Label& label : a.labels) job.labels[job.label_count++] = {label.name, label.prior};
+    job.top = std::min(3, job.label_count);
+    job.settings = wire::Settings{};
+    job.settings.max = a.max_tokens;
+    job.settings.deadline_ms = request.settings->deadline_ms < 0 ? a.deadline_ms : request.settings->deadline_ms;
+    set.users++;
+    job.set = &set;
+    return {};
+}
+
+Result<void> Service::read_agents(const Config& config) {
+    agent::Set& next = memory_.agents[1 - agents_now_];
+    {
+        const Lock guard(lock_);
+        if (next.users > 0)
+            return Error::make(Code::busy, "agents from before the last reload are still at work; reload again later");
+    }
+    const char* folders[Config::max_agent_folders];
+    for (int i = 0; i < config.agent_folders; i++) folders[i] = config.agents[i];
+    TRY(next.read({folders, static_cast<std::size_t>(config.agent_folders)}));
+    {
+        const Lock guard(lock_);
+        agents_now_ = 1 - agents_now_;
+    }
+    int good = 0;
+    for (const agent::Entry& e : next.entries()) {
+        good += e.error.empty();
+        if (!e.error.empty())
+            log(Level::warning, {{"SLMD_EVENT", "agent"}}, "%.*s", static_cast<int>(e.error.size()), e.error.data());
+    }
+    if (!next.entries().empty())
+        log(Level::info, {{"SLMD_EVENT", "agents"}}, "%d agents%s", good,
+            good == static_cast<int>(next.entries().size()) ? "" : "; what is wrong with the others is said above");
+    return {};
+}
+
+std::span<const wire::AgentInfo> Service::agents() {
+    const auto entries = memory_.agents[agents_now_].entries();
+    for (std::size_t i = 0; i < entries.size(); i++) {
+        const agent::Entry& e = entries[i];
+        const agent::Output o = e.agent.output;
+        agent_infos_[i] = {
+            e.agent.name, e.agent.description,
+            e.file,       o == agent::Output::choice ? "choice" : o == agent::Output::schema ? "schema" : "text",
+            e.error,      false};
+    }
+    return {agent_infos_, entries.size()};
 }
 
 // What the board took while it was worked on, times its share of the rows computed in that time.
@@ -577,13 +795,29 @@ Result<int> Service::submit(const wire::Request& request) {
     job.cancel.store(false);
     job.submitted_ns = now_ns();
     job.first_ns = 0;
-    job.deadline_ns =
-        request.settings->deadline_ms == 0 ? 0 : job.submitted_ns + request.settings->deadline_ms * 1'000'000;
     job.done = job.total = job.tokens_out = 0;
     job.rows = 0, job.rows_all = UINT64_MAX;
     job.outcome = {};
+    job.wording = 0, job.cut = false;
+    job.agent = nullptr, job.set = nullptr;
+    job.label_count = job.turn_count = 0;
+    job.constraint = -1;
+    job.wants_spans = request.spans;
+    job.head = job.used = 0;
+    if (request.agent.empty())
+        copy(job, request);
+    else
+        TRY(prepare(job, request));
+    const std::int64_t ms = job.settings.deadline_ms;
+    job.deadline_ns = ms == 0 ? 0 : job.submitted_ns + ms * 1'000'000;
+    job.state = Job::live;
+    pthread_cond_signal(&work_);
+    return static_cast<int>(&job - jobs_.data());
+}
+
+void Service::copy(Job& job, const wire::Request& request) {
+    const std::string_view grammar = request.schema.empty() ? request.regex : request.schema;
     job.settings = *request.settings;
-    job.turn_count = 0;
     std::uint32_t at = 0;
     for (const wire::Turn& t : request.turns) {
         memcpy(job.text + at, t.text.data(), t.text.size());
@@ -599,9 +833,7 @@ Result<int> Service::submit(const wire::Request& request) {
     job.bound = grammar.empty()          ? task::Constraint::Kind::none
                 : request.schema.empty() ? task::Constraint::Kind::regex
                                          : task::Constraint::Kind::schema;
-    job.constraint = -1;
     job.classifies = request.labels != nullptr;
-    job.label_count = 0;
     for (std::size_t i = 0; job.classifies && i < request.labels->labels.size(); i++) {
         const std::string_view label = request.labels->labels[i];
         memcpy(job.text + at, label.data(), label.size());
@@ -610,10 +842,6 @@ Result<int> Service::submit(const wire::Request& request) {
         at += static_cast<std::uint32_t>(label.size());
     }
     job.top = job.classifies ? request.labels->top : 0;
-    job.head = job.used = 0;
-    job.state = Job::live;
-    pthread_cond_signal(&work_);
-    return static_cast<int>(&job - jobs_.data());
 }
 
 int Service::place(const Job& job) const {
@@ -637,6 +865,7 @@ wire::View Service::view(int handle) {
         v.state = wire::View::reading;
     else
         v.place = place(job);
+    if (job.agent != nullptr && job.state != Job::finished) return v;  // it is told with its verdict, or not at all
     std::string_view text{job.answer + job.head, std::min(job.used, answer_bytes - job.head)};
     if (text.size() < job.used) {  // the ring's end may cut a code point
         std::size_t whole = text.size();

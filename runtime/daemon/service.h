@@ -43,6 +43,10 @@ class Service final : public wire::Host {
     // Takes over into config what requests from now on are to find: the system text, the queue's length up to `queue`.
     void reload(Config& config, const Config& fresh, int queue);
     void set_clients(int n) { clients_ = n; }
+    // The files of the configured folders, when nothing is asked of those that were read before the last ones; what is
+    // wrong with one is logged and kept as what AT#AGENT says of it. Allocates while it reads. Errors: busy,
+    // storage_failure, memory_full: all stays as it was.
+    Result<void> read_agents(const Config& config);
     // Whose hardware the wire asks about. Before start().
     void attach(Machine& machine) { machine_ = &machine; }
     // From the next pass on.
@@ -61,6 +65,7 @@ class Service final : public wire::Host {
     wire::Status status() override;
     wire::ModelInfo model() override;
     std::span<const wire::PlanItem> plan() override { return plan_.view(); }
+    std::span<const wire::AgentInfo> agents() override;
     std::span<const wire::HardwareItem> hardware() override;
     std::span<const wire::PinState> pins() override;
     Result<void> drive(std::string_view output, bool on, int ms) override;
@@ -83,9 +88,21 @@ class Service final : public wire::Host {
     int free_constraint() const;
     void open(Job& job);
     Result<void> open_task(Job& job, std::span<const text::Message> messages);
+    static void copy(Job& job, const wire::Request& request);
+    Result<void> prepare(Job& job, const wire::Request& request);
+    Result<void> ask_agent(Job& job, std::string_view prompt);
+    // What an answer says beside itself, and the next question of an agent. Returns false when there is one.
+    Result<bool> conclude(Job& job);
+    std::string_view answer(const Job& job) const;
+    Result<void> examine(Job& job);
+    Result<void> compare(Job& job);
+    void judge(Job& job);
+    Result<bool> next_wording(Job& job);
+    void tell_spans(Job& job);
     void step(const Round& round);
     // After a step of a job: what the client may know, and the end when it is one.
-    void settle(Job& job, const Result<bool>& complete);
+    void settle(Job& job, const Result<bool>& ended);
+    void tell_answer(Job& job);
     void rest(std::int64_t worked_ns);
     double joules(const Job& job) const;
     void finish(Job& job, const Error* error);
@@ -122,6 +139,9 @@ class Service final : public wire::Host {
     std::uint64_t steps_seen_ = 0;
     Error failure_{};
     int clients_ = 0;
+
+    int agents_now_ = 0;  // of Memory::agents
+    wire::AgentInfo agent_infos_[agent::Set::max_agents];
 
     std::optional<image::Image> image_, draft_image_;
     engine::Engine *engine_ = nullptr, *drafter_ = nullptr;

@@ -31,6 +31,7 @@ Result<void> Generation::open(const text::Tokenizer& tokenizer, const text::Chat
     scratch_ = workspace.scratch;
     tokens_ = tokens;
     max_ = options.max_tokens;
+    left_ = options.max_bytes == 0 ? SIZE_MAX : options.max_bytes;
     deadline_ns_ = options.deadline_ns;
     for (const std::string_view s : options.stop) {
         if (s.empty() || s.size() > stop_bytes)
@@ -249,6 +250,9 @@ bool Generation::accept(std::string_view piece, TextSink& sink) {
         strip_space_ = false;
         if (piece.front() == ' ') piece.remove_prefix(1);
     }
+    const bool cut = piece.size() > left_;
+    piece = piece.substr(0, left_);
+    left_ -= piece.size();
     std::memcpy(held_ + held_size_, piece.data(), piece.size());
     held_size_ += piece.size();
     const std::string_view held{held_, held_size_};
@@ -264,7 +268,11 @@ bool Generation::accept(std::string_view piece, TextSink& sink) {
         for (std::size_t n = std::min(stop_[i].size - 1, held.size()); n > keep; n--)
             if (held.ends_with(std::string_view{stop_[i].text, n})) keep = n;
     flush(held_size_ - keep, false, sink);
-    return false;
+    if (!cut) return false;
+    // within a character that does not fit any more: it goes
+    while (held_size_ > 0 && utf8_length({held_, held_size_}) < 0) held_size_--;
+    end(Finish::length, sink);
+    return true;
 }
 
 // Lets go the first `bytes`: malformed bytes become U+FFFD; a sequence that is not complete yet stays, unless all is
@@ -304,6 +312,8 @@ void Generation::close(TextSink& sink) {
     const std::size_t n = constraint_->matcher().close(text);
     if (n == 0 || n > sizeof text) return;
     sink.append({text, n});
+    for (std::size_t at = 0; at < n; at += 512)
+        (void)constraint_->matcher().take({text + at, std::min<std::size_t>(n - at, 512)});
     if (const auto tokens =
             tokenizer_->encode({text, n}, {}, false, tokens_.subspan(static_cast<std::size_t>(count_)), scratch_))
         answer_ += static_cast<int>(tokens.value());

@@ -31,7 +31,8 @@ class TextSink {
 struct GenerateOptions {
     engine::SamplerParams sampler;
     int max_tokens = 256;
-    bool raw = false;  // the last message as it is, no chat template
+    std::size_t max_bytes = 0;  // of text, 0: any; not with a constraint
+    bool raw = false;           // the last message as it is, no chat template
     std::span<const std::string_view> stop;
     std::int64_t deadline_ns = 0;  // CLOCK_MONOTONIC; 0: none
     Constraint* constraint =
@@ -110,7 +111,7 @@ class Generation {
         std::size_t size;
     } stop_[max_stops];
     char held_[held_bytes];
-    std::size_t held_size_ = 0;
+    std::size_t held_size_ = 0, left_ = 0;  // left_: bytes of text that may still come
 };
 
 }  // namespace slmd::task

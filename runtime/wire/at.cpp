@@ -11,8 +11,6 @@ namespace {
 
 constexpr std::size_t reserve = 768;  // room that token lines leave for final results and errors
 constexpr std::size_t max_args = 8;
-// #CLS lines: quotes and backslashes may double a label.
-constexpr std::size_t labels_room = LabelSet::max_top * (2 * LabelSet::label_bytes + 32);
 
 int hex(char c) {
     return c >= '0' && c <= '9'   ? c - '0'
@@ -328,6 +326,24 @@ void Session::at_run(const Command& command, Forms form, std::span<const Arg> ar
             last_cr_ = true;  // an LF that belongs to this line's CR is not part of the prompt
             return push("\r\n> ");
         case Verb::classify: return at_classify(args);
+        case Verb::extract: {
+            Active extract;
+            extract.spans = true;
+            return at_request(submit_extract(args, settings_, true), true, extract);
+        }
+        case Verb::run: {
+            Active agent;
+            agent.agent = true;
+            return at_request(submit_agent(args, settings_), false, agent);
+        }
+        case Verb::agent: {
+            if (form == read) return start_list(List::agents);
+            const auto found = find_agent(args[0].string);
+            if (!found) return fail(found.error());
+            agent_line(out_, *found.value());
+            info(out_);
+            return ok();
+        }
         case Verb::chat:
             if (crc_) return fail(Error::make(Code::not_allowed, "data mode carries no checks; AT#CRC=0 first"));
             mode_ = Mode::chat;
@@ -366,17 +382,21 @@ void Session::at_run(const Command& command, Forms form, std::span<const Arg> ar
     }
 }
 
+// What runs in the foreground: kind says how it is told.
+void Session::at_request(const Result<int>& handle, bool stream, Active kind) {
+    if (!handle) return fail(handle.error());
+    Active& a = foreground();
+    a = kind;
+    a.handle = handle.value();
+    a.stream = stream;
+    sent_ = acked_ = 0;
+    window_tries_ = 0;
+}
+
 void Session::at_generate(std::span<const Arg> args) {
     Settings settings = settings_;
     if (args.size() > 1 && args[1].type == Arg::number) settings.max = static_cast<std::int64_t>(args[1].value);
-    const auto handle = submit_prompt(args, settings, true);
-    if (!handle) return fail(handle.error());
-    Active& a = foreground();
-    a = {};
-    a.handle = handle.value();
-    a.stream = true;
-    sent_ = acked_ = 0;
-    window_tries_ = 0;
+    at_request(submit_prompt(args, settings, true), true, {});
 }
 
 void Session::at_classify(std::span<const Arg> args) {
@@ -391,24 +411,9 @@ void Session::at_classify(std::span<const Arg> args) {
                             static_cast<int>(label.size()), label.data(), width_));
         rest.remove_prefix(std::min(rest.size(), label.size() + 1));
     }
-    const auto handle = submit_labels(args, settings_, 1);
-    if (!handle) return fail(handle.error());
-    Active& a = foreground();
-    a = {};
-    a.handle = handle.value();
-    a.labels = true;
-    sent_ = acked_ = 0;
-    window_tries_ = 0;
-}
-
-// The best one with its margin, the others without.
-void Session::label_lines(const Outcome& outcome) {
-    for (const LabelScore& l : outcome.labels) {
-        out_.clear();
-        out_.put("#CLS: ").at_string(l.label).put(',').real(static_cast<double>(l.probability), 4);
-        if (&l == outcome.labels.data()) out_.put(',').real(static_cast<double>(outcome.margin), 4);
-        info(out_);
-    }
+    Active labels;
+    labels.labels = true;
+    at_request(submit_labels(args, settings_, 1), false, labels);
 }
 
 void Session::pump_at(Active& a) {
@@ -436,42 +441,84 @@ void Session::pump_at(Active& a) {
             host_->take(a.handle, n);
             continue;
         }
-        const bool labels = a.labels;
-        if (v.state != View::finished || room() < (labels ? reserve + labels_room : reserve) ||
-            (window_ > 0 && unacked() > 0))
-            return;
-        const Outcome outcome = *v.outcome;
-        const std::uint32_t lines = sent_, acked = acked_;
-        const std::size_t before = used_;
-        if (labels && !outcome.failed) label_lines(outcome);
-        release(a);
-        sent_ = lines, acked_ = acked;  // a NAK may still ask for them
-        return close_at(outcome, labels, before);
+        if (v.state != View::finished || room() < reserve || (window_ > 0 && unacked() > 0)) return;
+        closing_size_ = 0;
+        closing_now_ = window_ > 0;
+        list_active_ = &a;
+        return start_list(List::result);
     }
 }
 
-// before: where in the output its closing begins.
-void Session::close_at(const Outcome& outcome, bool labels, std::size_t before) {
+// What ends an answer, a line at a time: labels (the best one with its margin), checks, places, the result.
+void Session::at_result_step() {
+    Active& a = *list_active_;
+    const Outcome& o = *host_->view(a.handle).outcome;
+    const auto width = static_cast<std::size_t>(width_);
+    auto at = static_cast<std::size_t>(list_at_ - 1);
+    if (!o.failed && at < o.labels.size()) {
+        const LabelScore& l = o.labels[at];
+        out_.put("#CLS: ").at_string(l.label.substr(0, fit_at(l.label, width - 28)));
+        out_.put(',').real(static_cast<double>(l.probability), 4);
+        if (at == 0) out_.put(',').real(static_cast<double>(o.margin), 4);
+        return info(out_);
+    }
+    at -= o.labels.size();
+    if (!o.failed && at < o.checks.size()) {
+        const CheckResult& c = o.checks[at];
+        out_.put("#CHK: ").at_string(c.name.substr(0, fit_at(c.name, width - 20))).put(',').at_string(c.verdict);
+        const std::size_t left = width - std::min(width, out_.size() + 10);
+        if (const std::size_t n = fit_at(c.why, left); n > 0) out_.put(',').at_string(c.why.substr(0, n));
+        return info(out_);
+    }
+    at -= o.checks.size();
+    if (!o.failed && a.spans && at < o.spans.size()) {
+        const ValueSpan& s = o.spans[at];
+        if (fit_at(s.at, width - 36) < s.at.size()) return;
+        out_.put("#SPAN: ").at_string(s.at);
+        if (s.begin >= 0) out_.put(',').number(s.begin).put(',').number(s.end);
+        return info(out_);
+    }
+    at_end(a);
+}
+
+void Session::at_end(Active& a) {
+    const Outcome outcome = *host_->view(a.handle).outcome;
+    const bool labels = a.labels, agent = a.agent, spans = a.spans;
+    const std::uint32_t lines = sent_, acked = acked_;
+    release(a);
+    sent_ = lines, acked_ = acked;  // a NAK may still ask for them
+    end_list();
     if (outcome.failed) {
         fail(outcome.error);
     } else if (labels) {
         ok();
     } else {
-        out_.clear();
-        out_.put("#GEN: ")
-            .at_string(outcome.finish)
-            .put(',')
-            .number(outcome.prompt_tokens)
-            .put(',')
-            .number(outcome.tokens);
+        if (agent) {
+            out_.put("#RUN: ").at_string(outcome.verdict).put(',').real(static_cast<double>(outcome.confidence), 4);
+            out_.put(',').number(outcome.calibrated).put(',').at_string(outcome.route).put(',');
+        } else {
+            out_.put(spans ? "#EXT: " : "#GEN: ");
+        }
+        out_.at_string(outcome.finish).put(',').number(outcome.prompt_tokens).put(',').number(outcome.tokens);
         out_.put(',').number(outcome.first_ms).put(',').number(outcome.total_ms);
         if (window_ > 0) out_.put(',').number(sent_);
         info(out_);
         ok();
     }
-    if (window_ == 0) return;
-    closing_size_ = used_ - before <= sizeof closing_ ? used_ - before : 0;  // it cannot be said again in part
-    for (std::size_t i = 0; i < closing_size_; i++) closing_[i] = ring_[(head_ + before + i) % ring_bytes];
+    if (closing_now_ && closing_size_ > sizeof closing_) closing_size_ = 0;  // it cannot be said again in part
+    closing_now_ = false;
+}
+
+// Of AT#AGENT.
+void Session::agent_line(Line& line, const AgentInfo& agent) {
+    const auto width = static_cast<std::size_t>(width_);
+    line.put("#AGENT: ").at_string(agent.name).put(',');
+    if (agent.error.empty())
+        line.at_string(agent.answer).put(',').number(agent.calibrated).put(',');
+    else
+        line.put("\"bad\",0,");
+    const std::string_view text = agent.error.empty() ? agent.description : agent.error;
+    line.at_string(text.substr(0, fit_at(text, width - std::min(width, line.size() + 10))));
 }
 
 // ---- window: numbered #TOK lines, go back n. The number lets the receiver drop what it already has.

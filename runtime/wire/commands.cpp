@@ -39,6 +39,16 @@ constexpr Param classify_params[] = {
     {"priors", numbers, false, 2, 512, "how frequent each label is, any scale, \"none\" last; without it all the same"},
     {"raw", flag, false, 0, 1, "1: the prompt as it is, no chat template"},
     {"deadline_ms", integer, false, 0, 86400000, "milliseconds from now, 0 is none"}};
+constexpr Param extract_params[] = {
+    {"prompt", text, true, 1, 65536, "the text, and what is to be taken from it"},
+    {"schema", text, true, 1, 32768, "JSON Schema of the values; \"from\": \"source\" binds one to the text"},
+    {"max", integer, false, 1, 32768, "tokens of the answer, at most"},
+    {"source", text, false, 1, 16384, "the text alone, which the spans are of; without it the prompt"}};
+constexpr Param run_params[] = {
+    {"agent", text, true, 1, 32, "its name; AT#AGENT? lists them"},
+    {"input", text, true, 1, 65536, "what it works on: a text; of an agent with several fields a JSON object of them"},
+    {"deadline_ms", integer, false, 0, 86400000, "milliseconds from now, 0 is none; without it the agent's"}};
+constexpr Param agent_params[] = {{"name", text, false, 1, 32, "an agent; without it all of them"}};
 constexpr Param context_params[] = {{"forget", integer, false, 0, 0, "0 forgets the conversation"}};
 constexpr Param events_params[] = {
     {"mask", integer, true, 0, 7, "sum of 1 heat, power and memory, 2 lines and triggers, 4 the model; 0 is none"}};
@@ -73,6 +83,12 @@ constexpr Command table[] = {
      "AT#GEN=\"Name one use of a relay\",24"},
     {Verb::classify, "#CLS", "cls", write, classify_params, false, "which label fits: label, probability, margin",
      "AT#CLS=\"Pump 2 is leaking. Alarm or report?\",\"alarm|report\""},
+    {Verb::extract, "#EXT", "ext", write, extract_params, true, "values from a text, each with its place in it",
+     "AT#EXT=\"Pump 2 at 81 C. Which pump?\",\"{\\\"type\\\":\\\"integer\\\"}\""},
+    {Verb::run, "#RUN", "run", write, run_params, false, "an agent by name: its answer, confidence, checks",
+     "AT#RUN=\"sentiment\",\"Works well, thank you\""},
+    {Verb::agent, "#AGENT", "agent", read | write, agent_params, false, "agents: name, answer, calibrated, description",
+     "AT#AGENT?"},
     {Verb::chat, "#CHAT", "chat", run, chat_params, true, "talk: a line is a turn; Ctrl-Z or +++ ends", "AT#CHAT"},
     {Verb::context, "#CTX", "ctx", read | write, context_params, false, "tokens of the conversation", "AT#CTX=0"},
     {Verb::plan, "#PLAN", "plan", run | read, {}, false, "every byte of memory", "AT#PLAN?"},

@@ -7,9 +7,10 @@ namespace slmd::wire {
 class JsonLine : public slmd::JsonReader {
   public:
     static constexpr int max_nodes = 1280, max_depth = 8;  // 512 labels and their priors
-    JsonLine() : slmd::JsonReader(storage_, max_depth) { leave("schema"); }
+    JsonLine() : slmd::JsonReader(storage_, max_depth) { leave(left); }
 
   private:
+    static constexpr std::string_view left[] = {"schema", "input", "value"};
     JsonNode storage_[max_nodes];
 };
 

@@ -21,6 +21,12 @@ int rpc_code(Code code) {
     }
 }
 
+// It is answered when the engine has worked on it.
+bool is_request(Verb verb) {
+    return verb == Verb::generate || verb == Verb::chat || verb == Verb::classify || verb == Verb::extract ||
+           verb == Verb::run;
+}
+
 // An id as it is written back; false when it is neither number, string nor null, or too long.
 bool render_id(Line& line, const JsonNode* id) {
     line.clear();
@@ -132,6 +138,8 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
     const std::span<Arg> given{args, command.params.size()};
     Settings settings = settings_;
     bool stream = false, progress = false;
+    const bool generating = command.verb == Verb::generate || command.verb == Verb::chat;
+    const bool answers = is_request(command.verb);
     if (params != nullptr && params->type == JsonType::object) {
         for (int i = json_.first(*params); i < params->next; i = json_.node(i).next) {
             const JsonNode& n = json_.node(i);
@@ -139,15 +147,14 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
             const auto to_arg = [](const JsonNode& v) {
                 if (v.type == JsonType::boolean) return Arg{Arg::number, {}, v.truth ? 1.0 : 0.0};
                 if (v.type == JsonType::number) return Arg{Arg::number, v.text, v.number};
-                return Arg{Arg::text, v.text, 0};
+                const bool unread = v.type == JsonType::object || v.type == JsonType::array;
+                return Arg{Arg::text, v.text, unread ? 1.0 : 0.0};
             };
             // What was left unread counts as its text.
             const bool scalar = (n.type != JsonType::array && n.type != JsonType::object) || !n.text.empty();
             const auto p = std::find_if(command.params.begin(), command.params.end(),
                                         [&](const Param& q) { return n.key == q.name; });
-            const bool generating = command.verb == Verb::generate || command.verb == Verb::chat;
-            if ((generating && (n.key == "stream" || n.key == "progress")) ||
-                (command.verb == Verb::classify && n.key == "progress")) {
+            if ((generating && (n.key == "stream" || n.key == "progress")) || (answers && n.key == "progress")) {
                 if (n.type != JsonType::boolean)
                     return refuse(Error::make(Code::incorrect_parameters, "stream and progress are true or false"));
                 (n.key == "stream" ? stream : progress) = n.truth;
@@ -191,7 +198,7 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
         render_id(wanted, target);
         for (Active& a : actives_) {
             if (a.handle < 0 || !a.json || a.id_view() != wanted.view() ||
-                ((list_ == List::rpc_answer || list_ == List::rpc_labels) && list_active_ == &a))
+                (list_ == List::rpc_result && list_active_ == &a))
                 continue;
             const int tokens = host_->view(a.handle).tokens;
             if (a.chat) turn_done(false);
@@ -201,7 +208,7 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
         if (!quiet) rpc_open(id.view()), rpc_piece(out_.put("{}")), rpc_end();
         return;
     }
-    if (command.verb == Verb::generate || command.verb == Verb::chat || command.verb == Verb::classify) {
+    if (answers) {
         if (auto r = rpc_request(command, given, settings, stream, progress, id.view()); !r) refuse(r.error());
         return;
     }
@@ -224,6 +231,9 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
         case Verb::plan: return start_list(List::rpc_plan);
         case Verb::hardware: return start_list(List::rpc_hardware);
         case Verb::gpio: return start_list(List::rpc_pins);
+        case Verb::agent:
+            if (!has) return start_list(List::rpc_agents);
+            break;
         case Verb::discover: return start_list(List::rpc_discover);
         case Verb::help:
             list_command_ = nullptr;
@@ -247,6 +257,12 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
                 .put(",\"maker\":")
                 .json_string(who.maker);
             result.put(",\"serial\":").json_string(who.serial).put(",\"proto\":1}");
+            break;
+        }
+        case Verb::agent: {
+            const auto found = find_agent(args[0].string);
+            if (!found) return refuse(found.error());
+            rpc_agent(result, *found.value());
             break;
         }
         case Verb::proto: result.put("{\"version\":1,\"min\":1,\"max\":1}"); break;
@@ -325,66 +341,129 @@ Result<void> Session::rpc_request(const Command& command, std::span<const Arg> a
     if (slot == nullptr)
         return Error::make(Code::busy, "at most %d requests at a time on one connection", max_actives - 1);
     const bool chat = command.verb == Verb::chat;
-    const bool labels = command.verb == Verb::classify;
-    const int handle = TRY(labels ? submit_labels(args, settings, 3)
-                           : chat ? submit_turn(args[0].string, settings, stream, args.subspan(1))
-                                  : submit_prompt(args, settings, stream));
+    const bool labels = command.verb == Verb::classify, spans = command.verb == Verb::extract;
+    const bool agent = command.verb == Verb::run;
+    const int handle = TRY(labels  ? submit_labels(args, settings, 3)
+                           : spans ? submit_extract(args, settings, false)
+                           : agent ? submit_agent(args, settings)
+                           : chat  ? submit_turn(args[0].string, settings, stream, args.subspan(1))
+                                   : submit_prompt(args, settings, stream));
     *slot = {};
     slot->handle = handle;
-    slot->labels = labels;
+    slot->labels = labels, slot->spans = spans, slot->agent = agent;
     slot->json = true, slot->stream = stream, slot->progress = progress, slot->chat = chat;
     slot->id_size = static_cast<std::uint8_t>(id.size());
     std::memcpy(slot->id, id.data(), id.size());
     return {};
 }
 
-void Session::rpc_outcome(Line& line, const Outcome& o) {
-    line.put("\"finish\":")
-        .json_string(o.finish)
-        .put(",\"prompt_tokens\":")
-        .number(o.prompt_tokens)
-        .put(",\"tokens\":")
-        .number(o.tokens);
-    line.put(",\"first_ms\":")
-        .number(o.first_ms)
-        .put(",\"total_ms\":")
-        .number(o.total_ms)
-        .put(",\"probability\":")
-        .real(static_cast<double>(o.probability), 4);
+void Session::rpc_outcome(Line& line, const Outcome& o, bool labels) {
+    line.put("\"finish\":").json_string(o.finish).put(",\"prompt_tokens\":").number(o.prompt_tokens);
+    if (!labels) line.put(",\"tokens\":").number(o.tokens).put(",\"first_ms\":").number(o.first_ms);
+    line.put(",\"total_ms\":").number(o.total_ms);
+    if (!labels && o.labels.empty()) line.put(",\"probability\":").real(static_cast<double>(o.probability), 4);
     if (o.joules >= 0) line.put(",\"joules\":").real(o.joules, 3);
 }
 
-// One label at a time; the best one's numbers first.
-void Session::rpc_labels_step() {
+// An answer in pieces: what was said or chosen, then what there is to say about it.
+void Session::rpc_result_step() {
+    enum { open, text, labels, verdict, checks, spans, tail };  // list_sub_; list_at_ counts within
     Active& a = *list_active_;
-    const Outcome& o = *host_->view(a.handle).outcome;
+    const View v = host_->view(a.handle);
+    const Outcome& o = *v.outcome;
     const auto at = static_cast<std::size_t>(list_at_ - 1);
+    const auto go = [&](int stage) { list_sub_ = stage, list_at_ = 0; };
     const auto label = [&](const LabelScore& l) {
         out_.put("\"label\":")
             .json_string(l.label)
             .put(",\"probability\":")
             .real(static_cast<double>(l.probability), 6);
     };
-    if (at == 0) {
-        rpc_open(a.id_view());
-        out_.put('{');
-        if (!o.labels.empty()) label(o.labels[0]), out_.put(',');
-        out_.put("\"margin\":").real(static_cast<double>(o.margin), 6).put(",\"labels\":[");
-        return rpc_piece(out_);
+    switch (list_sub_) {
+        case open:
+            rpc_open(a.id_view());
+            out_.put('{');
+            if (a.labels || !o.labels.empty()) {
+                if (!o.labels.empty()) label(o.labels[0]), out_.put(',');
+                out_.put("\"margin\":").real(static_cast<double>(o.margin), 6).put(",\"labels\":[");
+                go(labels);
+            } else if (!a.stream) {
+                out_.put(o.json ? "\"value\":" : "\"text\":\"");
+                go(text);
+            } else {
+                go(verdict);
+            }
+            return rpc_piece(out_);
+        case text:
+            if (v.text.empty()) {
+                out_.put(o.json ? "," : "\",");
+                go(verdict);
+                return rpc_piece(out_);
+            } else {
+                const std::size_t n = o.json ? std::min<std::size_t>(v.text.size(), 1000) : fit_json(v.text, 1000);
+                o.json ? out_.put(v.text.substr(0, n)) : out_.json_escaped(v.text.substr(0, n));
+                rpc_piece(out_);
+                if (a.chat) remember(v.text.substr(0, n));
+                return host_->take(a.handle, n);
+            }
+        case labels:
+            if (at < o.labels.size()) {
+                out_.put(at > 0 ? ",{" : "{");
+                label(o.labels[at]);
+                return rpc_piece(out_.put('}'));
+            }
+            out_.put("],");
+            if (a.labels) out_.put("\"calibrated\":false,");
+            go(verdict);
+            return rpc_piece(out_);
+        case verdict:
+            if (!a.agent) return go(spans);
+            out_.put("\"verdict\":").json_string(o.verdict).put(",\"route\":").json_string(o.route);
+            out_.put(",\"confidence\":").real(static_cast<double>(o.confidence), 6);
+            out_.put(",\"calibrated\":").put(o.calibrated ? "true" : "false").put(",\"checks\":[");
+            go(checks);
+            return rpc_piece(out_);
+        case checks:
+            if (at < o.checks.size()) {
+                const CheckResult& c = o.checks[at];
+                out_.put(at > 0 ? ",{" : "{").put("\"name\":").json_string(c.name).put(",\"verdict\":");
+                out_.json_string(c.verdict);
+                if (!c.why.empty()) out_.put(",\"why\":").json_string(c.why);
+                return rpc_piece(out_.put('}'));
+            }
+            out_.put("],");
+            go(spans);
+            return rpc_piece(out_);
+        case spans:
+            if (!a.spans && o.spans.empty()) return go(tail);
+            if (at == 0) out_.put("\"spans\":[");
+            if (at < o.spans.size()) {
+                const ValueSpan& s = o.spans[at];
+                out_.put(at > 0 ? ",{" : "{").put("\"at\":").json_string(s.at);
+                if (s.begin >= 0) out_.put(",\"begin\":").number(s.begin).put(",\"end\":").number(s.end);
+                return rpc_piece(out_.put('}'));
+            }
+            out_.put("],");
+            go(tail);
+            return rpc_piece(out_);
+        default: break;
     }
-    if (at <= o.labels.size()) {
-        if (at > 1) out_.put(',');
-        out_.put('{');
-        label(o.labels[at - 1]);
-        return rpc_piece(out_.put('}'));
-    }
-    out_.put("],\"calibrated\":false,\"finish\":").json_string(o.finish);
-    out_.put(",\"prompt_tokens\":").number(o.prompt_tokens).put(",\"total_ms\":").number(o.total_ms);
-    if (o.joules >= 0) out_.put(",\"joules\":").real(o.joules, 3);
+    rpc_outcome(out_, o, a.labels);
     rpc_piece(out_.put('}'));
     rpc_end();
+    if (a.chat) conversation_tokens_ = o.prompt_tokens + o.tokens, turn_done(true);
     release(a);
     end_list();
+}
+
+void Session::rpc_agent(Line& line, const AgentInfo& agent) {
+    line.put("{\"name\":").json_string(agent.name).put(",\"file\":").json_string(agent.file);
+    if (!agent.error.empty()) {
+        line.put(",\"error\":").json_string(agent.error).put('}');
+        return;
+    }
+    line.put(",\"answer\":").json_string(agent.answer).put(",\"calibrated\":");
+    line.put(agent.calibrated ? "true" : "false").put(",\"description\":").json_string(agent.description).put('}');
 }
 
 void Session::pump_rpc(Active& a) {
@@ -426,17 +505,8 @@ void Session::pump_rpc(Active& a) {
             if (a.chat) turn_done(false);
             return release(a);
         }
-        if (!a.stream) {
-            list_active_ = &a;
-            return start_list(a.labels ? List::rpc_labels : List::rpc_answer);
-        }
-        rpc_open(a.id_view());
-        out_.put('{');
-        rpc_outcome(out_, o);
-        rpc_piece(out_.put('}'));
-        rpc_end();
-        if (a.chat) conversation_tokens_ = o.prompt_tokens + o.tokens, turn_done(true);
-        return release(a);
+        list_active_ = &a;
+        return start_list(List::rpc_result);
     }
 }
 
@@ -511,7 +581,7 @@ void Session::rpc_discover_step() {
     const std::size_t own = c.verb == Verb::set ? 0 : c.params.size(), shared = c.settings ? settings.size() : 0;
     const bool generating = c.verb == Verb::generate || c.verb == Verb::chat;
     const auto sub = static_cast<std::size_t>(list_sub_++);
-    const std::size_t all = own + shared + (generating ? 2 : c.verb == Verb::classify ? 1 : 0);
+    const std::size_t all = own + shared + (generating ? 2 : is_request(c.verb) ? 1 : 0);
     const bool streams = generating && sub == own + shared;
     if (sub < all) {
         const char* const name = sub < own            ? c.params[sub].name

@@ -140,6 +140,9 @@ void Session::push(std::string_view text) {
     for (const char c : text) {
         if (used_ == ring_bytes) return;  // callers looked at room() before
         ring_[(head_ + used_++) % ring_bytes] = c;
+        if (!closing_now_) continue;
+        if (closing_size_ < sizeof closing_) closing_[closing_size_] = c;
+        closing_size_++;
     }
 }
 
@@ -664,6 +667,35 @@ Result<int> Session::submit_turn(std::string_view text, const Settings& settings
     return handle;
 }
 
+// args: prompt, schema, max, source.
+Result<int> Session::submit_extract(std::span<const Arg> args, Settings settings, bool stream) {
+    if (args.size() > 2 && args[2].type == Arg::number) settings.max = static_cast<std::int64_t>(args[2].value);
+    const Turn turn{false, args[0].string};
+    Request request{{&turn, 1}, &settings, stream};
+    request.schema = args[1].string;
+    if (args.size() > 3) request.source = args[3].string;
+    request.spans = true;
+    return host_->submit(request);
+}
+
+// args: agent, input, deadline_ms.
+Result<int> Session::submit_agent(std::span<const Arg> args, Settings settings) {
+    const bool timed = args.size() > 2 && args[2].type == Arg::number;
+    settings.deadline_ms = timed ? static_cast<std::int64_t>(args[2].value) : -1;
+    const Turn turn{false, args[1].string};
+    Request request{{&turn, 1}, &settings, false};
+    request.agent = args[0].string;
+    request.fields = args[1].value != 0;
+    return host_->submit(request);
+}
+
+Result<const AgentInfo*> Session::find_agent(std::string_view name) {
+    for (const AgentInfo& a : host_->agents())
+        if (a.name == name) return &a;
+    return Error::make(Code::not_found, "no agent \"%.*s\"; AT#AGENT? and the method agent list them",
+                       static_cast<int>(fit_json(name, 40)), name.data());
+}
+
 void Session::remember(std::string_view text) {
     auto& turn = turns_[turn_count_ - 1];
     const std::size_t n = std::min(text.size(), conversation_bytes - turn.end);
@@ -836,26 +868,25 @@ void Session::list_step() {
         }
         case List::rpc_help: return rpc_help_step();
         case List::rpc_discover: return rpc_discover_step();
-        case List::rpc_labels: return rpc_labels_step();
-        case List::rpc_answer: {
-            Active& a = *list_active_;
-            const View v = host_->view(a.handle);
-            if (at == 0) return rpc_open(a.id_view()), rpc_piece(out_.put("{\"text\":\""));
-            if (!v.text.empty()) {
-                const std::size_t n = fit_json(v.text, 1000);
-                rpc_piece(out_.json_escaped(v.text.substr(0, n)));
-                if (a.chat) remember(v.text.substr(0, n));
-                host_->take(a.handle, n);
-                return;
-            }
-            out_.put("\",");
-            rpc_outcome(out_, *v.outcome);
-            rpc_piece(out_.put('}'));
-            rpc_end();
-            if (a.chat) conversation_tokens_ = v.outcome->prompt_tokens + v.outcome->tokens, turn_done(true);
-            release(a);
-            return end_list();
+        case List::result: return at_result_step();
+        case List::agents: {
+            const auto agents = host_->agents();
+            if (at >= agents.size()) return end_list(), ok();
+            agent_line(out_, agents[at]);
+            return info(out_);
         }
+        case List::rpc_agents: {
+            const auto agents = host_->agents();
+            if (at == 0) rpc_open({list_id_, list_id_size_}), rpc_piece(out_.put("{\"agents\":["));
+            if (at >= agents.size()) {
+                rpc_piece(out_.put("]}"));
+                return rpc_end(), end_list();
+            }
+            if (at > 0) out_.put(',');
+            rpc_agent(out_, agents[at]);
+            return rpc_piece(out_);
+        }
+        case List::rpc_result: return rpc_result_step();
         case List::none: return;
     }
 }

@@ -32,6 +32,19 @@ struct LabelScore {
     float probability;
 };
 
+// What was looked at outside of the model.
+struct CheckResult {
+    std::string_view name;
+    const char* verdict;  // "pass", "fail", "absent"
+    std::string_view why;
+};
+
+// Where a value of an answer stands in what it was taken from; JSON Pointer, bytes. begin -1: it does not.
+struct ValueSpan {
+    std::string_view at;
+    int begin, end;
+};
+
 // What a client asks for. Host::submit copies the texts.
 struct Request {
     std::span<const Turn> turns;  // user and assistant in turn, the last one a user's
@@ -41,6 +54,9 @@ struct Request {
     // What the answer must obey; at most one of them. "": anything goes
     std::string_view schema{}, regex{};
     std::string_view source{};  // what values with "from": "source" stand in; "": the last turn
+    bool spans = false;         // where the values stand is told, too
+    std::string_view agent{};   // by name; the only turn is its input
+    bool fields = false;        // which is a JSON object of fields
 };
 
 struct Outcome {
@@ -53,6 +69,13 @@ struct Outcome {
     double joules = -1;                       // its share of what the board took; below 0: no sensor
     std::span<const LabelScore> labels{};     // the most probable first; there until the request is released
     float margin = 0;                         // of the first over the second
+    bool json = false;                        // the answer is a JSON text, whole
+    const char* verdict = nullptr;          // of an agent's answer: "pass", "fail" (a check), "unsure"; null: no agent
+    const char* route = "";                 // "keep", "escalate": what the agent's file says of such a verdict
+    float confidence = 0;                   // that it is right
+    bool calibrated = false;                // against examples; else the model's own word
+    std::span<const CheckResult> checks{};  // there until the request is released
+    std::span<const ValueSpan> spans{};     // likewise
 };
 
 // How a request stands.
@@ -94,6 +117,13 @@ struct Identity {
     const char* serial = "0";
 };
 
+struct AgentInfo {
+    std::string_view name, description, file;
+    const char* answer = "";   // "choice", "schema", "text"
+    std::string_view error{};  // why it cannot be run; "": it can
+    bool calibrated = false;
+};
+
 // What the board says of itself: one line of AT#HW. A text, or count values.
 struct HardwareItem {
     const char *name, *text;
@@ -128,6 +158,8 @@ class Host {
     virtual std::span<const PlanItem> plan() = 0;
     virtual std::span<const HardwareItem> hardware() = 0;
     virtual std::span<const PinState> pins() = 0;
+    // Valid until the next call.
+    virtual std::span<const AgentInfo> agents() = 0;
     // Errors: not_found, not_allowed (interlock), busy (rate), incorrect_parameters (length), device_io.
     virtual Result<void> drive(std::string_view output, bool on, int ms) = 0;
 
@@ -177,7 +209,7 @@ class Session {
     enum class Mode : unsigned char { command, prompt, chat };
     struct Active {
         int handle = -1;
-        bool json = false, stream = false, progress = false, chat = false, labels = false;
+        bool json = false, stream = false, progress = false, chat = false, labels = false, agent = false, spans = false;
         int place = 0, done = -1;
         char id[96];
         std::uint8_t id_size = 0;
@@ -193,13 +225,15 @@ class Session {
         plan,
         hardware,
         pins,
+        agents,
+        result,
         rpc_plan,
         rpc_hardware,
         rpc_pins,
         rpc_help,
         rpc_discover,
-        rpc_answer,
-        rpc_labels
+        rpc_agents,
+        rpc_result
     };
 
     // bytes
@@ -237,10 +271,11 @@ class Session {
     static Result<void> check_args(const Command& command, std::span<const Arg> args);
     void at_generate(std::span<const Arg> args);
     void at_classify(std::span<const Arg> args);
-    void label_lines(const Outcome& outcome);
+    void at_request(const Result<int>& handle, bool stream, Active kind);
+    void at_result_step();
+    void at_end(Active& a);
     void pump_at(Active& a);
     void pump_chat(Active& a);
-    void close_at(const Outcome& outcome, bool labels, std::size_t before);
     void start_line(Line& line, const Command& command) const;
     void help_line(Line& line, const Command& command) const;
     void stat_line(Line& line);
@@ -265,9 +300,11 @@ class Session {
     void rpc_error(std::string_view id, const Error& error, int tokens = -1);
     void rpc_discover_step();
     void rpc_help_step();
-    void rpc_labels_step();
+    void rpc_result_step();
+    void agent_line(Line& line, const AgentInfo& agent);
+    void rpc_agent(Line& line, const AgentInfo& agent);
     void rpc_stat(Line& line);
-    void rpc_outcome(Line& line, const Outcome& outcome);
+    void rpc_outcome(Line& line, const Outcome& outcome, bool labels);
     void pump_rpc(Active& a);
 
     // requests and conversation
@@ -276,6 +313,9 @@ class Session {
     Result<int> submit_turn(std::string_view text, const Settings& settings, bool stream,
                             std::span<const Arg> bound = {});
     Result<int> submit_labels(std::span<const Arg> args, Settings settings, int top);
+    Result<int> submit_extract(std::span<const Arg> args, Settings settings, bool stream);
+    Result<int> submit_agent(std::span<const Arg> args, Settings settings);
+    Result<const AgentInfo*> find_agent(std::string_view name);
     void remember(std::string_view text);
     void turn_done(bool keep);
     void forget();
@@ -310,8 +350,9 @@ class Session {
     std::uint32_t sent_ = 0, acked_ = 0;
     std::uint64_t window_since_ = 0;
     int window_tries_ = 0;
-    char closing_[256];
+    char closing_[256];  // the lines that end an answer; none: they are longer
     std::size_t closing_size_ = 0;
+    bool closing_now_ = false;
 
     List list_ = List::none;
     int list_at_ = 0, list_sub_ = 0;

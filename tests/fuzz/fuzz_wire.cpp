@@ -66,6 +66,7 @@ struct EchoHost final : Host {
     Status status() override { return {}; }
     ModelInfo model() override { return {"m", 1, 64, true}; }
     std::span<const PlanItem> plan() override { return {}; }
+    std::span<const AgentInfo> agents() override { return {}; }
     std::span<const HardwareItem> hardware() override { return {&item, 1}; }
     std::span<const PinState> pins() override { return {&pin, 1}; }
     Result<void> drive(std::string_view output, bool, int ms) override {

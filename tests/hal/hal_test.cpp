@@ -353,7 +353,7 @@ TEST(BoardFiles, TheSchemaHasTheReadersKeys) {
         Tree t;
         t.put("x.toml", table + "\nzzz = 1\n");
         const std::string said = read_board_file(t.path("x.toml").c_str()).error().text;
-        const std::string begin = "here can stand: ";
+        const std::string begin = "known: ";
         std::set<std::string> keys;
         std::istringstream list(said.substr(said.find(begin) + begin.size()));
         for (std::string k; std::getline(list >> std::ws, k, ',');) {

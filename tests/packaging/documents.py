@@ -121,7 +121,7 @@ def known_keys(slmd, folder, table):
     with open(path, "w", encoding="utf-8") as f:
         f.write((table + "\n" if table else "") + "zzz_unknown = 1\n")
     said = run(slmd, "--config", path)
-    found = re.search(r"here can stand: (.+)", said.stderr)
+    found = re.search(r"known: (.+)", said.stderr)
     if said.returncode != 78 or not found:
         failures.append(f"slmd took an unknown key in {table or 'the top'}: status {said.returncode}, {said.stderr.strip()}")
         return set()

@@ -45,6 +45,8 @@ struct FakeHost final : Host {
             jobs[i].outcome.total_ms = 1120;
             jobs[i].outcome.probability = 0.5f;
             if (r.labels != nullptr) choose(jobs[i], *r.labels);
+            if (r.spans) spans(jobs[i], r);
+            if (!r.agent.empty()) run(jobs[i], r);
             return static_cast<int>(i);
         }
         return Error::make(Code::busy, "full");
@@ -61,6 +63,26 @@ struct FakeHost final : Host {
         job.outcome.labels = job.scores;
         job.outcome.margin = 0.25f;
     }
+    void spans(Job& job, const Request& r) {
+        job.answer = R"({"a":12,"b/c":["x"]})";
+        job.outcome.json = true;
+        last_source = r.source;
+        static constexpr ValueSpan found[] = {{"/a", 3, 5}, {"/b~1c/0", -1, -1}};
+        job.outcome.spans = found;
+    }
+    // "sentiment" chooses, "invoice" extracts, others write.
+    void run(Job& job, const Request& r) {
+        last_agent = r.agent, last_fields = r.fields;
+        static constexpr std::string_view labels[] = {"bad", "good"};
+        if (r.agent == "sentiment") choose(job, {labels, {}, 2}), job.answer.clear();
+        if (r.agent == "invoice") spans(job, r);
+        static constexpr CheckResult checks[] = {{"iban /iban", "pass", ""}, {"sum", "fail", "1.00, not \"2.00\""}};
+        job.outcome.checks = checks;
+        job.outcome.verdict = "fail", job.outcome.route = "keep";
+        job.outcome.confidence = 0.75f, job.outcome.calibrated = true;
+    }
+    std::string last_agent;
+    bool last_fields = false;
     std::vector<std::string> last_labels;
     std::vector<float> last_priors;
     int last_top = 0;
@@ -99,6 +121,9 @@ struct FakeHost final : Host {
     }
     ModelInfo model() override { return {"smol", 92u << 20, 2048, true}; }
     std::span<const PlanItem> plan() override { return items; }
+    std::vector<AgentInfo> agent_list = {{"sentiment", "glad or not", "agents/sentiment.toml", "choice", {}, true},
+                                         {"torn", "", "agents/torn.toml", "", "agents/torn.toml:3: what", false}};
+    std::span<const AgentInfo> agents() override { return agent_list; }
     std::span<const HardwareItem> hardware() override { return hardware_items; }
     std::span<const PinState> pins() override { return pin_states; }
     Result<void> drive(std::string_view output, bool on, int ms) override {

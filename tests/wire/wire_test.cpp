@@ -166,6 +166,98 @@ TEST(Hardware, is_shown_and_driven_on_trusted_ports_only) {
     EXPECT_EQ(call("hw", json::object())["result"], json::object());
 }
 
+TEST(Agents, answer_on_a_serial_line) {
+    Bench b(true);
+    b.host.step = 100;
+    b.say("ATE0\r");
+    EXPECT_EQ(b.say("AT#RUN=\"sentiment\",\"Fine\"\r"),
+              "\r\n#CLS: \"good\",0.5,0.25\r\n#CLS: \"bad\",0.25\r\n#CHK: \"iban /iban\",\"pass\"\r\n"
+              "#CHK: \"sum\",\"fail\",\"1.00, not \\\"2.00\\\"\"\r\n"
+              "#RUN: \"fail\",0.75,1,\"keep\",\"stop\",9,11,390,1120\r\n\r\nOK\r\n");
+    EXPECT_EQ(b.host.last_agent, "sentiment");
+    EXPECT_EQ(b.host.submitted.back(), "Fine");
+    EXPECT_EQ(b.host.last.deadline_ms, -1);  // the agent's own
+    EXPECT_EQ(b.say("AT#RUN=\"invoice\",\"x\",500\r").substr(0, 40),
+              "\r\n#TOK: \"{\\\"a\\\":12,\\\"b/c\\\":[\\\"x\\\"]}\"\r\n#C");
+    EXPECT_EQ(b.host.last.deadline_ms, 500);
+    EXPECT_EQ(b.say("AT#EXT=\"12\",\"{}\",7,\"the source\"\r"),
+              "\r\n#TOK: \"{\\\"a\\\":12,\\\"b/c\\\":[\\\"x\\\"]}\"\r\n#SPAN: \"/a\",3,5\r\n#SPAN: \"/b~1c/0\"\r\n"
+              "#EXT: \"stop\",9,11,390,1120\r\n\r\nOK\r\n");
+    EXPECT_EQ(b.host.last_schema, "{}");
+    EXPECT_EQ(b.host.last_source, "the source");
+    EXPECT_EQ(b.host.last.max, 7);
+    EXPECT_EQ(b.say("AT#AGENT?\r"),
+              "\r\n#AGENT: \"sentiment\",\"choice\",1,\"glad or not\"\r\n"
+              "#AGENT: \"torn\",\"bad\",0,\"agents/torn.toml:3: what\"\r\n\r\nOK\r\n");
+    EXPECT_EQ(b.say("AT#AGENT=\"sentiment\"\r"),
+              "\r\n#AGENT: \"sentiment\",\"choice\",1,\"glad or not\"\r\n\r\nOK\r\n");
+    b.say("AT+CMEE=2\r");
+    EXPECT_NE(b.say("AT#AGENT=\"nobody\"\r").find("no agent \"nobody\""), std::string::npos);
+    EXPECT_NE(b.say("AT#RUN=\"sentiment\"\r").find("input is missing"), std::string::npos);
+    EXPECT_NE(b.say("AT#EXT=\"x\"\r").find("schema is missing"), std::string::npos);
+    EXPECT_NE(b.say("AT#RUN=\"sentiment\",\"x\",-5\r").find("deadline_ms is 0 to"), std::string::npos);
+    // a narrow client gets no line that is too long for it
+    b.say("AT#W=48\r");
+    const std::string narrow = b.say("AT#RUN=\"invoice\",\"x\"\r") + b.say("AT#AGENT?\r");
+    for (std::size_t at = 0; at < narrow.size();) {
+        const std::size_t end = std::min(narrow.find('\n', at), narrow.size());
+        EXPECT_LE(end - at, 49u) << narrow.substr(at, end - at);
+        at = end + 1;
+    }
+}
+
+TEST(Agents, answer_in_json) {
+    Bench b(false);
+    const auto call = [&](const char* method, json params) {
+        return json::parse(
+            b.say(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", method}, {"params", params}}.dump() + "\n"));
+    };
+    json r = call("run", {{"agent", "sentiment"}, {"input", "Fine"}})["result"];
+    EXPECT_EQ(r["label"], "good");
+    EXPECT_EQ(r["labels"].size(), 2u);
+    EXPECT_EQ(r["verdict"], "fail");
+    EXPECT_EQ(r["route"], "keep");
+    EXPECT_EQ(r["confidence"], 0.75);
+    EXPECT_EQ(r["calibrated"], true);
+    EXPECT_EQ(r["checks"], (json{{{"name", "iban /iban"}, {"verdict", "pass"}},
+                                 {{"name", "sum"}, {"verdict", "fail"}, {"why", "1.00, not \"2.00\""}}}));
+    EXPECT_FALSE(r.contains("spans"));
+    EXPECT_FALSE(b.host.last_fields);
+    // an input of fields goes through as it was written
+    r = call("run",
+             {{"agent", "invoice"}, {"input", {{"text", "a \"b\""}, {"n", {1, {2}}}}}, {"deadline_ms", 9}})["result"];
+    EXPECT_TRUE(b.host.last_fields);
+    EXPECT_EQ(json::parse(b.host.submitted.back()), (json{{"text", "a \"b\""}, {"n", {1, {2}}}}));
+    EXPECT_EQ(b.host.last.deadline_ms, 9);
+    EXPECT_EQ(r["value"], (json{{"a", 12}, {"b/c", {"x"}}}));
+    EXPECT_EQ(r["spans"], (json{{{"at", "/a"}, {"begin", 3}, {"end", 5}}, {{"at", "/b~1c/0"}}}));
+    EXPECT_EQ(r["verdict"], "fail");
+    r = call("run", {{"agent", "writer"}, {"input", "x"}})["result"];
+    EXPECT_EQ(r["text"], FakeHost::answer_to("x"));
+
+    r = call("ext", {{"prompt", "12"}, {"schema", {{"type", "object"}}}, {"temp", 0.5}})["result"];
+    EXPECT_EQ(r["value"], (json{{"a", 12}, {"b/c", {"x"}}}));
+    EXPECT_EQ(r["spans"].size(), 2u);
+    EXPECT_FALSE(r.contains("verdict"));
+    EXPECT_EQ(b.host.last.temp, 0.5);
+
+    r = call("agent", json::object())["result"];
+    EXPECT_EQ(r["agents"][0], (json{{"name", "sentiment"},
+                                    {"file", "agents/sentiment.toml"},
+                                    {"answer", "choice"},
+                                    {"calibrated", true},
+                                    {"description", "glad or not"}}));
+    EXPECT_EQ(r["agents"][1]["error"], "agents/torn.toml:3: what");
+    EXPECT_EQ(call("agent", {{"name", "sentiment"}})["result"]["name"], "sentiment");
+    EXPECT_EQ(call("agent", {{"name", "nobody"}})["error"]["code"], 22);
+    EXPECT_EQ(call("run", {{"agent", "sentiment"}})["error"]["code"], -32602);
+    EXPECT_EQ(call("run", {{"agent", "sentiment"}, {"input", 5}})["error"]["code"], -32602);
+    EXPECT_EQ(call("run", {{"agent", "sentiment"}, {"input", "x"}, {"stream", true}})["error"]["code"], -32602);
+    EXPECT_EQ(call("ext", {{"prompt", "x"}})["error"]["code"], -32602);
+    b.host.agent_list.clear();
+    EXPECT_EQ(call("agent", json::object())["result"], (json{{"agents", json::array()}}));
+}
+
 TEST(Labels, are_chosen_on_a_serial_line) {
     Bench b(true);
     b.say("ATE0\r");

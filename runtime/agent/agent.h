@@ -1,0 +1,77 @@
+// What an agent is: narrow work with a tight prompt, called by name. No engine here: slmd runs agents, slmctl checks
+// their files. AGENTS.md says what a file can have.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "agent/evidence.h"
+#include "base/result.h"
+#include "grammar/automaton.h"
+
+namespace slmd::agent {
+
+// What is handed in.
+struct Field {
+    enum Type : unsigned char { text, line, integer, number } type = text;
+    std::string_view name;
+    double min = 0, max = 0;  // of a text: bytes; of a number: its value
+};
+
+struct Label {
+    std::string_view name, about;
+    float prior = 1;
+};
+
+struct Shot {  // an example that stands in the prompt
+    std::string_view prompt, answer;
+};
+
+struct Example {
+    std::string_view input;  // as AT#RUN takes it
+    std::string_view output;
+    bool shown = false;
+};
+
+enum class Output : unsigned char { choice, schema, text };
+// Which answers may be handed to a larger model where the configuration has one: none, those that failed a check,
+// those that are unsure too.
+enum class Escalate : unsigned char { never, fail, unsure };
+
+struct Agent {
+    static constexpr std::size_t max_fields = 8, max_labels = 512, max_checks = 16, max_shots = 16, max_examples = 256;
+    static constexpr std::size_t name_bytes = 32, field_bytes = 16384, label_bytes = 64;
+
+    std::string_view name, description;
+    std::string_view model;  // the only one that it is for; "": any
+    std::string_view system, prompt;
+    std::span<const Field> fields;
+    std::span<const Shot> shots;
+    std::span<const Example> examples;  // all of them
+    Output output = Output::text;
+    std::span<const Label> labels;  // choice
+    std::string_view schema;        // JSON Schema
+    std::size_t text_bytes = 0;     // of a text
+    std::size_t source = 0;         // the field that values are taken from
+    std::span<const Check> checks;
+    int max_tokens = 256;
+    std::int64_t deadline_ms = 0;  // 0: none
+    float threshold = 0;           // of confidence; below it: unsure
+    Escalate escalate = Escalate::never;
+};
+
+// An input as one text for each field. written: AT#RUN's text, which is changed; object: it is a JSON object of
+// fields, which it has to be where there is more than one field. Errors: incorrect_parameters, text_too_long,
+// invalid_characters, naming the field and what it may be.
+Result<void> read_input(const Agent& agent, std::span<char> written, bool object,
+                        std::span<std::string_view, Agent::max_fields> values);
+
+// A prompt with {field} in it, filled in; of a field's text nothing is filled in again. Errors: text_too_long.
+Result<std::string_view> fill_in(const Agent& agent, std::string_view prompt,
+                                 std::span<const std::string_view, Agent::max_fields> values, std::span<char> out);
+
+// Reads NAME.toml. All that the agent has is in heap, which is as it was before on an error. Allocates while it reads.
+// Errors: storage_failure; incorrect_parameters as "file:line: what and what to do"; memory_full.
+Result<Agent> read_agent(const char* path, grammar::Heap& heap);
+
+}  // namespace slmd::agent

@@ -1,0 +1,452 @@
+// NAME.toml -> Agent. Strict: what is not understood is refused, with its line.
+#include <stdio.h>
+#include <string.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <new>
+
+#include "agent/agent.h"
+#include "agent/checks.h"
+#include "base/json.h"
+#include "grammar/grammar.h"
+#include "hal/toml.h"
+
+namespace slmd::agent {
+namespace {
+
+using hal::TomlFile;
+
+// Of a compiled schema, and while it is compiled: what slmd has for it.
+constexpr std::size_t grammar_bytes = 512u << 10, scratch_bytes = 2048u << 10;
+
+bool is_name(std::string_view text) {
+    return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+    });
+}
+
+struct Reader : TomlFile {
+    grammar::Heap& heap;
+    Agent agent{};
+    const toml::node *prompt = nullptr, *system = nullptr, *output = nullptr, *source = nullptr;
+
+    Reader(const char* file, grammar::Heap& h) : TomlFile{file}, heap(h) {}
+
+    Error full() const {
+        return Error::make(Code::memory_full, "%s: no room for it among the agents; [limits] agents is what they have",
+                           path);
+    }
+    Result<std::string_view> keep(std::string_view text) {
+        char* const at = heap.take<char>(text.size());
+        if (at == nullptr) return full();
+        std::copy(text.begin(), text.end(), at);
+        return std::string_view{at, text.size()};
+    }
+    template <class T>
+    Result<std::span<T>> many(std::size_t n) {
+        T* const at = heap.take<T>(n);
+        if (at == nullptr) return full();
+        for (std::size_t i = 0; i < n; i++) new (at + i) T{};
+        return std::span<T>{at, n};
+    }
+
+    Result<std::string_view> text(const char* name, const toml::node& node, std::size_t most) {
+        const auto* s = node.as_string();
+        if (s == nullptr) return at(node, (std::string(name) + " is a text in quotes").c_str());
+        if (s->get().size() > most)
+            return at(node, (std::string(name) + " is at most " + std::to_string(most) + " bytes").c_str());
+        return keep(s->get());
+    }
+    Result<double> number(const char* name, const toml::node& node, double low, double high, bool whole) const {
+        const auto v = node.value<double>();
+        if (!v || node.is_boolean() || (whole && !node.is_integer()))
+            return at(node, (std::string(name) + (whole ? " is a whole number" : " is a number")).c_str());
+        if (*v < low || *v > high) {
+            char range[96];
+            snprintf(range, sizeof range, "%s is %g to %g", name, low, high);
+            return at(node, range);
+        }
+        return *v;
+    }
+    Result<const toml::table*> table(const char* name, const toml::node& node) const {
+        if (const auto* t = node.as_table()) return t;
+        return at(node, (std::string(name) + " is a table: write [" + name + "] on a line of its own").c_str());
+    }
+    Result<const toml::array*> list(const char* name, const toml::node& node, std::size_t most) const {
+        const auto* a = node.as_array();
+        if (a == nullptr || !std::all_of(a->begin(), a->end(), [](const toml::node& n) { return n.is_table(); }))
+            return at(node, (std::string(name) + " is a list: write [[" + name + "]] on a line of its own").c_str());
+        if (a->size() > most) return at(node, ("at most " + std::to_string(most) + " [[" + name + "]]").c_str());
+        return a;
+    }
+
+    Result<void> root(const toml::table& t) {
+        const toml::node *input = nullptr, *checks = nullptr, *examples = nullptr;
+        for (const auto& [key, node] : t) {
+            const std::string_view k = key.str();
+            if (k == "description")
+                agent.description = TRY(text("description", node, 200));
+            else if (k == "model")
+                agent.model = TRY(text("model", node, 64));
+            else if (k == "system")
+                system = &node;
+            else if (k == "prompt")
+                prompt = &node;
+            else if (k == "input")
+                input = &node;
+            else if (k == "output")
+                output = &node;
+            else if (k == "check")
+                checks = &node;
+            else if (k == "limits")
+                TRY(limits(*TRY(table("limits", node))));
+            else if (k == "confidence")
+                TRY(confidence(*TRY(table("confidence", node))));
+            else if (k == "escalate") {
+                const auto v = node.value<std::string_view>();
+                if (!v || (*v != "never" && *v != "fail" && *v != "unsure"))
+                    return at(node, "escalate is \"never\", \"fail\" (what failed a check) or \"unsure\" (that too)");
+                agent.escalate = *v == "never" ? Escalate::never : *v == "fail" ? Escalate::fail : Escalate::unsure;
+            } else if (k == "example")
+                examples = &node;
+            else
+                return unknown(key,
+                               "description, model, system, prompt, [input.NAME], [output], [[check]], [limits], "
+                               "[confidence], escalate, [[example]]");
+        }
+        for (const auto& [what, node] : {std::pair{"prompt", prompt}, {"[output]", output}, {"[input.NAME]", input}})
+            if (node == nullptr) return error(t.source(), (std::string("there is no ") + what).c_str());
+        TRY(fields(*TRY(table("input", *input))));
+        TRY(outputs(*TRY(table("output", *output))));
+        agent.prompt = TRY(pattern("prompt", *prompt));
+        if (system != nullptr) agent.system = TRY(pattern("system", *system));
+        for (const Field& f : agent.fields)
+            if (agent.prompt.find("{" + std::string(f.name) + "}") == std::string_view::npos)
+                return at(*prompt,
+                          ("the prompt has no {" + std::string(f.name) + "}: the model would not see it").c_str());
+        if (checks != nullptr) TRY(read_checks(*TRY(list("check", *checks, Agent::max_checks))));
+        if (examples != nullptr) TRY(read_examples(*TRY(list("example", *examples, Agent::max_examples))));
+        return {};
+    }
+
+    Result<void> fields(const toml::table& t) {
+        if (t.empty() || t.size() > Agent::max_fields) return at(t, "1 to 8 tables [input.NAME]");
+        const auto out = TRY(many<Field>(t.size()));
+        std::size_t n = 0;
+        for (const auto& [key, node] : t) {
+            Field& f = out[n++];
+            if (!is_name(key.str()) || key.str().size() > 24 || key.str() == "labels")
+                return error(key.source(),
+                             "a field's name is letters, digits, - and _, at most 24, and not \"labels\"");
+            f.name = TRY(keep(key.str()));
+            const auto& fields = *TRY(table("input", node));
+            const toml::node *min = nullptr, *max = nullptr;
+            for (const auto& [k, value] : fields) {
+                const auto v = value.value<std::string_view>();
+                if (k.str() == "type") {
+                    if (!v || (*v != "text" && *v != "line" && *v != "integer" && *v != "number"))
+                        return at(value, "type is \"text\", \"line\" (no line breaks), \"integer\" or \"number\"");
+                    f.type = *v == "text"      ? Field::text
+                             : *v == "line"    ? Field::line
+                             : *v == "integer" ? Field::integer
+                                               : Field::number;
+                } else if (k.str() == "min")
+                    min = &value;
+                else if (k.str() == "max")
+                    max = &value;
+                else
+                    return unknown(k, "type, min, max");
+            }
+            const bool text = f.type == Field::text || f.type == Field::line;
+            constexpr double exact = 9007199254740992;
+            f.min = text ? 0 : -exact, f.max = text ? Agent::field_bytes : exact;
+            const double low = f.min, high = f.max;
+            if (min != nullptr) f.min = TRY(number("min", *min, low, high, text || f.type == Field::integer));
+            if (max != nullptr) f.max = TRY(number("max", *max, low, high, text || f.type == Field::integer));
+            if (f.min > f.max) return at(*min, "min is above max");
+        }
+        agent.fields = out;
+        return {};
+    }
+
+    Result<void> outputs(const toml::table& t) {
+        int ways = 0;
+        bool none = false;
+        const toml::array* labels = nullptr;
+        for (const auto& [key, node] : t) {
+            const std::string_view k = key.str();
+            if (k == "choice") {
+                ways++;
+                agent.output = Output::choice;
+                labels = node.as_array();
+                if (labels == nullptr || labels->size() < 2 || labels->size() > Agent::max_labels)
+                    return at(node, "choice is a list of 2 to 512 labels");
+            } else if (k == "none") {
+                if (!node.is_boolean()) return at(node, "none is true or false");
+                none = node.value_or(false);
+            } else if (k == "schema") {
+                ways++;
+                agent.output = Output::schema;
+                agent.schema = TRY(text("schema", node, 32768));
+                TRY(compiles(node));
+            } else if (k == "text") {
+                ways++;
+                agent.output = Output::text;
+                agent.text_bytes = static_cast<std::size_t>(TRY(number("text", node, 1, 16384, true)));
+            } else if (k == "source")
+                source = &node;
+            else
+                return unknown(key, "choice, none, schema, text, source");
+        }
+        if (ways != 1) return at(t, "[output] has exactly one of choice, schema and text");
+        if (none && labels == nullptr) return at(t, "none goes with choice");
+        if (labels != nullptr) TRY(read_labels(*labels, none));
+        if (source != nullptr) {
+            const auto v = source->value<std::string_view>();
+            const auto field = std::find_if(agent.fields.begin(), agent.fields.end(),
+                                            [&](const Field& f) { return v && f.name == *v; });
+            if (field == agent.fields.end()) return at(*source, "source is the name of an input field");
+            agent.source = static_cast<std::size_t>(field - agent.fields.begin());
+        } else if (agent.fields.size() > 1 && agent.output == Output::schema &&
+                   agent.schema.find("\"source\"") != std::string_view::npos) {
+            return at(t, "there are several input fields: source = \"NAME\" says in which one the values stand");
+        }
+        return {};
+    }
+
+    // What the schema uses is supported, and small enough.
+    Result<void> compiles(const toml::node& node) {
+        const std::unique_ptr<std::byte[]> compiled(new (std::nothrow) std::byte[grammar_bytes]),
+            scratch(new (std::nothrow) std::byte[scratch_bytes]);
+        if (!compiled || !scratch) return full();
+        grammar::Heap kept({compiled.get(), grammar_bytes}), temporary({scratch.get(), scratch_bytes});
+        std::string copy(agent.schema);
+        if (const auto grammar = grammar::compile_schema(copy, {}, kept, temporary); !grammar)
+            return at(node, grammar.error().text);
+        return {};
+    }
+
+    Result<void> read_labels(const toml::array& list, bool none) {
+        const auto labels = TRY(many<Label>(list.size() + none));
+        std::size_t n = 0;
+        for (const toml::node& node : list) {
+            Label& label = labels[n++];
+            const toml::node* name = &node;
+            if (const auto* t = node.as_table()) {
+                name = t->get("label");
+                for (const auto& [key, value] : *t) {
+                    if (key.str() == "about")
+                        label.about = TRY(text("about", value, 400));
+                    else if (key.str() == "prior")
+                        label.prior = static_cast<float>(TRY(number("prior", value, 1e-6, 1e6, false)));
+                    else if (key.str() != "label")
+                        return unknown(key, "label, about, prior");
+                }
+            }
+            if (name == nullptr || !name->is_string())
+                return at(node, "a label is a text, or { label = ..., about = ..., prior = ... }");
+            label.name = TRY(text("a label", *name, Agent::label_bytes));
+            TRY(check_label(labels.first(n), *name));
+        }
+        if (none) labels[n++].name = "none", TRY(check_label(labels, list));
+        agent.labels = labels;
+        return {};
+    }
+    Result<void> check_label(std::span<const Label> labels, const toml::node& node) const {
+        const std::string_view name = labels.back().name;
+        if (name.empty()) return at(node, "a label is empty");
+        if (std::any_of(name.begin(), name.end(),
+                        [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f || c == '|'; }))
+            return at(node, "a label holds a control character or a |");
+        for (const Label& l : labels.first(labels.size() - 1))
+            if (l.name == name) return at(node, ("two labels are \"" + std::string(name) + "\"").c_str());
+        return {};
+    }
+
+    // {labels} is filled in here, {field} for each call. What looks like a field and is none is refused.
+    Result<std::string_view> pattern(const char* name, const toml::node& node) {
+        const auto* s = node.as_string();
+        if (s == nullptr) return at(node, (std::string(name) + " is a text in quotes").c_str());
+        std::string out;
+        const std::string& in = s->get();
+        for (std::size_t i = 0; i < in.size(); i++) {
+            const std::size_t end = in[i] == '{' ? in.find('}', i) : std::string::npos;
+            const std::string_view inside =
+                end == std::string::npos ? std::string_view{} : std::string_view(in).substr(i + 1, end - i - 1);
+            if (!is_name(inside)) {
+                out += in[i];
+            } else if (inside == "labels" && agent.output == Output::choice) {
+                out += listed();
+                i = end;
+            } else if (name[0] == 's') {
+                return at(node, "system is the same for every call: fields, {NAME}, go into the prompt");
+            } else if (std::any_of(agent.fields.begin(), agent.fields.end(),
+                                   [&](const Field& f) { return f.name == inside; })) {
+                out += '{';
+            } else {
+                return at(node, ("{" + std::string(inside) + "} is no input field; [input." + std::string(inside) +
+                                 "] would make it one")
+                                    .c_str());
+            }
+        }
+        // At its end a text block has a line break that nobody means.
+        while (!out.empty() && (out.back() == '\n' || out.back() == ' ')) out.pop_back();
+        if (out.empty()) return at(node, (std::string(name) + " is empty").c_str());
+        if (out.size() > 32768) return at(node, (std::string(name) + " is at most 32768 bytes").c_str());
+        return keep(out);
+    }
+    // A line for each where something is said about them, else one after the other.
+    std::string listed() const {
+        const bool lines =
+            std::any_of(agent.labels.begin(), agent.labels.end(), [](const Label& l) { return !l.about.empty(); });
+        std::string out;
+        for (const Label& l : agent.labels) {
+            if (!out.empty()) out += lines ? "\n" : ", ";
+            if (lines) out += "- ";
+            out += l.name;
+            if (!l.about.empty()) out.append(": ").append(l.about);
+        }
+        return out;
+    }
+
+    Result<void> limits(const toml::table& t) {
+        for (const auto& [key, node] : t)
+            if (key.str() == "max_tokens")
+                agent.max_tokens = static_cast<int>(TRY(number("max_tokens", node, 1, 32768, true)));
+            else if (key.str() == "deadline_ms")
+                agent.deadline_ms = static_cast<std::int64_t>(TRY(number("deadline_ms", node, 1, 86400000, true)));
+            else
+                return unknown(key, "max_tokens, deadline_ms");
+        return {};
+    }
+    Result<void> confidence(const toml::table& t) {
+        for (const auto& [key, node] : t)
+            if (key.str() == "threshold")
+                agent.threshold = static_cast<float>(TRY(number("threshold", node, 0, 1, false)));
+            else
+                return unknown(key, "threshold");
+        return {};
+    }
+
+    Result<void> read_checks(const toml::array& list) {
+        const auto checks = TRY(many<Check>(list.size()));
+        for (std::size_t i = 0; i < list.size(); i++) checks[i] = TRY(read_check(*this, *list[i].as_table(), heap));
+        agent.checks = checks;
+        return {};
+    }
+
+    Result<void> read_examples(const toml::array& list) {
+        const auto examples = TRY(many<Example>(list.size()));
+        const auto shots = TRY(many<Shot>(Agent::max_shots));
+        std::size_t n = 0, shown = 0;
+        for (const toml::node& node : list) {
+            Example& e = examples[n++];
+            const toml::node *input = nullptr, *answer = nullptr;
+            for (const auto& [key, value] : *node.as_table()) {
+                if (key.str() == "input")
+                    input = &value;
+                else if (key.str() == "output")
+                    answer = &value;
+                else if (key.str() == "show") {
+                    if (!value.is_boolean()) return at(value, "show is true or false");
+                    e.shown = value.value_or(false);
+                } else
+                    return unknown(key, "input, output, show");
+            }
+            if (input == nullptr || answer == nullptr) return at(node, "an example has an input and an output");
+            e.output = TRY(text("output", *answer, Agent::field_bytes));
+            TRY(check_output(e.output, *answer));
+            std::string written;
+            if (const auto* t = input->as_table())
+                TRY(as_json(*t, written));
+            else if (agent.fields.size() > 1)
+                return at(*input, "there are several input fields: input is a table, { name = ..., ... }");
+            else
+                written = TRY(text("input", *input, Agent::field_bytes));
+            e.input = TRY(keep(written));
+            std::string_view values[Agent::max_fields];
+            const bool object = input->is_table();
+            if (auto read = read_input(agent, written, object, values); !read) return at(*input, read.error().text);
+            if (!e.shown) continue;
+            if (shown == shots.size()) return at(node, "at most 16 examples are shown to the model");
+            std::string room(65536, 0);
+            shots[shown].prompt = TRY(keep(TRY(fill_in(agent, agent.prompt, values, room))));
+            shots[shown++].answer = e.output;
+        }
+        agent.examples = examples;
+        agent.shots = shots.first(shown);
+        return {};
+    }
+    Result<void> check_output(std::string_view written, const toml::node& node) const {
+        if (agent.output == Output::choice &&
+            std::none_of(agent.labels.begin(), agent.labels.end(), [&](const Label& l) { return l.name == written; }))
+            return at(node, ("no label is \"" + std::string(written) + "\"").c_str());
+        if (agent.output == Output::schema) {
+            const std::unique_ptr<JsonNode[]> nodes(new (std::nothrow) JsonNode[4096]);
+            std::string copy(written);
+            JsonReader reader({nodes.get(), nodes ? 4096u : 0u}, 48);
+            if (auto read = reader.parse(copy); !read) return at(node, read.error().text);
+        }
+        return {};
+    }
+    Result<void> as_json(const toml::table& t, std::string& out) const {
+        for (const auto& [key, value] : t) {
+            out += out.empty() ? '{' : ',';
+            write_string(key.str(), out);
+            out += ':';
+            if (const auto* s = value.as_string()) {
+                write_string(s->get(), out);
+            } else if (const auto n = value.value<double>(); n && !value.is_boolean()) {
+                char text[32];
+                snprintf(text, sizeof text, "%.15g", *n);
+                out += text;
+            } else {
+                return at(value, "a field is a text or a number");
+            }
+        }
+        if (out.empty()) out += '{';
+        out += '}';
+        return {};
+    }
+    static void write_string(std::string_view s, std::string& out) {
+        out += '"';
+        for (const char c : s) {
+            char escape[8];
+            if (c == '"' || c == '\\')
+                snprintf(escape, sizeof escape, "\\%c", c);
+            else if (static_cast<unsigned char>(c) < 0x20)
+                snprintf(escape, sizeof escape, "\\u%04x", static_cast<unsigned>(c));
+            else
+                snprintf(escape, sizeof escape, "%c", c);
+            out += escape;
+        }
+        out += '"';
+    }
+};
+
+}  // namespace
+
+Result<Agent> read_agent(const char* path, grammar::Heap& heap) {
+    const std::size_t mark = heap.used();
+    Reader reader(path, heap);
+    const auto read = [&]() -> Result<void> {
+        const char* const slash = strrchr(path, '/');
+        std::string_view name = slash == nullptr ? path : slash + 1;
+        if (name.ends_with(".toml")) name.remove_suffix(5);
+        if (!is_name(name) || name.size() > Agent::name_bytes)
+            return Error::make(Code::incorrect_parameters,
+                               "%s: an agent's file is NAME.toml; a name is letters, digits, - and _, at most 32",
+                               path);
+        reader.agent.name = TRY(reader.keep(name));
+        return reader.root(TRY(reader.parse()));
+    }();
+    if (!read) {
+        heap.release(mark);
+        return read.error();
+    }
+    return reader.agent;
+}
+
+}  // namespace slmd::agent

@@ -1,0 +1,245 @@
+#include "client/agent.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "agent/agent.h"
+#include "base/clock.h"
+#include "base/utf8.h"
+#include "client/caller.h"
+
+namespace slmd::client {
+namespace {
+
+constexpr std::size_t agent_bytes = 16u << 20;  // a file is checked on a PC as well
+
+struct Print {
+    int size;
+    const char* text;
+    explicit Print(std::string_view s) : size(static_cast<int>(s.size())), text(s.data()) {}
+};
+
+std::string text_of(const wire::JsonLine& reader, const JsonNode& object, const char* name) {
+    const JsonNode* n = reader.find(object, name);
+    return n == nullptr ? "" : std::string(n->text);
+}
+
+// "value" of a schema, "label" of a choice, or "text".
+std::string answer_of(const wire::JsonLine& reader, const JsonNode& result) {
+    for (const char* name : {"value", "label", "text"})
+        if (const JsonNode* n = reader.find(result, name)) return std::string(n->text);
+    return "";
+}
+
+std::string run_params(const char* name, std::string_view input, bool object) {
+    return "\"agent\":" + quoted(name) + ",\"input\":" + (object ? std::string(input) : quoted(input));
+}
+
+struct Labelled {
+    std::string input, output;
+    bool object;  // the input is a JSON object
+};
+
+Result<std::vector<Labelled>> read_labelled(const char* path) {
+    FILE* const f = fopen(path, "re");
+    if (f == nullptr) return Error::make(Code::storage_failure, "%s: %s", path, strerror(errno));
+    std::string all = read_all(f);
+    fclose(f);
+    std::vector<Labelled> out;
+    constexpr std::string_view left[] = {"input", "output"};
+    int number = 0;
+    for (std::size_t at = 0; at < all.size();) {
+        const std::size_t end = std::min(all.find('\n', at), all.size());
+        const std::span<char> line(all.data() + at, end - at);
+        at = end + 1;
+        number++;
+        if (std::string_view(line.data(), line.size()).find_first_not_of(" \t\r") == std::string_view::npos) continue;
+        JsonNode nodes[64];
+        JsonReader reader(nodes, 4);
+        reader.leave(left);
+        if (auto read = reader.parse(line); !read)
+            return Error::make(Code::incorrect_parameters, "%s:%d: %s", path, number, read.error().text);
+        const JsonNode &root = reader.root(), *input = reader.find(root, "input"),
+                       *output = reader.find(root, "output");
+        if (root.type != JsonType::object || input == nullptr || output == nullptr)
+            return Error::make(Code::incorrect_parameters, "%s:%d: a line is {\"input\": ..., \"output\": ...}", path,
+                               number);
+        out.push_back({std::string(input->text), std::string(output->text), input->type == JsonType::object});
+    }
+    if (out.empty()) return Error::make(Code::incorrect_parameters, "%s: there is no line in it", path);
+    return out;
+}
+
+// Those of the agent's own file that are not shown to the model.
+Result<std::vector<Labelled>> read_examples(const char* path) {
+    const std::unique_ptr<std::byte[]> block(new (std::nothrow) std::byte[agent_bytes]);
+    if (!block) return Error::make(Code::memory_full, "no memory to read %s", path);
+    grammar::Heap heap({block.get(), agent_bytes});
+    const agent::Agent a = TRY(agent::read_agent(path, heap));
+    std::vector<Labelled> out;
+    for (const agent::Example& e : a.examples)
+        if (!e.shown) out.push_back({std::string(e.input), std::string(e.output), a.fields.size() > 1});
+    if (out.empty())
+        return Error::make(Code::incorrect_parameters,
+                           "%s: it has no [[example]] that the model is not shown; give a file of lines {\"input\": "
+                           "..., \"output\": ...}",
+                           path);
+    return out;
+}
+
+bool same_answer(const std::string& wanted, const std::string& got, std::span<std::byte> memory) {
+    if (wanted == got) return true;
+    const agent::Check whole{};
+    const auto compared = agent::compare(whole, wanted, got, true, memory);
+    return compared && compared.value().verdict == agent::Verdict::pass;
+}
+
+}  // namespace
+
+int check_agents(std::span<char* const> files) {
+    const std::unique_ptr<std::byte[]> block(new (std::nothrow) std::byte[agent_bytes]);
+    if (!block) return complain(Error::make(Code::memory_full, "no memory"), exit_failed);
+    int code = 0;
+    for (const char* file : files) {
+        grammar::Heap heap({block.get(), agent_bytes});
+        const auto read = agent::read_agent(file, heap);
+        if (!read) {
+            fprintf(stderr, "%s\n", read.error().text);
+            code = exit_failed;
+            continue;
+        }
+        const agent::Agent& a = read.value();
+        printf("%s: good: %zu fields, ", file, a.fields.size());
+        if (a.output == agent::Output::choice) printf("%zu labels", a.labels.size());
+        if (a.output == agent::Output::schema) printf("a schema");
+        if (a.output == agent::Output::text) printf("a text of at most %zu bytes", a.text_bytes);
+        printf(", %zu checks, %zu examples (%zu shown), %.1f KiB\n", a.checks.size(), a.examples.size(), a.shots.size(),
+               static_cast<double>(heap.used()) / 1024);
+    }
+    return code;
+}
+
+int list_agents(Connection& connection, bool json) {
+    Caller caller(connection);
+    const auto r = caller.call("agent", "", false);
+    if (!r) return outcome(r.error());
+    if (json) return puts(caller.line().c_str()), 0;
+    const wire::JsonLine& reader = caller.reader();
+    const JsonNode* const agents = reader.find(*r.value(), "agents");
+    if (agents == nullptr) return complain(Error::make(Code::unknown, "not a list of agents"), exit_failed);
+    for (int i = reader.first(*agents); i < agents->next; i = reader.node(i).next) {
+        const JsonNode& a = reader.node(i);
+        const std::string error = text_of(reader, a, "error");
+        const JsonNode* const calibrated = reader.find(a, "calibrated");
+        printf("%-16s %-8s %-14s %s\n", text_of(reader, a, "name").c_str(),
+               error.empty() ? text_of(reader, a, "answer").c_str() : "bad",
+               calibrated != nullptr && calibrated->truth ? "calibrated" : "not calibrated",
+               error.empty() ? text_of(reader, a, "description").c_str() : error.c_str());
+    }
+    return 0;
+}
+
+int show_agent(Connection& connection, const char* name) {
+    Caller caller(connection);
+    const auto r = caller.call("agent", "\"name\":" + quoted(name), false);
+    if (!r) return outcome(r.error());
+    const wire::JsonLine& reader = caller.reader();
+    for (int i = reader.first(*r.value()); i < r.value()->next; i = reader.node(i).next) {
+        const JsonNode& n = reader.node(i);
+        const Print key(n.key), value(n.type == JsonType::boolean ? (n.truth ? "yes" : "no") : n.text);
+        printf("%-12.*s %.*s\n", key.size, key.text, value.size, value.text);
+    }
+    return 0;
+}
+
+int run_agent(Connection& connection, const char* name, std::string input, bool json) {
+    if (input == "-") input = read_all(stdin);
+    if (!utf8_valid(input))
+        return complain(Error::make(Code::invalid_characters, "the input is not UTF-8"), exit_failed);
+    Caller caller(connection);
+    if (auto r = caller.wait_for_model(); !r) return outcome(r.error());
+    const auto r = caller.call("run", run_params(name, input, false), true);
+    if (!r) return outcome(r.error());
+    const wire::JsonLine& reader = caller.reader();
+    const std::string verdict = text_of(reader, *r.value(), "verdict");
+    const int code = verdict == "pass" ? 0 : verdict == "fail" ? exit_refuted : exit_unsure;
+    if (json) return puts(caller.line().c_str()), code;
+    puts(answer_of(reader, *r.value()).c_str());
+    const JsonNode *confidence = reader.find(*r.value(), "confidence"),
+                   *calibrated = reader.find(*r.value(), "calibrated"), *checks = reader.find(*r.value(), "checks");
+    fprintf(stderr, "%s, confidence %.3f%s\n", verdict.c_str(), confidence != nullptr ? confidence->number : 0.0,
+            calibrated != nullptr && calibrated->truth ? "" : " (not calibrated)");
+    for (int i = checks != nullptr ? reader.first(*checks) : 0; checks != nullptr && i < checks->next;
+         i = reader.node(i).next) {
+        const JsonNode& c = reader.node(i);
+        const std::string why = text_of(reader, c, "why");
+        fprintf(stderr, "  %s: %s%s%s\n", text_of(reader, c, "name").c_str(), text_of(reader, c, "verdict").c_str(),
+                why.empty() ? "" : ": ", why.c_str());
+    }
+    return code;
+}
+
+int bench_agent(Connection& connection, const char* name, const char* file) {
+    Caller caller(connection);
+    if (auto r = caller.wait_for_model(); !r) return outcome(r.error());
+    const auto info = caller.call("agent", "\"name\":" + quoted(name), false);
+    if (!info) return outcome(info.error());
+    const std::string path = text_of(caller.reader(), *info.value(), "file");
+    const auto labelled = file != nullptr ? read_labelled(file) : read_examples(path.c_str());
+    if (!labelled) return complain(labelled.error(), exit_failed);
+    const std::unique_ptr<std::byte[]> memory(new (std::nothrow) std::byte[agent_bytes]);
+    if (!memory) return complain(Error::make(Code::memory_full, "no memory"), exit_failed);
+    struct {
+        int count, right;
+    } by[3] = {};  // pass, unsure, fail
+    std::vector<double> times;
+    for (const Labelled& l : labelled.value()) {
+        const std::int64_t begin = now_ns();
+        const auto r = caller.call("run", run_params(name, l.input, l.object), true);
+        if (!r) return outcome(r.error());
+        times.push_back(static_cast<double>(now_ns() - begin) * 1e-6);
+        const std::string verdict = text_of(caller.reader(), *r.value(), "verdict");
+        auto& b = by[verdict == "pass" ? 0 : verdict == "unsure" ? 1 : 2];
+        b.count++;
+        b.right += same_answer(l.output, answer_of(caller.reader(), *r.value()), {memory.get(), agent_bytes});
+    }
+    std::sort(times.begin(), times.end());
+    const auto n = static_cast<double>(times.size());
+    const double share = (by[0].right + by[1].right + by[2].right) / n;
+    printf("%s: %.0f inputs, %.3f +- %.3f right; ", name, n, share, std::sqrt(share * (1 - share) / n));
+    printf("pass %d (%d right), unsure %d (%d), fail %d (%d); median %.0f ms, 95 %% %.0f ms\n", by[0].count,
+           by[0].right, by[1].count, by[1].right, by[2].count, by[2].right, times[times.size() / 2],
+           times[times.size() * 95 / 100]);
+    return 0;
+}
+
+int extract(Connection& connection, std::string text, const std::string& settings, bool json) {
+    if (text == "-") text = read_all(stdin);
+    if (!utf8_valid(text)) return complain(Error::make(Code::invalid_characters, "the text is not UTF-8"), exit_failed);
+    Caller caller(connection);
+    if (auto r = caller.wait_for_model(); !r) return outcome(r.error());
+    const auto r = caller.call("ext", "\"prompt\":" + quoted(text) + settings, true);
+    if (!r) return outcome(r.error());
+    if (json) return puts(caller.line().c_str()), 0;
+    const wire::JsonLine& reader = caller.reader();
+    puts(answer_of(reader, *r.value()).c_str());
+    const JsonNode* const spans = reader.find(*r.value(), "spans");
+    for (int i = spans != nullptr ? reader.first(*spans) : 0; spans != nullptr && i < spans->next;
+         i = reader.node(i).next) {
+        const JsonNode &s = reader.node(i), *begin = reader.find(s, "begin"), *end = reader.find(s, "end");
+        if (begin == nullptr || end == nullptr)
+            fprintf(stderr, "  %s: not in the text\n", text_of(reader, s, "at").c_str());
+        else
+            fprintf(stderr, "  %s: bytes %.0f to %.0f\n", text_of(reader, s, "at").c_str(), begin->number, end->number);
+    }
+    return 0;
+}
+
+}  // namespace slmd::client

@@ -1,0 +1,248 @@
+// Agents as slmd runs them: their answers, checks and verdicts, on both wires; files that are bad, and that change.
+#include "harness.h"
+
+using namespace slmd::testing;
+
+namespace {
+
+const std::string& agents_folder() {
+    static const std::string path = [] {
+        const std::string p = folder() + "/agents";
+        std::filesystem::create_directory(p);
+        return p;
+    }();
+    return path;
+}
+
+void write_agent(const std::string& name, const std::string& text) {
+    std::ofstream(agents_folder() + "/" + name + ".toml") << text;
+}
+
+constexpr char yes_no[] = R"(
+description = "Yes or no"
+system = "You answer: {labels}."
+prompt = "{question} Yes or no?"
+input.question = { max = 100 }
+output = { choice = ["yes", "no"], none = true }
+
+[[example]]
+input = "Is Paris in France?"
+output = "yes"
+show = true
+
+[[example]]
+input = "Is Rome in France?"
+output = "no"
+)";
+
+constexpr char taker[] = R"(
+description = "A word of a text"
+prompt = "{text} ({n}) Which word?"
+escalate = "fail"
+
+[input.text]
+max = 200
+[input.n]
+type = "integer"
+min = 1
+max = 9
+
+[output]
+schema = '{"type":"object","required":["word","n"],"additionalProperties":false,"properties":{"word":{"type":"string","from":"source","minLength":1,"maxLength":12},"n":{"type":"integer","minimum":0,"maximum":99}}}'
+source = "text"
+
+[limits]
+max_tokens = 60
+
+[[check]]
+kind = "source"
+at = "/word"
+
+[[check]]
+kind = "range"
+at = "/n"
+min = 100
+
+[[check]]
+kind = "agree"
+at = "/n"
+prompt = "Say a word of this: {text} {n}"
+)";
+
+constexpr char writer[] = "prompt = '{x}'\ninput.x = {}\noutput = { text = 10 }\n[[check]]\nkind = 'quotes'\n";
+
+}  // namespace
+
+TEST(Agents, choose_as_cls_does) {
+    write_agent("yesno", yes_no);
+    Daemon d({.arguments = {"--agents", agents_folder()}});
+    Wire w = d.connect();
+    const json r = w.call("run", {{"agent", "yesno"}, {"input", "Is Berlin in France?"}})["result"];
+    ASSERT_TRUE(r.contains("label")) << r.dump();
+    EXPECT_EQ(r["labels"].size(), 3u);
+    EXPECT_EQ(r["confidence"], r["probability"]);
+    EXPECT_EQ(r["calibrated"], false);
+    EXPECT_EQ(r["verdict"], "pass");
+    EXPECT_EQ(r["checks"], json::array());
+    // the same again, from the cache: bit by bit
+    const json again = w.call("run", {{"agent", "yesno"}, {"input", {{"question", "Is Berlin in France?"}}}})["result"];
+    EXPECT_EQ(again["labels"], r["labels"]);
+    d.tty.send("ATE0\r");
+    d.tty.until("\r\nOK\r\n");
+    d.tty.send("AT#RUN=\"yesno\",\"Is Berlin in France?\"\r");
+    const std::string said = d.tty.until("\r\nOK\r\n");
+    EXPECT_NE(said.find("#CLS: \"" + std::string(r["label"]) + "\","), std::string::npos) << said;
+    EXPECT_NE(said.find("#RUN: \"pass\",0."), std::string::npos) << said;
+    EXPECT_LT(said.size(), 255u) << said;
+
+    EXPECT_EQ(w.call("run", {{"agent", "yesno"}, {"input", std::string(101, 'x')}})["error"]["message"],
+              "question is 101 bytes; at most 100");
+    EXPECT_EQ(w.call("run", {{"agent", "nobody"}, {"input", "x"}})["error"]["code"], 22);
+    EXPECT_EQ(w.call("run", {{"agent", "yesno"}, {"input", {{"q", "x"}}}})["error"]["message"],
+              "the agent has no field \"q\"");
+    EXPECT_EQ(w.call("run", {{"agent", "yesno"}, {"input", "Slow?"}, {"deadline_ms", 0}})["result"]["finish"], "stop");
+}
+
+TEST(Agents, extract_check_and_compare) {
+    write_agent("taker", taker);
+    Daemon d({.arguments = {"--agents", agents_folder()}});
+    Wire w = d.connect();
+    for (int i = 1; i <= 5; i++) {
+        const std::string text = "Paris and Rome are " + std::to_string(i * i) + " towns";
+        const json r = w.call("run", {{"agent", "taker"}, {"input", {{"text", text}, {"n", i}}}})["result"];
+        ASSERT_TRUE(r.contains("value")) << r.dump();
+        const std::string word = r["value"]["word"];
+        ASSERT_EQ(r["checks"].size(), 3u) << r.dump();
+        EXPECT_EQ(r["checks"][1]["verdict"], "fail");                // nothing is above 99
+        EXPECT_NE(r["checks"][2]["verdict"], "absent") << r.dump();  // the second prompt was asked
+        EXPECT_EQ(r["verdict"], "fail");
+        EXPECT_EQ(r["route"], "escalate");
+        ASSERT_EQ(r["spans"].size(), 2u) << r.dump();
+        EXPECT_EQ(r["spans"][0]["at"], "/word");
+        const int begin = r["spans"][0]["begin"], end = r["spans"][0]["end"];
+        EXPECT_EQ(text.substr(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)), word);
+    }
+    d.tty.send("ATE0\r");
+    d.tty.until("\r\nOK\r\n");
+    d.tty.send(R"(AT#RUN="taker","{\"text\":\"Paris and Rome\",\"n\":2}")"
+               "\r");
+    const std::string said = d.tty.until("\r\nOK\r\n");
+    EXPECT_NE(said.find("#TOK: \"{\\\"word\\\":"), std::string::npos) << said;
+    EXPECT_NE(said.find("#CHK: \"range"), std::string::npos) << said;
+    EXPECT_NE(said.find("#RUN: \"fail\","), std::string::npos) << said;
+    d.tty.send(
+        "AT#EXT=\"Paris and "
+        "Rome\",\"{\\\"type\\\":\\\"string\\\",\\\"from\\\":\\\"source\\\",\\\"minLength\\\":1,\\\"maxLength\\\":9}"
+        "\"\r");
+    const std::string taken = d.tty.until("\r\nOK\r\n");
+    EXPECT_NE(taken.find("#SPAN: \"\","), std::string::npos) << taken;
+    const json e = w.call(
+        "ext", {{"prompt", "Which? Paris and Rome"},
+                {"source", "Paris and Rome"},
+                {"schema", {{"type", "string"}, {"from", "source"}, {"minLength", 1}, {"maxLength", 9}}}})["result"];
+    const std::string value = e["value"];
+    EXPECT_EQ(std::string("Paris and Rome").find(value), e["spans"][0]["begin"]) << e.dump();
+}
+
+TEST(Agents, write_within_their_bytes) {
+    write_agent("writer", writer);
+    Daemon d({.arguments = {"--agents", agents_folder()}});
+    Wire w = d.connect();
+    bool cut = false;
+    for (const char* x : {"Say something long.", "What is the capital of France?", "Count to one hundred."}) {
+        const json r = w.call("run", {{"agent", "writer"}, {"input", x}})["result"];
+        EXPECT_LE(std::string(r["text"]).size(), 10u) << r.dump();
+        EXPECT_EQ(r["verdict"] == "unsure", r["finish"] == "length") << r.dump();
+        cut = cut || r["finish"] == "length";
+    }
+    EXPECT_TRUE(cut);
+}
+
+TEST(Agents, that_are_bad_say_why_and_leave_the_others_alone) {
+    write_agent("yesno", yes_no);
+    write_agent("torn", "prompt = '{x}'\ninput.x = {}\noutput = { choices = [] }\n");
+    write_agent("foreign", std::string("model = 'Another'\n") + writer);
+    Daemon d({.arguments = {"--agents", agents_folder()}});
+    Wire w = d.connect();
+    const auto list = [&] {
+        std::map<std::string, json> all;
+        const json agents = w.call("agent")["result"]["agents"];
+        for (const json& a : agents) all[a["name"]] = a;
+        return all;
+    };
+    auto all = list();
+    EXPECT_EQ(all["yesno"]["description"], "Yes or no");
+    const std::string why =
+        agents_folder() + "/torn.toml:3: unknown key \"choices\"; known: choice, none, schema, text, source";
+    EXPECT_EQ(all["torn"]["error"], why);
+    EXPECT_EQ(w.call("run", {{"agent", "torn"}, {"input", "x"}})["error"]["message"], why);
+    EXPECT_NE(slurp(d.log).find(why), std::string::npos);
+    EXPECT_EQ(w.call("run", {{"agent", "foreign"}, {"input", "x"}})["error"]["code"], 258);
+    EXPECT_TRUE(w.call("run", {{"agent", "yesno"}, {"input", "x"}}).contains("result"));
+
+    // mended, changed, gone: from the next reload on, also while one is at work
+    write_agent("torn", writer);
+    write_agent("yesno", std::string(yes_no).replace(16, 9, "No or yes"));
+    std::filesystem::remove(agents_folder() + "/foreign.toml");
+    for (int i = 0; i < 4; i++) {
+        w.send(
+            json{{"jsonrpc", "2.0"}, {"id", "r"}, {"method", "run"}, {"params", {{"agent", "yesno"}, {"input", "x"}}}}
+                .dump() +
+            "\n");
+        kill(d.pid(), SIGHUP);
+        EXPECT_TRUE(w.reply("r").contains("result"));
+        for (int k = 0; k < 600; k++) {
+            all = list();
+            if (!all.count("foreign") && all["yesno"]["description"] == "No or yes") break;
+            usleep(100'000);
+        }
+        EXPECT_EQ(all["yesno"]["description"], "No or yes");
+        EXPECT_EQ(all.count("foreign"), 0u);
+        EXPECT_TRUE(w.call("run", {{"agent", "torn"}, {"input", "x"}}).contains("result"));
+    }
+}
+
+TEST(Slmctl, runs_agents) {
+    write_agent("yesno", yes_no);
+    write_agent("taker", taker);
+    write_agent("writer", writer);
+    Daemon d({.arguments = {"--agents", agents_folder()}});
+    const std::string on_socket = slmctl_path() + " -s " + d.socket + " ", f = agents_folder() + "/";
+    EXPECT_NE(shell(on_socket + "agent list").out.find("yesno            choice   not calibrated Yes or no\n"),
+              std::string::npos);
+    EXPECT_NE(shell(on_socket + "agent show yesno").out.find(f + "yesno.toml"), std::string::npos);
+    Ran r = shell(on_socket + "agent run yesno 'Is Berlin in France?'");
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_NE(r.err.find("pass, confidence 0."), std::string::npos) << r.err;
+    r = shell(on_socket + "agent run taker '{\"text\":\"Paris and Rome\",\"n\":2}'");
+    EXPECT_EQ(r.code, 4) << r.err;
+    EXPECT_TRUE(json::accept(r.out)) << r.out;
+    EXPECT_NE(r.err.find("fail, confidence"), std::string::npos) << r.err;
+    r = shell("echo 'Is it?' | " + on_socket + "agent run yesno --json");
+    EXPECT_EQ(json::parse(r.out)["result"]["verdict"], "pass");
+    r = shell(on_socket + "agent bench yesno");
+    EXPECT_NE(r.out.find("yesno: 1 inputs, "), std::string::npos) << r.out << r.err;
+    std::ofstream(folder() + "/lines") << "{\"input\":\"Is it?\",\"output\":\"yes\"}\n\n{\"input\":{\"question\":\"Is "
+                                          "it?\"},\"output\":\"no\"}\n";
+    r = shell(on_socket + "agent bench yesno " + folder() + "/lines");
+    EXPECT_NE(r.out.find("yesno: 2 inputs, "), std::string::npos) << r.out << r.err;
+    std::ofstream(folder() + "/lines") << "{\"input\":\"Is it?\"}\n";
+    r = shell(on_socket + "agent bench yesno " + folder() + "/lines");
+    EXPECT_EQ(r.code, 1);
+    EXPECT_NE(r.err.find("lines:1: a line is {"), std::string::npos) << r.err;
+    EXPECT_EQ(shell(on_socket + "agent bench writer").code, 1);
+    EXPECT_EQ(shell(on_socket + "agent run nobody x").code, 1);
+    EXPECT_EQ(shell(on_socket + "agent").code, 64);
+    EXPECT_EQ(shell(on_socket + "agent fly yesno").code, 64);
+    EXPECT_EQ(shell(slmctl_path() + " agent check " + f + "yesno.toml " + f + "taker.toml").code, 0);
+    write_agent("torn", "prompt = 1");
+    r = shell(slmctl_path() + " agent check " + f + "yesno.toml " + f + "torn.toml");
+    EXPECT_EQ(r.code, 1);
+    EXPECT_EQ(r.err, f + "torn.toml:1: there is no [output]\n");
+    EXPECT_NE(r.out.find("yesno.toml: good: 1 fields, 3 labels, 0 checks, 2 examples (1 shown)"), std::string::npos);
+    std::ofstream(folder() + "/schema.json") << R"({"type":"string","from":"source","minLength":1,"maxLength":9})";
+    r = shell(on_socket + "--schema " + folder() + "/schema.json extract 'Paris and Rome'");
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_NE(r.err.find(": bytes "), std::string::npos) << r.err;
+    EXPECT_EQ(shell(on_socket + "extract 'Paris'").code, 64);
+}
