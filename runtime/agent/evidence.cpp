@@ -437,7 +437,7 @@ class Examiner {
                     const bool is_date = n.type == JsonType::string && read_date(trimmed(n), format(c), date);
                     if (!is_date && !amount(c, n, number)) {
                         if (is_container(n)) return no_number(n);
-                        const Shown shown(n.text);
+                        const Shown shown(text_of(n));
                         return fail("\"%.*s\" is neither a date nor a number", shown.size(), shown.data());
                     }
                     if (last != nullptr) {
@@ -487,7 +487,7 @@ class Examiner {
         char a[48], b[48];
         const int decimals = decimals_of(c, total_node);
         const std::string_view x = write_number(sum, decimals, a), y = write_number(total, decimals, b);
-        return fail("%zu item%s add up to %.*s, %.*s is %.*s", items, s_of(items), static_cast<int>(x.size()), x.data(),
+        return fail("the items add up to %.*s, %.*s is %.*s", static_cast<int>(x.size()), x.data(),
                     Shown(clipped(c.at, 20)).size(), c.at.data(), static_cast<int>(y.size()), y.data());
     }
     // Neither difference can overflow: of the sum that is not known.
