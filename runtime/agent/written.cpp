@@ -106,14 +106,15 @@ bool read_unsigned(std::string_view text, char decimal_mark, Decimal& value) {
     return at == text.size();
 }
 
-// A currency at the beginning or the end: the three letters of ISO 4217, or a sign.
+// As ISO 4217 has them.
+bool is_currency(std::string_view text) {
+    return text.size() == 3 && std::all_of(text.begin(), text.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
+}
+// A currency at the beginning or the end: its code, or a sign.
 void drop_currency(std::string_view& text) {
-    const auto is_code = [](std::string_view t) {
-        return std::all_of(t.begin(), t.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
-    };
-    if (text.size() > 3 && is_code(text.substr(0, 3)))
+    if (text.size() > 3 && is_currency(text.substr(0, 3)))
         text.remove_prefix(3);
-    else if (text.size() > 3 && is_code(text.substr(text.size() - 3)))
+    else if (text.size() > 3 && is_currency(text.substr(text.size() - 3)))
         text.remove_suffix(3);
     else
         for (const std::string_view sign : {"\u20AC", "$", "\u00A3", "\u00A5", "\u20B9"}) {
@@ -188,11 +189,16 @@ bool minus_before(std::string_view text, std::size_t at) {
     const std::size_t bytes = before.ends_with('-') ? 1 : before.ends_with(minus) ? minus.size() : 0;
     return bytes != 0 && !word_before(text, at - bytes);
 }
-// Of letters only a currency stands directly before a number: EUR119.00.
+// A currency's code ends or begins there, and with them the word: of letters only those stand
+// directly at a number, and are values of their own all the same (EUR119.00).
+bool currency_before(std::string_view text, std::size_t at) {
+    return at >= 3 && is_currency(text.substr(at - 3, 3)) && !word_before(text, at - 3);
+}
+bool currency_at(std::string_view text, std::size_t at) {
+    return at < text.size() && is_currency(text.substr(at, 3)) && !word_at(text, at + 3);
+}
 bool number_may_begin(std::string_view text, std::size_t at) {
-    if (!word_before(text, at)) return true;
-    return at >= 3 && std::all_of(&text[at - 3], &text[at - 1] + 1, [](char c) { return c >= 'A' && c <= 'Z'; }) &&
-           !word_before(text, at - 3);
+    return !word_before(text, at) || currency_before(text, at);
 }
 // Directly behind it letters (5kg), but not those of something like a part number (5kg7).
 bool number_may_end(std::string_view text, std::size_t at) {
@@ -363,15 +369,20 @@ void fold_case(std::span<char> text) {
 
 bool stands(std::string_view value, std::string_view source) {
     if (value.empty()) return false;
+    const bool currency = is_currency(value);
     const bool word = word_at(value, 0), number = is_digit(value[0]), negative = value[0] == '-' && digit_at(value, 1);
     const bool word_ends = word_before(value, value.size()), number_ends = is_digit(value.back());
     for (std::size_t at = 0; (at = source.find(value[0], at)) != std::string_view::npos; at++) {
         if (source.size() - at < value.size()) return false;
-        if ((word || negative) && word_before(source, at)) continue;
+        if ((word || negative) && word_before(source, at) && !(currency && is_digit(source[at - 1])) &&
+            !(number && currency_before(source, at)))
+            continue;
         if (number && (within_number(source, at) || minus_before(source, at))) continue;
         if (std::memcmp(source.data() + at, value.data(), value.size()) != 0) continue;
         const std::size_t end = at + value.size();
-        if (word_ends && word_at(source, end)) continue;
+        if (word_ends && word_at(source, end) && !(currency && is_digit(source[end])) &&
+            !(number_ends && currency_at(source, end)))
+            continue;
         if (number_ends && within_number(source, end)) continue;
         return true;
     }

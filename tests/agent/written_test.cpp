@@ -112,6 +112,14 @@ TEST(Written, TextsStandBetweenBorders) {
     for (const char* bad :
          {"123", "412", "12a", "a12", "12.50", "3.12", "-12", "1,12", "\u221212", "12\u00E9", "x_12", ""})
         EXPECT_FALSE(stands("12", bad)) << bad;
+    EXPECT_TRUE(stands("GBP", "GBP27,412.43"));
+    EXPECT_TRUE(stands("27,412.43", "GBP27,412.43"));
+    EXPECT_TRUE(stands("EUR", "119.00EUR"));
+    EXPECT_TRUE(stands("119.00", "119.00EUR"));
+    EXPECT_FALSE(stands("GBP", "xGBP27"));
+    EXPECT_FALSE(stands("27", "xGBP27"));
+    EXPECT_FALSE(stands("27", "27EURO"));
+    EXPECT_FALSE(stands("INVO", "INVO27"));
     EXPECT_FALSE(stands("", "12"));
     EXPECT_FALSE(stands("-5", "3-5"));
     EXPECT_FALSE(stands("aa", std::string(20000, 'a')));
@@ -121,8 +129,9 @@ TEST(Written, TextsStandBetweenBorders) {
 }
 
 TEST(Written, NumbersStandHoweverWritten) {
-    for (const char* good : {"1234.5", "1,234.50", "1.234,50 EUR", "1 234,50", "1\u202F234,5", "1'234.50",
-                             "1\u2019234.50", "EUR1234.50", "is 1234.50.", "(1,234.50)", "1234.50kg", "a 7, 1234.5, b"})
+    for (const char* good :
+         {"1234.5", "1,234.50", "1.234,50 EUR", "1 234,50", "1\u202F234,5", "1'234.50", "1\u2019234.50", "EUR1234.50",
+          "is 1234.50.", "(1,234.50)", "1234.50kg", "1234.50EUR", "a 7, 1234.5, b"})
         EXPECT_TRUE(has(good, 123450)) << good;
     for (const char* bad : {"12345", "1234", "11234.5", "1234.55", "-1234.5", "x1234.5", "1234.5b7", "", "1,2,3,4.5",
                             "1234.5.6", "AB1234.5", "ABCD1234.5"})
