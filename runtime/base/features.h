@@ -12,6 +12,8 @@ struct Features {
     float mean = 1;     // geometric mean of those probabilities, which is 1 / perplexity; of labels: as min
     float margin = 1;   // mean over the tokens of the most probable's lead over the second; of labels: the best one's
     float entropy = 1;  // exp(-mean of the distributions' entropies in nats); of labels: of theirs
+
+    bool operator==(const Features&) const = default;
 };
 
 }  // namespace slmd

@@ -1,5 +1,7 @@
 #include "engine/sampler.h"
 
+#include <limits>
+
 #include "engine/exp.h"
 
 namespace slmd::engine {
@@ -35,15 +37,31 @@ std::int32_t Sampler::sample(std::span<float> logits, std::span<const std::int32
 
 std::int32_t Sampler::sample_again(std::span<const float> logits) {
     const auto vocab = static_cast<std::int32_t>(logits.size());
+    constexpr float ruled_out = -std::numeric_limits<float>::infinity();
     std::int32_t best = 0;
-    for (std::int32_t i = 1; i < vocab; i++)
-        if (logits[static_cast<std::size_t>(i)] > logits[static_cast<std::size_t>(best)]) best = i;
-    const double top = static_cast<double>(logits[static_cast<std::size_t>(best)]);
-    // The sum at temperature 1 over the whole vocabulary, for probability().
-    double total = 0;
+    float first = logits[0], second = ruled_out;
+    for (std::int32_t i = 1; i < vocab; i++) {
+        const float l = logits[static_cast<std::size_t>(i)];
+        if (l > first) {
+            second = first;
+            first = l;
+            best = i;
+        } else if (l > second) {
+            second = l;
+        }
+    }
+    const double top = static_cast<double>(first);
+    // The sums at temperature 1 over the whole vocabulary, for probability(), margin() and entropy().
+    double total = 0, moment = 0;
     for (float l : logits)
-        if (const double x = static_cast<double>(l) - top; x > -25)
-            total += exp_of(x);  // the rest is below the precision of the report
+        if (const double x = static_cast<double>(l) - top; x > -25) {  // the rest is below the precision of the report
+            const double e = exp_of(x);
+            total += e;
+            moment += e * x;
+        }
+    const double other = second > ruled_out ? exp_of(static_cast<double>(second) - top) : 0;
+    margin_ = static_cast<float>((1 - other) / total);
+    entropy_ = static_cast<float>(log_of(total) - moment / total);
     if (params_.temperature <= 0) {
         probability_ = static_cast<float>(1 / total);
         return best;

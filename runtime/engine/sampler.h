@@ -37,11 +37,15 @@ class Sampler {
     std::int32_t sample_again(std::span<const float> logits);
     // Probability (temperature 1, no filters) of the token that sample() returned last.
     float probability() const { return probability_; }
+    // Of the distribution that it was drawn from, likewise: the most probable token's lead over the second, and the
+    // entropy in nats.
+    float margin() const { return margin_; }
+    float entropy() const { return entropy_; }
 
   private:
     SamplerParams params_;
     std::uint64_t state_ = 0;
-    float probability_ = 0;
+    float probability_ = 0, margin_ = 0, entropy_ = 0;
 };
 
 }  // namespace slmd::engine

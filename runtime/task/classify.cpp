@@ -191,4 +191,17 @@ int Classification::best(std::span<const Label*> out) const {
     return static_cast<int>(n);
 }
 
+Features Classification::features() const {
+    float first = 0, second = 0;
+    double entropy = 0;
+    for (const Label& label : labels_) {
+        const float p = label.probability;
+        if (p > 0) entropy -= static_cast<double>(p) * engine::log_of(static_cast<double>(p));
+        second = std::max(second, std::min(p, first));
+        first = std::max(first, p);
+    }
+    return {
+        .min = first, .mean = first, .margin = first - second, .entropy = static_cast<float>(engine::exp_of(-entropy))};
+}
+
 }  // namespace slmd::task

@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include "base/features.h"
 #include "base/result.h"
 #include "engine/engine.h"
 #include "task/generate.h"
@@ -56,6 +57,7 @@ class Classification {
     // When finished. best(): the most probable ones in order, of equal ones the first; returns how many there are.
     std::span<const Label> labels() const { return labels_; }
     int best(std::span<const Label*> out) const;
+    Features features() const;  // of the labels' probabilities
 
   private:
     int child(int parent, std::int32_t token) const;

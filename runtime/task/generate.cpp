@@ -5,8 +5,18 @@
 #include <limits>
 
 #include "base/utf8.h"
+#include "engine/exp.h"
 
 namespace slmd::task {
+namespace {
+
+void rule_out(std::span<const std::uint64_t> allowed, std::span<float> logits) {
+    for (std::size_t t = 0; t < logits.size(); t++)
+        if ((allowed[t / 64] >> t % 64 & 1) == 0) logits[t] = -std::numeric_limits<float>::infinity();
+}
+
+}  // namespace
+
 const char* finish_name(Finish finish) {
     switch (finish) {
         case Finish::none: return "";
@@ -159,9 +169,7 @@ Result<bool> Generation::take(const engine::Engine::Step& step, TextSink& sink) 
         };
         grammar::Matcher& matcher = constraint_->matcher();
         if (tokenizer_->is_end(token) ? !matcher.accepting() : text_of().empty() || !matcher.would_take(constrained)) {
-            const auto allowed = constraint_->allowed(*tokenizer_);
-            for (std::size_t t = 0; t < step.logits.size(); t++)
-                if ((allowed[t / 64] >> t % 64 & 1) == 0) step.logits[t] = -std::numeric_limits<float>::infinity();
+            rule_out(constraint_->allowed(*tokenizer_), step.logits);
             token = sampler_.sample_again(step.logits);
             if (!constraint_->allows(*tokenizer_, token))
                 return Error::make(
@@ -171,7 +179,12 @@ Result<bool> Generation::take(const engine::Engine::Step& step, TextSink& sink) 
             (void)text_of();
         }
     }
+    const float probability = std::max(sampler_.probability(), std::numeric_limits<float>::min());
     probability_ += static_cast<double>(sampler_.probability());
+    log_probability_ += engine::log_of(static_cast<double>(probability));
+    margin_ += static_cast<double>(sampler_.margin());
+    entropy_ += static_cast<double>(sampler_.entropy());
+    least_probability_ = std::min(least_probability_, probability);
     drawn_++;
     if (tokenizer_->is_end(token)) {
         end(Finish::stop, sink);
@@ -205,6 +218,14 @@ Result<bool> Generation::take(const engine::Engine::Step& step, TextSink& sink) 
         return true;
     }
     return false;
+}
+
+Features Generation::features() const {
+    if (drawn_ == 0) return {};
+    return {.min = least_probability_,
+            .mean = static_cast<float>(engine::exp_of(log_probability_ / drawn_)),
+            .margin = static_cast<float>(margin_ / drawn_),
+            .entropy = static_cast<float>(engine::exp_of(-entropy_ / drawn_))};
 }
 
 // Prompt lookup (Saxena 2023): what followed the last time that the last few tokens stood in the text. Answers that

@@ -6,6 +6,7 @@
 #include <span>
 #include <string_view>
 
+#include "base/features.h"
 #include "base/result.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
@@ -74,6 +75,7 @@ class Generation {
     int guessed_tokens() const { return guessed_; }  // of the answer, computed together with the token before
     Finish finish() const { return finish_; }
     float probability() const { return drawn_ == 0 ? 0 : static_cast<float>(probability_ / drawn_); }  // mean
+    Features features() const;  // of the tokens drawn so far, the end among them
     std::int64_t deadline_ns() const { return deadline_ns_; }
 
   private:
@@ -102,7 +104,8 @@ class Generation {
     Constraint* constraint_ = nullptr;
     bool begun_ = false;            // what the constraint forces at the beginning has been said
     std::span<std::byte> scratch_;  // of the workspace
-    double probability_ = 0;
+    double probability_ = 0, log_probability_ = 0, margin_ = 0, entropy_ = 0;  // sums over the drawn tokens
+    float least_probability_ = 1;
     std::int64_t deadline_ns_ = 0;
     engine::Sampler sampler_;
     engine::Bias bias_[max_bias];

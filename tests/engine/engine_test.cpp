@@ -5,10 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <memory>
+#include <random>
 
 #include "base/bytes.h"
 #include "compute/kernels.h"
+#include "engine/exp.h"
 #include "engine/sampler.h"
 #include "image/layers.h"
 #include "image/rows.h"
@@ -509,6 +513,45 @@ TEST(Sampler, GreedyTakesTheLowestOfEquals) {
     std::vector<float> l{0, 3, 3, 1};
     EXPECT_EQ(s.sample(l, {}), 1);
     EXPECT_NEAR(s.probability(), std::exp(3) / (1 + 2 * std::exp(3) + std::exp(1)), 1e-6);
+}
+
+TEST(Sampler, LeadAndEntropyAreThoseOfTheDistribution) {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    constexpr float ruled_out = -std::numeric_limits<float>::infinity();
+    for (const float spread : {0.0f, 0.1f, 1.0f, 4.0f, 30.0f})
+        for (const std::size_t vocab : {1u, 2u, 7u, 1000u})
+            for (const float temperature : {0.0f, 0.7f}) {
+                std::vector<float> l(vocab);
+                for (float& x : l) x = spread * normal(random);
+                engine::Sampler s;
+                s.reset({.temperature = temperature, .seed = 3});
+                for (const bool again : {false, true}) {
+                    if (again)
+                        for (std::size_t i = 0; i < vocab; i += 2)
+                            if (i + 1 < vocab) l[i] = ruled_out;
+                    const std::int32_t token = again ? s.sample_again(l) : s.sample(l, {});
+                    std::vector<double> p;
+                    double total = 0, entropy = 0;
+                    for (const float x : l) total += std::exp(static_cast<double>(x));
+                    for (const float x : l) p.push_back(std::exp(static_cast<double>(x)) / total);
+                    EXPECT_NEAR(s.probability(), p[static_cast<std::size_t>(token)], 1e-6);
+                    for (const double x : p) entropy -= x > 0 ? x * std::log(x) : 0;
+                    std::sort(p.rbegin(), p.rend());
+                    EXPECT_NEAR(s.margin(), p[0] - (vocab > 1 ? p[1] : 0), 1e-6) << spread << ' ' << vocab;
+                    EXPECT_NEAR(s.entropy(), entropy, 2e-6) << spread << ' ' << vocab;
+                    EXPECT_GE(s.entropy(), 0);
+                }
+            }
+}
+
+TEST(Sampler, LogarithmIsTheLibrarys) {
+    EXPECT_EQ(engine::log_of(1), 0);
+    for (int i = -1021; i < 1023; i++)
+        for (int j = 0; j < 200; j++) {
+            const double x = std::ldexp(1 + j / 199.5, i), expected = std::log(x);
+            ASSERT_NEAR(engine::log_of(x), expected, 1e-15 * std::max(1.0, std::abs(expected))) << x;
+        }
 }
 
 TEST(Sampler, DrawsInProportion) {

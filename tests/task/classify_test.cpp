@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <numeric>
@@ -26,6 +27,7 @@ struct Scored {
     int prompt_tokens = 0, passes = 0;
     Code error{};
     std::string text;
+    Features features;
 };
 
 struct Case {
@@ -71,6 +73,7 @@ Scored classify(const Case& c, engine::Engine& engine = *model().engine) {
     run.finish = job.finish();
     run.prompt_tokens = job.prompt_tokens();
     for (const task::Label& l : job.labels()) run.probabilities.push_back(l.probability);
+    run.features = job.features();
     const task::Label* best[4];
     const int n = job.best(best);
     for (int i = 0; i < n; i++) run.best.emplace_back(best[i]->text);
@@ -159,6 +162,14 @@ TEST(Classification, ProbabilitiesAreThoseOfTheDefinition) {
                     sum += static_cast<double>(run.probabilities[i]);
                 }
                 EXPECT_NEAR(sum, 1, 1e-5);
+                double entropy = 0;
+                for (const double p : expected) entropy -= p * std::log(p);
+                std::vector<double> sorted = expected;
+                std::sort(sorted.rbegin(), sorted.rend());
+                EXPECT_NEAR(run.features.min, sorted[0], 2e-6);
+                EXPECT_EQ(run.features.mean, run.features.min);
+                EXPECT_NEAR(run.features.margin, sorted[0] - sorted[1], 4e-6);
+                EXPECT_NEAR(run.features.entropy, std::exp(-entropy), 1e-5);
             }
 }
 

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
@@ -36,6 +38,10 @@ struct Outcome {
     task::Finish finish = task::Finish::none;
     int tokens = 0, guessed = 0;
     Code error{};
+    Features features;
+    float probability = 0;
+    std::vector<std::int32_t> written;  // prompt and answer
+    int prompt_tokens = 0;
 };
 
 Outcome generate(const std::string& prompt, task::GenerateOptions options, std::int64_t now = 0, std::size_t room = 128,
@@ -68,7 +74,133 @@ Outcome generate(const std::string& prompt, task::GenerateOptions options, std::
     run.finish = g.finish();
     run.tokens = g.answer_tokens();
     run.guessed = g.guessed_tokens();
+    run.features = g.features();
+    run.probability = g.probability();
+    run.written.assign(g.tokens().begin(), g.tokens().end());
+    run.prompt_tokens = g.prompt_tokens();
     return run;
+}
+
+constexpr std::int32_t the_end = -1;  // the most probable of the tokens that end an answer
+
+// The features that tokens have by definition, each drawn from what the model says behind those before it, or from
+// those `among` it.
+Features by_definition(std::span<const std::int32_t> before, std::span<const std::int32_t> drawn,
+                       std::vector<std::int32_t> among = {}) {
+    std::vector<std::int32_t> tokens(before.begin(), before.end());
+    const std::atomic<bool> never{false};
+    double least = 1, logs = 0, margins = 0, entropies = 0;
+    if (among.empty())
+        for (std::int32_t t = 0; t < model().tokenizer->vocab(); t++) among.push_back(t);
+    for (std::int32_t token : drawn) {
+        auto r = model().plain->advance(0, tokens, 1000, never);
+        EXPECT_TRUE(r);
+        if (token == the_end) {
+            std::int32_t ends[8];
+            token = *std::max_element(ends, ends + model().tokenizer->ends(ends), [&](std::int32_t a, std::int32_t b) {
+                return r->logits[static_cast<std::size_t>(a)] < r->logits[static_cast<std::size_t>(b)];
+            });
+        }
+        const auto weight = [&](std::int32_t t) {
+            return std::exp(static_cast<double>(r->logits[static_cast<std::size_t>(t)]));
+        };
+        double total = 0, entropy = 0;
+        std::vector<double> p;
+        for (const std::int32_t t : among) total += weight(t);
+        for (const std::int32_t t : among) p.push_back(weight(t) / total);
+        for (const double x : p) entropy -= x * std::log(x);
+        std::sort(p.rbegin(), p.rend());
+        least = std::min(least, weight(token) / total);
+        logs += std::log(weight(token) / total);
+        margins += p[0] - p[1];
+        entropies += entropy;
+        tokens.push_back(token);
+    }
+    const auto n = static_cast<double>(drawn.size());
+    return {.min = static_cast<float>(least),
+            .mean = static_cast<float>(std::exp(logs / n)),
+            .margin = static_cast<float>(margins / n),
+            .entropy = static_cast<float>(std::exp(-entropies / n))};
+}
+
+void expect_near(const Features& a, const Features& b) {
+    EXPECT_NEAR(a.min, b.min, 1e-5);
+    EXPECT_NEAR(a.mean, b.mean, 1e-5);
+    EXPECT_NEAR(a.margin, b.margin, 1e-5);
+    EXPECT_NEAR(a.entropy, b.entropy, 1e-5);
+}
+
+TEST(Generation, FeaturesAreThoseOfTheDrawnTokens) {
+    for (const float temperature : {0.0f, 1.5f})
+        for (const char* prompt : {"What is the capital of France?", "the pump is on the pump is on the pump is"}) {
+            task::GenerateOptions options;
+            options.max_tokens = 20;
+            options.sampler.temperature = temperature;
+            options.sampler.seed = 3;
+            const Outcome r = generate(prompt, options);
+            const auto split = static_cast<std::size_t>(r.prompt_tokens);
+            const std::span<const std::int32_t> all = r.written;
+            std::vector<std::int32_t> drawn(all.begin() + r.prompt_tokens, all.end());
+            if (r.finish == task::Finish::stop) drawn.push_back(the_end);  // it was drawn too
+            ASSERT_GT(drawn.size(), 3u);
+            expect_near(r.features, by_definition(all.first(split), drawn));
+            EXPECT_LT(r.features.min, r.features.mean);
+            EXPECT_LE(r.features.mean, r.probability);  // geometric and arithmetic mean
+        }
+}
+
+// A constraint with its memory.
+class Bound {
+  public:
+    explicit Bound(std::string regex) {
+        Arena counting;
+        lay_out(counting);
+        block_.resize(counting.used() + Arena::align);
+        Arena arena(block_);
+        lay_out(arena);
+        task::build(*model().tokenizer, vocabulary_);
+        std::vector<std::byte> scratch(task::Constraint::scratch_bytes);
+        const auto opened = constraint.open(task::Constraint::Kind::regex, regex, {}, scratch);
+        EXPECT_TRUE(opened) << opened.error().text;
+    }
+    task::Constraint constraint;
+
+  private:
+    void lay_out(Arena& arena) {
+        vocabulary_.lay_out(arena, model().tokenizer->vocab());
+        constraint.lay_out(arena, vocabulary_);
+    }
+    grammar::Vocabulary vocabulary_;
+    std::vector<std::byte> block_;
+};
+
+TEST(Generation, FeaturesUnderAConstraintAreOfWhatItAllows) {
+    const auto bound = [](const char* regex, float temperature = 0) {
+        Bound b(regex);
+        task::GenerateOptions options;
+        options.sampler.temperature = temperature;
+        options.sampler.seed = 5;
+        options.constraint = &b.constraint;
+        return generate("What is the capital of France?", options);
+    };
+    // Few: only what is allowed is computed. Nothing else is drawn, not even the end.
+    const Outcome few = bound("[ABQ]");
+    ASSERT_EQ(few.sink.text.size(), 1u);
+    const std::span<const std::int32_t> prompt =
+        std::span(few.written).first(static_cast<std::size_t>(few.prompt_tokens));
+    expect_near(few.features,
+                by_definition(prompt, std::span(few.written).last(1), {token_of("A"), token_of("B"), token_of("Q")}));
+    EXPECT_LT(few.features.margin, few.features.min);
+    // Many, and the model's first choice is not among them.
+    const Outcome many = bound("[^T]{2}[^.]*[.]");
+    const Outcome free = generate("What is the capital of France?", {});
+    ASSERT_EQ(free.sink.text[0], 'T');
+    EXPECT_GT(many.features.min, 0);
+    EXPECT_LT(many.features.margin, 1);
+    // What is forced is not drawn.
+    const Outcome forced = bound("abcde");
+    EXPECT_EQ(forced.sink.text, "abcde");
+    EXPECT_EQ(forced.features, Features{});
 }
 
 task::GenerateOptions forced(const engine::Bias& bias, int max) {
@@ -100,6 +232,7 @@ TEST(Generation, GuessesChangeNoAnswer) {
                 EXPECT_EQ(o->sink.text, without.sink.text) << prompt << " at " << temperature;
                 EXPECT_EQ(o->tokens, without.tokens);
                 EXPECT_EQ(o->finish, without.finish);
+                EXPECT_EQ(o->features, without.features);
             }
             EXPECT_EQ(without.guessed, 0);
             looked_up += with.guessed;
