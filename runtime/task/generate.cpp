@@ -98,7 +98,7 @@ Result<bool> Generation::ask(int slot, int chunk, const std::atomic<bool>& cance
             .draft = tokens_.subspan(static_cast<std::size_t>(count_), static_cast<std::size_t>(guesses)),
             .cancel = &cancel};
     // Where little may follow, little is computed.
-    if (constraint_ != nullptr && guess_end_ < count_ && cached_ + chunk >= count_ - 1)
+    if (constraint_ != nullptr && guess_end_ < count_ && (cached_ == prompt_ || cached_ + chunk >= count_ - 1))
         if (const auto few = constraint_->few(*tokenizer_); !few.empty()) step.allowed = few.data();
     return true;
 }
@@ -159,6 +159,9 @@ Result<bool> Generation::take(const engine::Engine::Step& step, TextSink& sink) 
     if (!step.guessed) guess_end_ = count_ + step.drafted;
     if (step.drafted > 0) guesser_->made += step.drafted;
 
+    // The engine may have computed more than the few that may follow: this is all the same to the answer.
+    if (constraint_ != nullptr && (step.allowed == nullptr || step.guessed))
+        if (const auto few = constraint_->few(*tokenizer_); !few.empty()) rule_out(few, step.logits);
     std::int32_t token = sampler_.sample(step.logits, tokens());
     std::string_view constrained;
     if (constraint_ != nullptr) {

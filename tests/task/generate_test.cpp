@@ -203,6 +203,31 @@ TEST(Generation, FeaturesUnderAConstraintAreOfWhatItAllows) {
     EXPECT_EQ(forced.features, Features{});
 }
 
+// Also under a constraint, where a guess may reach from where much is allowed to where little is.
+TEST(Generation, GuessesChangeNoBoundAnswer) {
+    int guessed = 0;
+    auto drafter = engine::Engine::open(*model().image, {.context = 128, .threads = 1, .draft = 0, .with = nullptr});
+    ASSERT_TRUE(drafter);
+    const std::unique_ptr<engine::Engine> owner(*drafter);
+    for (const float temperature : {0.0f, 0.7f, 1.5f})
+        for (const std::uint64_t seed : {1, 2, 3, 4}) {
+            const std::string regex = "([^#]{5}[a-z .]{7})*";
+            task::GenerateOptions options;
+            options.max_tokens = 60;
+            options.sampler.temperature = temperature;
+            options.sampler.seed = seed;
+            Bound with(regex), without(regex);
+            options.constraint = &with.constraint;
+            const Outcome a = generate("What is the capital of France?", options, 0, 128, *model().engine, *drafter);
+            options.constraint = &without.constraint;
+            const Outcome b = generate("What is the capital of France?", options, 0, 128, *model().plain);
+            EXPECT_EQ(a.sink.text, b.sink.text) << temperature << " seed " << seed;
+            EXPECT_EQ(a.features, b.features) << temperature << " seed " << seed;
+            guessed += a.guessed;
+        }
+    EXPECT_GT(guessed, 20);
+}
+
 task::GenerateOptions forced(const engine::Bias& bias, int max) {
     task::GenerateOptions o;
     o.raw = true;
