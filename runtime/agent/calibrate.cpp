@@ -256,7 +256,10 @@ RiskCoverage::Choice RiskCoverage::choose(double max_risk) const {
         const double all = static_cast<double>(confidence_.size()), count = static_cast<double>(kept);
         // Below the threshold nothing is as confident as the last one kept, so whole answers are wrong.
         const double wrong = std::round(wrong_[kept]);
-        if (wrong <= max_risk * count) return {threshold, count / all, wrong / count};
+        if (wrong > max_risk * count) continue;
+        const double below = kept < confidence_.size() ? static_cast<double>(confidence_[kept]) : 0,
+                     middle = (below + static_cast<double>(confidence_[kept - 1])) / 2;
+        return {std::max(threshold, std::floor(1000 * middle) / 1000), count / all, wrong / count};
     }
     return {1, 0, 0};
 }

@@ -69,8 +69,8 @@ class RiskCoverage {
     struct Choice {
         double threshold, coverage, risk;
     };
-    // The least threshold, in thousandths, for which the answers of at least that confidence have at most this risk.
-    // coverage 0: there is none.
+    // The threshold that keeps the most answers of those for which the answers of at least that confidence have at most
+    // this risk: in thousandths, in the middle between what it keeps and what not. coverage 0: there is none.
     Choice choose(double max_risk) const;
 
   private:

@@ -171,7 +171,15 @@ TEST(Quality, TheThresholdKeepsWhatItSays) {
     EXPECT_NEAR(risk_from(c.threshold, kept), c.risk, 1e-12);
     EXPECT_NEAR(kept / 1000, c.coverage, 1e-12);
     EXPECT_LE(c.risk, 0.1);
-    for (int t = 0; t < static_cast<int>(c.threshold * 1000 - 0.5); t++) EXPECT_GT(risk_from(t / 1000.0, kept), 0.1);
+    for (int t = 0; t <= 1000; t++) {
+        const double risk = risk_from(t / 1000.0, kept);
+        if (kept / 1000 > c.coverage) {
+            EXPECT_GT(risk, 0.1) << t;
+        }
+    }
+    // Far from both sides of a gap.
+    const std::vector<Judged> two{{0.9f, true}, {0.9f, true}, {0.3f, false}};
+    EXPECT_NEAR(RiskCoverage(two).choose(0.1).threshold, 0.6, 0.0011);
 }
 
 // What chance_ece() promises: the mean ECE of answers that are right as often as they say.
