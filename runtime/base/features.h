@@ -5,8 +5,8 @@ namespace slmd {
 
 // Each from 0 to 1, and higher where the model was surer. Tokens: those that the model drew, the end of the answer
 // among them; what a constraint forces is not drawn. Probabilities: at temperature 1, before top-k, top-p and min-p,
-// after penalty and bias; where a constraint ruled the model's first choice out, or only what it allows was computed,
-// among the allowed tokens. Of an answer in which nothing was drawn all are 1: nothing was left to the model.
+// after penalty and bias; among the allowed tokens where a constraint lets only few follow, or has ruled the model's
+// choice out. Of an answer in which nothing was drawn all are 1: nothing was left to the model.
 struct Features {
     float min = 1;      // least probability of a drawn token; of labels: the best one's
     float mean = 1;     // geometric mean of those probabilities, which is 1 / perplexity; of labels: as min
