@@ -38,7 +38,7 @@ Block merged(const Block& a, const Block& b) {
 }
 
 // The map of a feature from the examples that are not in fold `left_out`.
-void set_map(std::span<const Example> examples, std::span<const int> fold, int left_out, Feature feature,
+void set_map(std::span<const Sample> examples, std::span<const int> fold, int left_out, Feature feature,
              Calibration& calibration) {
     std::vector<Block> points;
     for (std::size_t i = 0; i < examples.size(); i++)
@@ -84,7 +84,7 @@ void set_map(std::span<const Example> examples, std::span<const int> fold, int l
 
 // Each fold has its share of right and of wrong answers, drawn in an order that is always the same and has nothing to
 // do with that of the file.
-std::vector<int> draw_folds(std::span<const Example> examples) {
+std::vector<int> draw_folds(std::span<const Sample> examples) {
     std::vector<std::size_t> order(examples.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::uint64_t state = 1;
@@ -100,7 +100,7 @@ std::vector<int> draw_folds(std::span<const Example> examples) {
     return fold;
 }
 
-std::vector<Judged> cross_validated(std::span<const Example> examples, std::span<const int> fold, Feature feature) {
+std::vector<Judged> cross_validated(std::span<const Sample> examples, std::span<const int> fold, Feature feature) {
     std::vector<Judged> out(examples.size());
     for (int f = 0; f < folds; f++) {
         Calibration calibration;
@@ -130,7 +130,7 @@ std::vector<Block> isotonic(std::span<const Block> points) {
     return blocks;
 }
 
-Result<Fit> fit(std::span<const Example> examples) {
+Result<Fit> fit(std::span<const Sample> examples) {
     if (examples.size() < Calibration::min_examples || examples.size() > Calibration::max_examples)
         return Error::make(Code::incorrect_parameters,
                            "%zu judged answers: a calibration needs %d to %d, and is good from a few hundred on",
@@ -140,7 +140,7 @@ Result<Fit> fit(std::span<const Example> examples) {
             if (const float s = score(examples[i].features, static_cast<Feature>(f)); !(s >= 0 && s <= 1))
                 return Error::make(Code::incorrect_parameters, "example %zu: %s is %g: from 0 to 1", i + 1,
                                    feature_name(static_cast<Feature>(f)), static_cast<double>(s));
-    const auto right = std::count_if(examples.begin(), examples.end(), [](const Example& e) { return e.right; });
+    const auto right = std::count_if(examples.begin(), examples.end(), [](const Sample& e) { return e.right; });
     const auto count = static_cast<std::ptrdiff_t>(examples.size());
     if (right == 0)
         return Error::make(Code::incorrect_parameters,
@@ -162,12 +162,12 @@ Result<Fit> fit(std::span<const Example> examples) {
         best = static_cast<Feature>(f);
         made.after = std::move(after);
     }
-    for (const Example& e : examples) made.before.push_back({e.features.mean, e.right});
+    for (const Sample& e : examples) made.before.push_back({e.features.mean, e.right});
 
     Calibration& c = made.calibration;
     set_map(examples, fold, -1, best, c);
     std::vector<float> scores;
-    for (const Example& e : examples) scores.push_back(score(e.features, best));
+    for (const Sample& e : examples) scores.push_back(score(e.features, best));
     std::sort(scores.begin(), scores.end());
     constexpr std::size_t tenths = Calibration::tenths;
     for (std::size_t i = 1; i < tenths; i++) c.deciles[i - 1] = scores[scores.size() * i / tenths];

@@ -8,7 +8,7 @@
 
 namespace slmd::agent {
 
-struct Example {
+struct Sample {
     Features features;
     bool right;
 };
@@ -32,7 +32,7 @@ struct Fit {
 // the least Brier score in 5-fold cross-validation; of equal ones, the first of the enumeration. The same examples give
 // the same calibration. Errors: incorrect_parameters for fewer than 20 examples or more than a million, for those that
 // are all right or all wrong, and for a feature outside of 0 to 1.
-Result<Fit> fit(std::span<const Example> examples);
+Result<Fit> fit(std::span<const Sample> examples);
 
 // A point of a regression, or a block of pooled ones: their means, and how many there are.
 struct Block {

@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "agent/agent.h"
+#include "agent/calibrate.h"
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "client/calibrate.h"
 #include "client/caller.h"
 
 namespace slmd::client {
@@ -101,6 +103,64 @@ bool same_answer(const std::string& wanted, const std::string& got, std::span<st
     return compared && compared.value().verdict == agent::Verdict::pass;
 }
 
+// Asks one agent about inputs whose answers are known.
+class Trial {
+  public:
+    struct Answer {
+        bool right;
+        std::string verdict;
+        double ms;
+        float confidence;
+        Features features;
+    };
+
+    Trial(Connection& connection, const char* name) : caller_(connection), name_(name) {}
+    // file: null for the agent's own examples.
+    Result<void> open(const char* file) {
+        TRY(caller_.wait_for_model());
+        const JsonNode* const info = TRY(caller_.call("agent", "\"name\":" + quoted(name_), false));
+        if (const std::string error = text_of(caller_.reader(), *info, "error"); !error.empty())
+            return Error::make(Code::not_allowed, "%s", error.c_str());
+        path_ = text_of(caller_.reader(), *info, "file");
+        sha256_ = text_of(caller_.reader(), *info, "sha256");
+        const JsonNode* const model = TRY(caller_.call("model", "", false));
+        model_ = text_of(caller_.reader(), *model, "name");
+        labelled_ = TRY(file != nullptr ? read_labelled(file) : read_examples(path_.c_str()));
+        memory_.reset(new (std::nothrow) std::byte[agent_bytes]);
+        if (!memory_) return Error::make(Code::memory_full, "no memory");
+        return {};
+    }
+    bool done() const { return at_ == labelled_.size(); }
+    Result<Answer> next() {
+        const Labelled& l = labelled_[at_++];
+        const std::int64_t begin = now_ns();
+        const JsonNode& r = *TRY(caller_.call("run", run_params(name_, l.input, l.object), true));
+        const double ms = static_cast<double>(now_ns() - begin) * 1e-6;
+        const wire::JsonLine& reader = caller_.reader();
+        const auto number = [&](const JsonNode* object, const char* name) {
+            const JsonNode* const n = object != nullptr ? reader.find(*object, name) : nullptr;
+            return n != nullptr ? static_cast<float>(n->number) : 0;
+        };
+        const JsonNode* const f = reader.find(r, "features");
+        return Answer{same_answer(l.output, answer_of(reader, r), {memory_.get(), agent_bytes}),
+                      text_of(reader, r, "verdict"),
+                      ms,
+                      number(&r, "confidence"),
+                      {number(f, "min"), number(f, "mean"), number(f, "margin"), number(f, "entropy")}};
+    }
+    const std::string& path() const { return path_; }
+    const std::string& model() const { return model_; }
+    const std::string& sha256() const { return sha256_; }
+
+  private:
+    Caller caller_;
+    const char* name_;
+    std::string path_, model_, sha256_;
+    std::vector<Labelled> labelled_;
+    std::size_t at_ = 0;
+    std::unique_ptr<std::byte[]> memory_;
+};
+
 }  // namespace
 
 int check_agents(std::span<char* const> files) {
@@ -187,36 +247,45 @@ int run_agent(Connection& connection, const char* name, std::string input, bool 
 }
 
 int bench_agent(Connection& connection, const char* name, const char* file) {
-    Caller caller(connection);
-    if (auto r = caller.wait_for_model(); !r) return outcome(r.error());
-    const auto info = caller.call("agent", "\"name\":" + quoted(name), false);
-    if (!info) return outcome(info.error());
-    const std::string path = text_of(caller.reader(), *info.value(), "file");
-    const auto labelled = file != nullptr ? read_labelled(file) : read_examples(path.c_str());
-    if (!labelled) return complain(labelled.error(), exit_failed);
-    const std::unique_ptr<std::byte[]> memory(new (std::nothrow) std::byte[agent_bytes]);
-    if (!memory) return complain(Error::make(Code::memory_full, "no memory"), exit_failed);
+    Trial trial(connection, name);
+    if (auto opened = trial.open(file); !opened) return outcome(opened.error());
     struct {
         int count, right;
     } by[3] = {};  // pass, unsure, fail
     std::vector<double> times;
-    for (const Labelled& l : labelled.value()) {
-        const std::int64_t begin = now_ns();
-        const auto r = caller.call("run", run_params(name, l.input, l.object), true);
-        if (!r) return outcome(r.error());
-        times.push_back(static_cast<double>(now_ns() - begin) * 1e-6);
-        const std::string verdict = text_of(caller.reader(), *r.value(), "verdict");
-        auto& b = by[verdict == "pass" ? 0 : verdict == "unsure" ? 1 : 2];
+    std::vector<agent::Judged> judged;
+    while (!trial.done()) {
+        const auto a = trial.next();
+        if (!a) return outcome(a.error());
+        times.push_back(a.value().ms);
+        judged.push_back({a.value().confidence, a.value().right});
+        auto& b = by[a.value().verdict == "pass" ? 0 : a.value().verdict == "unsure" ? 1 : 2];
         b.count++;
-        b.right += same_answer(l.output, answer_of(caller.reader(), *r.value()), {memory.get(), agent_bytes});
+        b.right += a.value().right;
     }
     std::sort(times.begin(), times.end());
     const auto n = static_cast<double>(times.size());
     const double share = (by[0].right + by[1].right + by[2].right) / n;
-    printf("%s: %.0f inputs, %.3f +- %.3f right; ", name, n, share, std::sqrt(share * (1 - share) / n));
+    printf("%s: %.0f inputs, %.3f +- %.3f right, calibration error %.3f (by chance alone %.3f); ", name, n, share,
+           std::sqrt(share * (1 - share) / n), agent::ece(judged), agent::chance_ece(judged));
     printf("pass %d (%d right), unsure %d (%d), fail %d (%d); median %.0f ms, 95 %% %.0f ms\n", by[0].count,
            by[0].right, by[1].count, by[1].right, by[2].count, by[2].right, times[times.size() / 2],
            times[times.size() * 95 / 100]);
+    return 0;
+}
+
+int calibrate_agent(Connection& connection, const char* name, const char* file) {
+    Trial trial(connection, name);
+    if (auto opened = trial.open(file); !opened) return outcome(opened.error());
+    const auto next = [&](agent::Sample& e) -> Result<bool> {
+        if (trial.done()) return false;
+        const auto a = TRY(trial.next());
+        e = {a.features, a.right};
+        return true;
+    };
+    const auto done = calibrate(trial.path().c_str(), trial.sha256(), trial.model(), next, stdout);
+    if (!done) return outcome(done.error());
+    puts("systemctl reload slmd has slmd use it");
     return 0;
 }
 

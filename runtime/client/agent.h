@@ -18,6 +18,9 @@ int run_agent(Connection& connection, const char* name, std::string input, bool 
 // does not see: how many answers are right, and how long they take.
 int bench_agent(Connection& connection, const char* name, const char* file);
 
+// The same, and what it shows as a calibration beside the agent's file (calibrate.h).
+int calibrate_agent(Connection& connection, const char* name, const char* file);
+
 // Prints the values, and where they stand.
 int extract(Connection& connection, std::string text, const std::string& settings, bool json);
 

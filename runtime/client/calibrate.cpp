@@ -42,7 +42,8 @@ void print(const agent::Fit& fit, FILE* out) {
 
 }  // namespace
 
-Result<void> calibrate(const char* agent_path, std::string_view model, const NextExample& next, FILE* out) {
+Result<void> calibrate(const char* agent_path, std::string_view sha256, std::string_view model, const NextSample& next,
+                       FILE* out) {
     char calibration_path[PATH_MAX], picture_path[PATH_MAX];
     TRY(agent::path_beside(agent_path, ".calibration", calibration_path));
     TRY(agent::path_beside(agent_path, ".svg", picture_path));
@@ -52,17 +53,21 @@ Result<void> calibrate(const char* agent_path, std::string_view model, const Nex
         hash = TRY(image::sha256(file.bytes()));
     }
     Calibration header;
+    for (std::size_t i = 0; i < hash.size(); i++)
+        snprintf(header.agent_sha256 + 2 * i, 3, "%02x", static_cast<unsigned>(hash[i]));
+    if (sha256 != header.agent_sha256)
+        return Error::make(Code::not_allowed, "%s: slmd has another text of it; systemctl reload slmd first",
+                           agent_path);
     if (model.empty() || model.size() >= sizeof header.model)
         return Error::make(Code::text_too_long, "the model's name has %zu bytes: 1 to %zu", model.size(),
                            sizeof header.model - 1);
 
-    std::vector<agent::Example> examples;
-    agent::Example example;
+    std::vector<agent::Sample> examples;
+    agent::Sample example;
     while (examples.size() <= Calibration::max_examples && TRY(next(example))) examples.push_back(example);
     agent::Fit fit = TRY(agent::fit(examples));
     Calibration& c = fit.calibration;
-    for (std::size_t i = 0; i < hash.size(); i++)
-        snprintf(c.agent_sha256 + 2 * i, 3, "%02x", static_cast<unsigned>(hash[i]));
+    memcpy(c.agent_sha256, header.agent_sha256, sizeof c.agent_sha256);
     memcpy(c.model, model.data(), model.size());
     c.model[model.size()] = 0;
 

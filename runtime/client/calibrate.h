@@ -11,12 +11,13 @@
 namespace slmd::client {
 
 // Gives the next judged answer; false: there are no more. Its errors end the calibration.
-using NextExample = std::function<Result<bool>(agent::Example&)>;
+using NextSample = std::function<Result<bool>(agent::Sample&)>;
 
 // Takes all judged answers, prints what they show, and writes NAME.svg and NAME.calibration beside the agent's
-// NAME.toml: those that are there stay until all is well. The agent's hash is that of the file before the first answer.
-// model: as slmd names it. Errors: those of `next`, of agent::fit and of agent::path_beside; storage_failure;
-// text_too_long.
-Result<void> calibrate(const char* agent_path, std::string_view model, const NextExample& next, FILE* out);
+// NAME.toml: those that are there stay until all is well. sha256: of the text of the agent that slmd has, in hex;
+// model: as slmd names it. Errors: not_allowed when the file is another one by now; those of `next`, of agent::fit and
+// of agent::path_beside; storage_failure; text_too_long.
+Result<void> calibrate(const char* agent_path, std::string_view sha256, std::string_view model, const NextSample& next,
+                       FILE* out);
 
 }  // namespace slmd::client

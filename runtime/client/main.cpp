@@ -37,6 +37,8 @@ constexpr char usage[] =
     "  agent run NAME [INPUT]  its answer; without INPUT, or with \"-\", of standard input\n"
     "  agent bench NAME [FILE]  how many answers are right, of lines {\"input\": ..., \"output\": ...}, or of the\n"
     "                  examples in its own file that the model is not shown\n"
+    "  calibrate NAME FILE  asks an agent such lines, and writes beside its file how sure its answers are, with a "
+    "picture\n"
     "  chat            a conversation; a line is a turn, Ctrl-D ends\n"
     "  status          what slmd does\n"
     "  plan [IMAGE]    every byte of memory: of the running slmd, or of an image before it is loaded\n"
@@ -431,7 +433,8 @@ int main(int argc, char** argv) {
     const char* const argument = optind + 1 < argc ? argv[optind + 1] : nullptr;
     const bool known = command == "ask" || command == "classify" || command == "chat" || command == "status" ||
                        command == "plan" || command == "monitor" || command == "help" || command == "hw" ||
-                       command == "board" || command == "model" || command == "agent" || command == "extract";
+                       command == "board" || command == "model" || command == "agent" || command == "extract" ||
+                       command == "calibrate";
     const bool local =
         command == "board" || command == "model" || (command == "hw" && argument != nullptr);  // no slmd is asked
     if (local) {
@@ -463,7 +466,12 @@ int main(int argc, char** argv) {
         fputs("slmctl: agent list, show NAME, check FILE..., run NAME [INPUT] or bench NAME [FILE]\n", stderr);
         return exit_usage;
     }
-    if (!known || (command != "agent" && optind + 2 < argc) || (command == "ask" && argument == nullptr)) {
+    if (command == "calibrate" && (name == nullptr || last != nullptr)) {
+        fputs("slmctl: calibrate NAME FILE, of lines {\"input\": ..., \"output\": ...}\n", stderr);
+        return exit_usage;
+    }
+    if (!known || (command != "agent" && command != "calibrate" && optind + 2 < argc) ||
+        (command == "ask" && argument == nullptr)) {
         if (command.empty())
             fputs(usage, stderr);
         else if (!known)
@@ -492,6 +500,7 @@ int main(int argc, char** argv) {
     if (!connection) return complain(connection.error(), exit_connection);
     if (command == "ask") return ask(*connection, o, argument);
     if (command == "extract") return extract(*connection, argument != nullptr ? argument : "-", o.settings, o.json);
+    if (command == "calibrate") return calibrate_agent(*connection, argument, name);
     if (verb == "list") return list_agents(*connection, o.json);
     if (verb == "show") return show_agent(*connection, name);
     if (verb == "run") return run_agent(*connection, name, last != nullptr ? last : "-", o.json);

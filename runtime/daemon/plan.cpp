@@ -63,6 +63,7 @@ void lay_out_grammars(Arena& arena, const Config& config, int vocab, Memory& m) 
 void lay_out_agents(Arena& arena, const Config& config, Memory& m) {
     const auto bytes = static_cast<std::size_t>(config.agents_kib) << 10;
     for (agent::Set& set : m.agents) set = agent::Set({arena.scratch<std::byte>(bytes), bytes});
+    for (AgentState*& states : m.agent_states) states = arena.scratch<AgentState>(agent::Set::max_agents);
 }
 
 std::uint64_t Plan::total() const {

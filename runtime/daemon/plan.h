@@ -3,6 +3,7 @@
 #include <optional>
 #include <span>
 
+#include "agent/calibration_file.h"
 #include "agent/set.h"
 #include "agent/spans.h"
 #include "base/arena.h"
@@ -25,6 +26,15 @@ constexpr std::size_t render_bytes = prompt_bytes + 16384;
 constexpr std::size_t render_parts = 4 * wire::Session::max_turns;
 // Measured: what the program, the C++ library and the stacks of all threads take when an answer has been given.
 constexpr std::uint64_t program_bytes = 4u << 20;
+
+// What is known of an agent beside its file.
+struct AgentState {
+    char sha256[65];  // of its file, in hex
+    bool calibrated;
+    agent::Calibration calibration;
+    agent::Drift drift;
+    bool drifted;  // and told
+};
 
 // One request, from its acceptance to the end of its answer. Guarded by the service's lock, except what the comment
 // says.
@@ -63,6 +73,7 @@ struct Job {
     std::string_view source() const { return {text + source_begin, source_end - source_begin}; }
     const agent::Agent* agent;  // null: none
     agent::Set* set;            // that it is of
+    AgentState* agent_state;
     std::string_view values[agent::Agent::max_fields];
     std::uint32_t input_end;  // in text: an agent's prompt begins here
     int wording;              // 0: the answer is made; n: the prompt of its check n - 1 is asked, to compare
@@ -106,6 +117,7 @@ struct Memory {
     task::Constraint constraints[engine::max_slots];
     std::span<std::byte> grammar_scratch;  // of checks, too
     agent::Set agents[2];                  // those that are, and those of the next reload
+    AgentState* agent_states[2];           // [Set::max_agents] of the entries
 };
 
 // The same code counts and hands out. Jobs: one a slot, the queue, and as many that are being abandoned.

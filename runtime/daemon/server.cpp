@@ -375,7 +375,7 @@ void Server::finish_clients() {
 bool Server::tell_events() {
     wire::Event event;
     bool any = false;
-    for (int to; machine_.next_event(event, to); any = true) {
+    for (int to = -1; service_.next_drift(event) || machine_.next_event(event, to); any = true, to = -1) {
         for (int i = 0; i < places_; i++) {
             Client& c = memory_.clients[i];
             if (c.fd >= 0 && (to < 0 || to == c.tty)) c.session.notify(event, to >= 0);

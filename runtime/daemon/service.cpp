@@ -8,10 +8,12 @@
 
 #include <algorithm>
 
+#include "base/file.h"
 #include "base/utf8.h"
 #include "daemon/log.h"
 #include "daemon/tune.h"
 #include "image/layers.h"
+#include "image/sha256.h"
 #include "task/golden.h"
 
 namespace slmd::daemon {
@@ -57,6 +59,7 @@ Service::Service(const Config& config, const Plan& plan, Images& images, Memory&
     pthread_condattr_destroy(&attributes);
     std::fill(std::begin(slot_job_), std::end(slot_job_), -1);
     std::fill(std::begin(slot_used_), std::end(slot_used_), 0u);
+    memcpy(model_name_, images.model.params().name, sizeof model_name_ - 1);
 }
 
 Result<void> Service::start() {
@@ -505,6 +508,12 @@ void Service::tell_answer(Job& job) {
     wire::Outcome& o = job.outcome;
     o.finish = task::finish_name(job.how());
     o.prompt_tokens = job.prompt_tokens();
+    o.features = job.classifies ? job.classification.features() : job.generation.features();
+    if (job.agent != nullptr && job.agent_state->calibrated) {
+        agent::Drift& drift = job.agent_state->drift;
+        drift.add(o.features);
+        if (drift.drifted() && !job.agent_state->drifted) drifted_ = true;
+    }
     o.probability = job.classifies ? 0 : job.generation.probability();
     if (job.classifies && job.how() == task::Finish::stop) tell_labels(job);
 }
@@ -614,7 +623,9 @@ void Service::judge(Job& job) {
     }
     o.checks = {job.checks, a.checks.size()};
     if (job.wording == 0) {
-        o.confidence = job.classifies ? job.scores[0].probability : job.generation.probability();
+        const Features f = job.classifies ? job.classification.features() : job.generation.features();
+        o.calibrated = job.agent_state->calibrated;
+        o.confidence = o.calibrated ? agent::confidence(job.agent_state->calibration, f) : f.mean;
         job.cut = job.how() != task::Finish::stop;
     }
     const bool unsure = o.confidence < a.threshold || job.cut;
@@ -661,10 +672,10 @@ Result<void> Service::prepare(Job& job, const wire::Request& request) {
     if (!entry->error.empty())
         return Error::make(Code::not_allowed, "%.*s", static_cast<int>(entry->error.size()), entry->error.data());
     const agent::Agent& a = entry->agent;
-    if (const wire::ModelInfo loaded = model(); !a.model.empty() && a.model != loaded.name)
-        return Error::make(Code::no_model, "agent %.*s is for the model %.*s; %.*s is loaded",
+    if (!a.model.empty() && a.model != model_name_)
+        return Error::make(Code::no_model, "agent %.*s is for the model %.*s; %s is loaded",
                            static_cast<int>(a.name.size()), a.name.data(), static_cast<int>(a.model.size()),
-                           a.model.data(), static_cast<int>(loaded.name.size()), loaded.name.data());
+                           a.model.data(), model_name_);
     std::copy(input.begin(), input.end(), job.text);
     TRY(agent::read_input(a, {job.text, input.size()}, request.fields, job.values));
     job.agent = &a;
@@ -682,6 +693,7 @@ Result<void> Service::prepare(Job& job, const wire::Request& request) {
     job.settings.deadline_ms = request.settings->deadline_ms < 0 ? a.deadline_ms : request.settings->deadline_ms;
     set.users++;
     job.set = &set;
+    job.agent_state = &memory_.agent_states[agents_now_][entry - set.entries().data()];
     return {};
 }
 
@@ -695,9 +707,12 @@ Result<void> Service::read_agents(const Config& config) {
     const char* folders[Config::max_agent_folders];
     for (int i = 0; i < config.agent_folders; i++) folders[i] = config.agents[i];
     TRY(next.read({folders, static_cast<std::size_t>(config.agent_folders)}));
+    for (const agent::Entry& e : next.entries())
+        read_state(e, memory_.agent_states[1 - agents_now_][&e - next.entries().data()]);
     {
         const Lock guard(lock_);
         agents_now_ = 1 - agents_now_;
+        drifted_ = false;
     }
     int good = 0;
     for (const agent::Entry& e : next.entries()) {
@@ -711,15 +726,64 @@ Result<void> Service::read_agents(const Config& config) {
     return {};
 }
 
+// The calibration beside an agent's file, when it is of this file and this model.
+void Service::read_state(const agent::Entry& entry, AgentState& state) {
+    state = {};
+    if (!entry.error.empty()) return;
+    char path[512], beside[544];
+    snprintf(path, sizeof path, "%.*s", static_cast<int>(entry.file.size()), entry.file.data());
+    const auto read = [&]() -> Result<void> {
+        const MappedFile file = TRY(MappedFile::open(path));
+        const image::Sha256 hash = TRY(image::sha256(file.bytes()));
+        for (std::size_t i = 0; i < hash.size(); i++)
+            snprintf(state.sha256 + 2 * i, 3, "%02x", static_cast<unsigned>(hash[i]));
+        TRY(agent::path_beside(path, ".calibration", beside));
+        TRY(agent::read_calibration(beside, state.calibration));
+        return agent::check_calibration(state.calibration, state.sha256, model_name_);
+    }();
+    state.calibrated = static_cast<bool>(read);
+    if (read)
+        state.drift.reset(state.calibration);
+    else if (read.error().code != Code::not_found)
+        log(Level::warning, {{"SLMD_EVENT", "agent"}}, "%s: %s", path, read.error().text);
+}
+
+bool Service::next_drift(wire::Event& event) {
+    const Lock guard(lock_);
+    const auto entries = memory_.agents[agents_now_].entries();
+    for (std::size_t i = 0; drifted_ && i < entries.size(); i++) {
+        AgentState& state = memory_.agent_states[agents_now_][i];
+        if (!state.calibrated || state.drifted || !state.drift.drifted()) continue;
+        state.drifted = true;
+        event = {.kind = wire::Event::model, .name = "DRIFT", .value = state.drift.psi()};
+        const std::string_view name = entries[i].agent.name;
+        memcpy(event.subject, name.data(), name.size());
+        log(Level::warning, {{"SLMD_EVENT", "drift"}},
+            "agent %s: its answers are no longer like those that it was calibrated with (stability index %.2f); "
+            "calibrate it again with inputs of today",
+            event.subject, event.value);
+        return true;
+    }
+    drifted_ = false;
+    return false;
+}
+
 std::span<const wire::AgentInfo> Service::agents() {
+    const Lock guard(lock_);
     const auto entries = memory_.agents[agents_now_].entries();
     for (std::size_t i = 0; i < entries.size(); i++) {
         const agent::Entry& e = entries[i];
+        const AgentState& state = memory_.agent_states[agents_now_][i];
         const agent::Output o = e.agent.output;
-        agent_infos_[i] = {
-            e.agent.name, e.agent.description,
-            e.file,       o == agent::Output::choice ? "choice" : o == agent::Output::schema ? "schema" : "text",
-            e.error,      false};
+        wire::AgentInfo& info = agent_infos_[i];
+        info = {.name = e.agent.name, .description = e.agent.description, .file = e.file};
+        info.answer = o == agent::Output::choice ? "choice" : o == agent::Output::schema ? "schema" : "text";
+        info.error = e.error;
+        info.sha256 = state.sha256;
+        info.calibrated = state.calibrated;
+        if (!state.calibrated) continue;
+        info.answers = state.drift.answers();
+        info.drift = state.drift.psi();
     }
     return {agent_infos_, entries.size()};
 }

@@ -47,6 +47,8 @@ class Service final : public wire::Host {
     // wrong with one is logged and kept as what AT#AGENT says of it. Allocates while it reads. Errors: busy,
     // storage_failure, memory_full: all stays as it was.
     Result<void> read_agents(const Config& config);
+    // An agent whose answers are no longer like those that it was calibrated with; false: none, or told already.
+    bool next_drift(wire::Event& event);
     // Whose hardware the wire asks about. Before start().
     void attach(Machine& machine) { machine_ = &machine; }
     // From the next pass on.
@@ -141,6 +143,9 @@ class Service final : public wire::Host {
     int clients_ = 0;
 
     int agents_now_ = 0;  // of Memory::agents
+    char model_name_[sizeof(image::ModelParams::name) + 1] = "";
+    bool drifted_ = false;  // somewhere there is one to tell
+    void read_state(const agent::Entry& entry, AgentState& state);
     wire::AgentInfo agent_infos_[agent::Set::max_agents];
 
     std::optional<image::Image> image_, draft_image_;

@@ -514,9 +514,10 @@ void Session::agent_line(Line& line, const AgentInfo& agent) {
     const auto width = static_cast<std::size_t>(width_);
     line.put("#AGENT: ").at_string(agent.name).put(',');
     if (agent.error.empty())
-        line.at_string(agent.answer).put(',').number(agent.calibrated).put(',');
+        line.at_string(agent.answer).put(',').number(agent.calibrated).put(',').number(agent.answers);
     else
-        line.put("\"bad\",0,");
+        line.put("\"bad\",0,0");
+    line.put(',').real(agent.drift, 3).put(',');
     const std::string_view text = agent.error.empty() ? agent.description : agent.error;
     line.at_string(text.substr(0, fit_at(text, width - std::min(width, line.size() + 10))));
 }

@@ -420,7 +420,12 @@ void Session::rpc_result_step() {
             if (!a.agent) return go(spans);
             out_.put("\"verdict\":").json_string(o.verdict).put(",\"route\":").json_string(o.route);
             out_.put(",\"confidence\":").real(static_cast<double>(o.confidence), 6);
-            out_.put(",\"calibrated\":").put(o.calibrated ? "true" : "false").put(",\"checks\":[");
+            out_.put(",\"calibrated\":").put(o.calibrated ? "true" : "false");
+            // Near 1 all that tells them apart is far behind the point.
+            out_.put(",\"features\":{\"min\":").real(static_cast<double>(o.features.min), 9);
+            out_.put(",\"mean\":").real(static_cast<double>(o.features.mean), 9);
+            out_.put(",\"margin\":").real(static_cast<double>(o.features.margin), 9);
+            out_.put(",\"entropy\":").real(static_cast<double>(o.features.entropy), 9).put("},\"checks\":[");
             go(checks);
             return rpc_piece(out_);
         case checks:
@@ -463,7 +468,10 @@ void Session::rpc_agent(Line& line, const AgentInfo& agent) {
         return;
     }
     line.put(",\"answer\":").json_string(agent.answer).put(",\"calibrated\":");
-    line.put(agent.calibrated ? "true" : "false").put(",\"description\":").json_string(agent.description).put('}');
+    line.put(agent.calibrated ? "true" : "false");
+    if (agent.calibrated) line.put(",\"answers\":").number(agent.answers).put(",\"drift\":").real(agent.drift, 3);
+    line.put(",\"sha256\":").json_string(agent.sha256);
+    line.put(",\"description\":").json_string(agent.description).put('}');
 }
 
 void Session::pump_rpc(Active& a) {

@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include "base/features.h"
 #include "base/result.h"
 #include "wire/commands.h"
 #include "wire/json.h"
@@ -72,6 +73,7 @@ struct Outcome {
     bool json = false;                        // the answer is a JSON text, whole
     const char* verdict = nullptr;          // of an agent's answer: "pass", "fail" (a check), "unsure"; null: no agent
     const char* route = "";                 // "keep", "escalate": what the agent's file says of such a verdict
+    Features features{};                    // of what the model drew
     float confidence = 0;                   // that it is right
     bool calibrated = false;                // against examples; else the model's own word
     std::span<const CheckResult> checks{};  // there until the request is released
@@ -122,6 +124,9 @@ struct AgentInfo {
     const char* answer = "";   // "choice", "schema", "text"
     std::string_view error{};  // why it cannot be run; "": it can
     bool calibrated = false;
+    std::string_view sha256{};  // of its file, in hex
+    int answers = 0;            // since it was read, when it is calibrated
+    double drift = 0;           // population stability index of their scores; above 0.25 they are others
 };
 
 // What the board says of itself: one line of AT#HW. A text, or count values.
@@ -140,7 +145,7 @@ struct PinState {
 struct Event {
     enum Kind : unsigned char { board = 1, pins = 2, model = 4 } kind = board;
     const char* name = "";  // "THERM", "PIN", "TRIG", ...; static
-    char subject[24] = "";  // which pin or trigger; "" for none
+    char subject[36] = "";  // which pin, trigger or agent; "" for none
     double value = 0;       // as the name has it
     int number = -1;        // threads after a decision; below 0: none
     char text[512] = "";    // an answer

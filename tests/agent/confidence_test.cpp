@@ -29,11 +29,11 @@ float as_float(double x) { return static_cast<float>(x); }
 
 // A model that is surer than it should be: it says logistic(3 z + 1) where it is right with logistic(z). The other
 // features know less: they see z through noise.
-std::vector<Example> overconfident(int count, unsigned seed, double mean_z = 1.2) {
+std::vector<Sample> overconfident(int count, unsigned seed, double mean_z = 1.2) {
     std::mt19937 random(seed);
     std::normal_distribution<double> normal;
     std::uniform_real_distribution<double> uniform;
-    std::vector<Example> made;
+    std::vector<Sample> made;
     for (int i = 0; i < count; i++) {
         const double z = mean_z + 1.5 * normal(random);
         const auto seen = [&](double noise) { return as_float(logistic(3 * (z + noise * normal(random)) + 1)); };
@@ -43,9 +43,9 @@ std::vector<Example> overconfident(int count, unsigned seed, double mean_z = 1.2
     return made;
 }
 
-std::vector<Judged> judged(const Calibration& calibration, const std::vector<Example>& examples) {
+std::vector<Judged> judged(const Calibration& calibration, const std::vector<Sample>& examples) {
     std::vector<Judged> all;
-    for (const Example& e : examples) all.push_back({confidence(calibration, e.features), e.right});
+    for (const Sample& e : examples) all.push_back({confidence(calibration, e.features), e.right});
     return all;
 }
 
@@ -206,9 +206,9 @@ TEST(Fit, AnOverconfidentModelBecomesCalibrated) {
     const Calibration& c = made->calibration;
     EXPECT_EQ(c.feature, Feature::mean);  // the one without noise
     EXPECT_EQ(c.examples, 4000);
-    const std::vector<Example> held_out = overconfident(20000, 2);
+    const std::vector<Sample> held_out = overconfident(20000, 2);
     std::vector<Judged> before;
-    for (const Example& e : held_out) before.push_back({e.features.mean, e.right});
+    for (const Sample& e : held_out) before.push_back({e.features.mean, e.right});
     const std::vector<Judged> after = judged(c, held_out);
     EXPECT_GT(ece(before), 0.12);
     EXPECT_LE(ece(after), 0.03);
@@ -230,8 +230,8 @@ TEST(Fit, AnOverconfidentModelBecomesCalibrated) {
 
 TEST(Fit, TakesTheFeatureThatKnowsMost) {
     for (const Feature best : {Feature::mean, Feature::min, Feature::margin, Feature::entropy}) {
-        std::vector<Example> examples = overconfident(1000, 4);
-        for (Example& e : examples) {
+        std::vector<Sample> examples = overconfident(1000, 4);
+        for (Sample& e : examples) {
             float* const of[] = {&e.features.mean, &e.features.min, &e.features.margin, &e.features.entropy};
             std::swap(*of[0], *of[static_cast<int>(best)]);
         }
@@ -243,7 +243,7 @@ TEST(Fit, TakesTheFeatureThatKnowsMost) {
 
 TEST(Fit, NothingIsEverCertain) {
     // All above a half are right, all below wrong: 40 examples do not prove that it is always so.
-    std::vector<Example> examples;
+    std::vector<Sample> examples;
     for (int i = 0; i < 40; i++) {
         const float s = as_float((i + 0.5) / 40);
         examples.push_back({{.min = s, .mean = s, .margin = s, .entropy = s}, i >= 20});
@@ -255,7 +255,7 @@ TEST(Fit, NothingIsEverCertain) {
 }
 
 TEST(Fit, EqualScoresAreOneAndTheOrderOfTheFileHardlyMatters) {
-    std::vector<Example> examples;
+    std::vector<Sample> examples;
     for (int i = 0; i < 200; i++) {
         const float s = i % 4 == 0 ? 0.5f : 1.0f;
         examples.push_back({{.min = s, .mean = s, .margin = s, .entropy = s}, i % 8 != 0});
@@ -276,7 +276,7 @@ TEST(Fit, EqualScoresAreOneAndTheOrderOfTheFileHardlyMatters) {
 
 TEST(Fit, ManyBlocksBecomeAsManyKnotsAsThereAre) {
     // 100 scores, of each 200 examples, of which i percent are right: more blocks than knots.
-    std::vector<Example> examples;
+    std::vector<Sample> examples;
     for (int i = 0; i < 100; i++)
         for (int j = 0; j < 200; j++) {
             const float s = as_float(i / 100.0);
@@ -290,13 +290,13 @@ TEST(Fit, ManyBlocksBecomeAsManyKnotsAsThereAre) {
 }
 
 TEST(Fit, RefusesWhatTeachesNothing) {
-    const auto refused = [](const std::vector<Example>& examples, const char* part) {
+    const auto refused = [](const std::vector<Sample>& examples, const char* part) {
         auto made = fit(examples);
         ASSERT_FALSE(made);
         EXPECT_EQ(made.error().code, Code::incorrect_parameters);
         EXPECT_NE(std::string(made.error().text).find(part), std::string::npos) << made.error().text;
     };
-    std::vector<Example> all = overconfident(19, 1);
+    std::vector<Sample> all = overconfident(19, 1);
     refused(all, "19 judged answers: a calibration needs 20");
     all = overconfident(20, 1);
     EXPECT_TRUE(fit(all));
@@ -305,9 +305,9 @@ TEST(Fit, RefusesWhatTeachesNothing) {
     all[7].features.margin = std::numeric_limits<float>::quiet_NaN();
     refused(all, "example 8: margin");
     all = overconfident(20, 1);
-    for (Example& e : all) e.right = true;
+    for (Sample& e : all) e.right = true;
     refused(all, "all 20 answers are right");
-    for (Example& e : all) e.right = false;
+    for (Sample& e : all) e.right = false;
     refused(all, "all 20 answers are wrong");
     all[0].right = true;  // one is enough, even though the fold that has it teaches the others nothing
     EXPECT_TRUE(fit(all));
@@ -447,10 +447,10 @@ TEST(CalibrationFile, StandsBesideTheAgent) {
     EXPECT_EQ(path_beside("invoice.toml", ".svg", small).error().code, Code::text_too_long);
 }
 
-Drift drift_of(const Calibration& c, const std::vector<Example>& answers) {
+Drift drift_of(const Calibration& c, const std::vector<Sample>& answers) {
     Drift drift;
     drift.reset(c);
-    for (const Example& e : answers) drift.add(e.features);
+    for (const Sample& e : answers) drift.add(e.features);
     return drift;
 }
 
@@ -507,7 +507,7 @@ TEST(Drift, ForgetsByHalfEvery200Answers) {
 
 // Many answers of a classification have the same probability, 1: some tenths are empty.
 TEST(Drift, EqualScoresShareATenth) {
-    std::vector<Example> examples;
+    std::vector<Sample> examples;
     for (int i = 0; i < 300; i++) {
         const float s = i % 10 < 3 ? as_float(0.3 + 0.2 * (i % 10)) : 1.0f;
         examples.push_back({{.min = s, .mean = s, .margin = s, .entropy = s}, i % 7 != 0});
@@ -515,7 +515,7 @@ TEST(Drift, EqualScoresShareATenth) {
     const Calibration c = fit(examples).value().calibration;
     const Drift same = drift_of(c, examples);
     EXPECT_LT(same.psi(), 0.01);
-    for (Example& e : examples) e.features.mean = e.features.min = e.features.margin = e.features.entropy = 0.5f;
+    for (Sample& e : examples) e.features.mean = e.features.min = e.features.margin = e.features.entropy = 0.5f;
     EXPECT_TRUE(drift_of(c, examples).drifted());
 }
 

@@ -14,7 +14,7 @@
 #include "agent/calibration_file.h"
 
 using namespace slmd;
-using agent::Example;
+using agent::Sample;
 
 namespace {
 
@@ -33,14 +33,14 @@ class Calibrate : public testing::Test {
     ~Calibrate() override { std::filesystem::remove_all(folder_); }
     std::string path(const char* ending) const { return folder_ + "/invoice" + ending; }
     // What it printed; "" and the error's text when it was refused.
-    std::string calibrate(const std::vector<Example>& examples, const char* model = "Tiny") {
+    std::string calibrate(const std::vector<Sample>& examples, const char* model = "Tiny") {
         char* text = nullptr;
         std::size_t size = 0;
         FILE* const out = open_memstream(&text, &size);
         std::size_t at = 0;
         const auto done = client::calibrate(
-            path(".toml").c_str(), model,
-            [&](Example& e) -> Result<bool> {
+            path(".toml").c_str(), sha256, model,
+            [&](Sample& e) -> Result<bool> {
                 if (at == fails_at) return Error::make(Code::deadline, "line %zu: too late", at + 1);
                 if (at == examples.size()) return false;
                 e = examples[at++];
@@ -55,14 +55,15 @@ class Calibrate : public testing::Test {
     }
     std::size_t fails_at = 1u << 30;
     std::string error;
+    std::string sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";  // of abc
 
   private:
     std::string folder_;
 };
 
 // Of 200 answers those with 0.9 are right 19 times of 20, those with 0.6 every second time.
-std::vector<Example> answers() {
-    std::vector<Example> made;
+std::vector<Sample> answers() {
+    std::vector<Sample> made;
     for (int i = 0; i < 200; i++) {
         const float s = i % 2 == 0 ? 0.9f : 0.6f;
         made.push_back({{.min = s, .mean = s, .margin = s, .entropy = s}, i % 2 == 0 ? i % 40 != 0 : i % 4 == 1});
@@ -100,7 +101,7 @@ TEST_F(Calibrate, PrintsTheTableAndWritesBothFiles) {
 }
 
 TEST_F(Calibrate, SaysWhenNoThresholdWillDo) {
-    std::vector<Example> bad = answers();
+    std::vector<Sample> bad = answers();
     for (std::size_t i = 0; i < bad.size(); i++) bad[i].right = i % 4 < 2;
     EXPECT_NE(calibrate(bad).find("no threshold leaves answers of which at most 5 % are wrong"), std::string::npos);
     EXPECT_EQ(error, "");

@@ -246,3 +246,62 @@ TEST(Slmctl, runs_agents) {
     EXPECT_NE(r.err.find(": bytes "), std::string::npos) << r.err;
     EXPECT_EQ(shell(on_socket + "extract 'Paris'").code, 64);
 }
+
+// Calibrated on answers of known worth, reloaded, watched, and given up when the agent's text changes.
+TEST(Agents, are_calibrated_and_watched) {
+    write_agent("yesno", yes_no);
+    Daemon d({.arguments = {"--agents", agents_folder()}});
+    Wire w = d.connect();
+    const std::string lines = folder() + "/judged.jsonl", on_socket = slmctl_path() + " -s " + d.socket + " ";
+    {
+        std::ofstream f(lines);
+        for (int i = 0; i < 60; i++) {
+            const std::string input = "Is number " + std::to_string(i) + " a prime?";
+            const json r = w.call("run", {{"agent", "yesno"}, {"input", input}})["result"];
+            // every third one is called wrong
+            const std::string label = r["label"], other = label == "yes" ? "no" : "yes";
+            f << json{{"input", input}, {"output", i % 3 == 0 ? other : label}}.dump() << "\n";
+        }
+    }
+    Ran r = shell(on_socket + "calibrate yesno " + lines);
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_NE(r.out.find("60 judged answers, 66.7 % of them right"), std::string::npos) << r.out;
+    EXPECT_NE(slurp(agents_folder() + "/yesno.svg").find("<svg"), std::string::npos);
+    const auto reload = [&](const auto& until) {
+        kill(d.pid(), SIGHUP);
+        for (int k = 0; k < 600; k++) {
+            if (until(w.call("agent", {{"name", "yesno"}})["result"])) return true;
+            usleep(100'000);
+        }
+        return false;
+    };
+    ASSERT_TRUE(reload([](const json& a) { return a["calibrated"] == true; })) << slurp(d.log);
+    const json answer = w.call("run", {{"agent", "yesno"}, {"input", "Is number 7 a prime?"}})["result"];
+    EXPECT_EQ(answer["calibrated"], true);
+    EXPECT_NEAR(double(answer["confidence"]), 0.667, 0.25);
+    EXPECT_NE(answer["confidence"], answer["probability"]);
+    EXPECT_EQ(w.call("agent", {{"name", "yesno"}})["result"]["answers"], 1);
+
+    // the same question again and again is not what it was calibrated with
+    d.tty.send("ATE0\rAT#EVT=4\r");
+    d.tty.until("\r\nOK\r\n"), d.tty.until("\r\nOK\r\n");
+    for (int i = 0; i < 150; i++)
+        ASSERT_TRUE(w.call("run", {{"agent", "yesno"}, {"input", "Is Berlin in France?"}}).contains("result"));
+    d.tty.until("#EVT: \"DRIFT\",\"yesno\",");
+    EXPECT_GT(double(w.call("agent", {{"name", "yesno"}})["result"]["drift"]), 0.25);
+
+    // slmctl does not calibrate a text that slmd has not read; slmd does not use a calibration of another text
+    write_agent("yesno", std::string(yes_no) + "\n# another\n");
+    r = shell(on_socket + "calibrate yesno " + lines);
+    EXPECT_EQ(r.code, 1);
+    EXPECT_NE(r.err.find("slmd has another text of it; systemctl reload slmd first"), std::string::npos) << r.err;
+    EXPECT_TRUE(reload([](const json& a) { return a["calibrated"] == false; }));
+    EXPECT_NE(slurp(d.log).find("yesno.toml: "), std::string::npos);
+    std::ofstream(agents_folder() + "/yesno.calibration") << "nonsense";
+    EXPECT_TRUE(reload([](const json& a) { return a["calibrated"] == false; }));
+    EXPECT_EQ(w.call("run", {{"agent", "yesno"}, {"input", "x"}})["result"]["calibrated"], false);
+    std::filesystem::remove(agents_folder() + "/yesno.calibration");
+    r = shell(on_socket + "calibrate yesno /nowhere");
+    EXPECT_EQ(r.code, 1);
+    EXPECT_EQ(shell(on_socket + "calibrate yesno").code, 64);
+}

@@ -79,6 +79,7 @@ struct FakeHost final : Host {
         static constexpr CheckResult checks[] = {{"iban /iban", "pass", ""}, {"sum", "fail", "1.00, not \"2.00\""}};
         job.outcome.checks = checks;
         job.outcome.verdict = "fail", job.outcome.route = "keep";
+        job.outcome.features.min = 0.99999988f;
         job.outcome.confidence = 0.75f, job.outcome.calibrated = true;
     }
     std::string last_agent;
@@ -121,8 +122,9 @@ struct FakeHost final : Host {
     }
     ModelInfo model() override { return {"smol", 92u << 20, 2048, true}; }
     std::span<const PlanItem> plan() override { return items; }
-    std::vector<AgentInfo> agent_list = {{"sentiment", "glad or not", "agents/sentiment.toml", "choice", {}, true},
-                                         {"torn", "", "agents/torn.toml", "", "agents/torn.toml:3: what", false}};
+    std::vector<AgentInfo> agent_list = {
+        {"sentiment", "glad or not", "agents/sentiment.toml", "choice", {}, true, "aa", 7, 0.125},
+        {"torn", "", "agents/torn.toml", "", "agents/torn.toml:3: what", false}};
     std::span<const AgentInfo> agents() override { return agent_list; }
     std::span<const HardwareItem> hardware() override { return hardware_items; }
     std::span<const PinState> pins() override { return pin_states; }

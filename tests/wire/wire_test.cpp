@@ -187,10 +187,10 @@ TEST(Agents, answer_on_a_serial_line) {
     EXPECT_EQ(b.host.last_source, "the source");
     EXPECT_EQ(b.host.last.max, 7);
     EXPECT_EQ(b.say("AT#AGENT?\r"),
-              "\r\n#AGENT: \"sentiment\",\"choice\",1,\"glad or not\"\r\n"
-              "#AGENT: \"torn\",\"bad\",0,\"agents/torn.toml:3: what\"\r\n\r\nOK\r\n");
+              "\r\n#AGENT: \"sentiment\",\"choice\",1,7,0.125,\"glad or not\"\r\n"
+              "#AGENT: \"torn\",\"bad\",0,0,0,\"agents/torn.toml:3: what\"\r\n\r\nOK\r\n");
     EXPECT_EQ(b.say("AT#AGENT=\"sentiment\"\r"),
-              "\r\n#AGENT: \"sentiment\",\"choice\",1,\"glad or not\"\r\n\r\nOK\r\n");
+              "\r\n#AGENT: \"sentiment\",\"choice\",1,7,0.125,\"glad or not\"\r\n\r\nOK\r\n");
     b.say("AT+CMEE=2\r");
     EXPECT_NE(b.say("AT#AGENT=\"nobody\"\r").find("no agent \"nobody\""), std::string::npos);
     EXPECT_NE(b.say("AT#RUN=\"sentiment\"\r").find("input is missing"), std::string::npos);
@@ -219,6 +219,7 @@ TEST(Agents, answer_in_json) {
     EXPECT_EQ(r["route"], "keep");
     EXPECT_EQ(r["confidence"], 0.75);
     EXPECT_EQ(r["calibrated"], true);
+    EXPECT_EQ(r["features"], (json{{"min", 0.999999881}, {"mean", 1}, {"margin", 1}, {"entropy", 1}}));
     EXPECT_EQ(r["checks"], (json{{{"name", "iban /iban"}, {"verdict", "pass"}},
                                  {{"name", "sum"}, {"verdict", "fail"}, {"why", "1.00, not \"2.00\""}}}));
     EXPECT_FALSE(r.contains("spans"));
@@ -246,6 +247,9 @@ TEST(Agents, answer_in_json) {
                                     {"file", "agents/sentiment.toml"},
                                     {"answer", "choice"},
                                     {"calibrated", true},
+                                    {"answers", 7},
+                                    {"drift", 0.125},
+                                    {"sha256", "aa"},
                                     {"description", "glad or not"}}));
     EXPECT_EQ(r["agents"][1]["error"], "agents/torn.toml:3: what");
     EXPECT_EQ(call("agent", {{"name", "sentiment"}})["result"]["name"], "sentiment");
