@@ -69,7 +69,8 @@ struct Job {
     int label_count, top;
     engine::TreeNode* nodes;  // [max_nodes] engine thread only
     wire::LabelScore scores[wire::LabelSet::max_top];
-    bool wants_spans;
+    bool wants_spans, tools;
+    std::uint32_t system_begin, system_end;  // in text: instead of the configured one; none: that one
     std::string_view source() const { return {text + source_begin, source_end - source_begin}; }
     const agent::Agent* agent;  // null: none
     agent::Set* set;            // that it is of

@@ -15,6 +15,7 @@
 #include "image/layers.h"
 #include "image/sha256.h"
 #include "task/golden.h"
+#include "task/tools.h"
 
 namespace slmd::daemon {
 namespace {
@@ -389,7 +390,11 @@ void Service::open(Job& job) {
         const Lock guard(lock_);  // a reload changes it
         memcpy(system, config_.system, sizeof system);
     }
-    const std::string_view before = job.agent != nullptr ? job.agent->system : job.settings.raw ? "" : system;
+    const std::string_view own(job.text + job.system_begin, job.system_end - job.system_begin);
+    const std::string_view before = job.agent != nullptr ? job.agent->system
+                                    : !own.empty()       ? own
+                                    : job.settings.raw   ? ""
+                                                         : system;
     if (!before.empty()) messages[count++] = {text::Role::system, before};
     if (job.agent != nullptr)
         for (const agent::Shot& shot : job.agent->shots) {
@@ -554,14 +559,14 @@ std::string_view Service::answer(const Job& job) const {
 }
 
 Result<bool> Service::conclude(Job& job) {
-    if ((job.agent == nullptr && !job.wants_spans) || job.how() == task::Finish::cancelled) return true;
+    if ((job.agent == nullptr && !job.wants_spans && !job.tools) || job.how() == task::Finish::cancelled) return true;
     if (job.wording > 0) {
         TRY(compare(job));
     } else {
         if (job.classifies) tell_labels(job);
         job.first_used = job.used;
         job.outcome.json = job.bound == task::Constraint::Kind::schema;
-        if (job.outcome.json) tell_spans(job);
+        if (job.outcome.json && !job.tools) tell_spans(job);
         if (job.agent == nullptr) return true;
         TRY(examine(job));
     }
@@ -833,7 +838,7 @@ Result<int> Service::submit(const wire::Request& request) {
     std::size_t bytes = 0;
     for (const wire::Turn& t : request.turns) bytes += t.text.size();
     const std::string_view grammar = request.schema.empty() ? request.regex : request.schema;
-    bytes += grammar.size() + request.source.size();
+    bytes += grammar.size() + request.source.size() + request.tools.size();
     if (request.labels != nullptr)
         for (const std::string_view label : request.labels->labels) bytes += label.size();
     if (bytes > prompt_bytes || request.turns.size() > wire::Session::max_turns)
@@ -866,10 +871,11 @@ Result<int> Service::submit(const wire::Request& request) {
     job.agent = nullptr, job.set = nullptr;
     job.label_count = job.turn_count = 0;
     job.constraint = -1;
-    job.wants_spans = request.spans;
+    job.wants_spans = request.spans, job.tools = false;
+    job.system_begin = job.system_end = 0;
     job.head = job.used = 0;
     if (request.agent.empty())
-        copy(job, request);
+        TRY(copy(job, request));
     else
         TRY(prepare(job, request));
     const std::int64_t ms = job.settings.deadline_ms;
@@ -879,7 +885,7 @@ Result<int> Service::submit(const wire::Request& request) {
     return static_cast<int>(&job - jobs_.data());
 }
 
-void Service::copy(Job& job, const wire::Request& request) {
+Result<void> Service::copy(Job& job, const wire::Request& request) {
     const std::string_view grammar = request.schema.empty() ? request.regex : request.schema;
     job.settings = *request.settings;
     std::uint32_t at = 0;
@@ -897,6 +903,17 @@ void Service::copy(Job& job, const wire::Request& request) {
     job.bound = grammar.empty()          ? task::Constraint::Kind::none
                 : request.schema.empty() ? task::Constraint::Kind::regex
                                          : task::Constraint::Kind::schema;
+    job.tools = !request.tools.empty();
+    if (job.tools) {
+        const std::size_t end = prompt_bytes - request.tools.size();  // read behind what is written
+        std::copy(request.tools.begin(), request.tools.end(), job.text + end);
+        const auto texts = TRY(task::describe_tools({job.text + end, request.tools.size()}, request.tool_choice,
+                                                    config_.system, {job.text + at, end - at}));
+        job.system_begin = at;
+        job.system_end = job.grammar_begin = at + static_cast<std::uint32_t>(texts.system.size());
+        job.grammar_end = job.grammar_begin + static_cast<std::uint32_t>(texts.schema.size());
+        if (!texts.schema.empty()) job.bound = task::Constraint::Kind::schema;
+    }
     job.classifies = request.labels != nullptr;
     for (std::size_t i = 0; job.classifies && i < request.labels->labels.size(); i++) {
         const std::string_view label = request.labels->labels[i];
@@ -906,6 +923,7 @@ void Service::copy(Job& job, const wire::Request& request) {
         at += static_cast<std::uint32_t>(label.size());
     }
     job.top = job.classifies ? request.labels->top : 0;
+    return {};
 }
 
 int Service::place(const Job& job) const {

@@ -90,7 +90,7 @@ class Service final : public wire::Host {
     int free_constraint() const;
     void open(Job& job);
     Result<void> open_task(Job& job, std::span<const text::Message> messages);
-    static void copy(Job& job, const wire::Request& request);
+    Result<void> copy(Job& job, const wire::Request& request);
     Result<void> prepare(Job& job, const wire::Request& request);
     Result<void> ask_agent(Job& job, std::string_view prompt);
     // What an answer says beside itself, and the next question of an agent. Returns false when there is one.

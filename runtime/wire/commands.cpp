@@ -24,13 +24,17 @@ constexpr Param generate_params[] = {
     {"schema", text, false, 1, 32768, "JSON Schema that the answer obeys"},
     {"regex", text, false, 1, 4096, "regular expression that the answer matches, whole"},
     {"source", text, false, 1, 16384,
-     "what values of the schema with \"from\": \"source\" stand in; without it the prompt"}};
+     "what values of the schema with \"from\": \"source\" stand in; without it the prompt"},
+    {"tools", text, false, 2, 32768, "functions that may be called, as OpenAI has them (JSON only)"},
+    {"tool_choice", text, false, 1, 64, "auto, none, required, or the name of the one to call (JSON only)"}};
 constexpr Param chat_params[] = {
     {"prompt", text, false, 1, 65536, "a turn of this session's conversation (JSON only)"},
     {"schema", text, false, 1, 32768, "JSON Schema that the answer obeys (JSON only)"},
     {"regex", text, false, 1, 4096, "regular expression that the answer matches, whole (JSON only)"},
     {"source", text, false, 1, 16384,
-     "what values of the schema with \"from\": \"source\" stand in; without it the turn"}};
+     "what values of the schema with \"from\": \"source\" stand in; without it the turn"},
+    {"tools", text, false, 2, 32768, "functions that may be called, as OpenAI has them (JSON only)"},
+    {"tool_choice", text, false, 1, 64, "auto, none, required, or the name of the one to call (JSON only)"}};
 constexpr Param classify_params[] = {
     {"prompt", text, true, 1, 65536, "what the labels are about: the text, and what is asked about it"},
     {"labels", texts, true, 2, 512, "2 to 512 labels of up to 64 bytes: an array, in AT \"one|two|three\""},

@@ -351,6 +351,8 @@ Result<void> Session::rpc_request(const Command& command, std::span<const Arg> a
     *slot = {};
     slot->handle = handle;
     slot->labels = labels, slot->spans = spans, slot->agent = agent;
+    const std::size_t tools = command.verb == Verb::generate ? 5 : 4;  // of the parameters
+    slot->tools = (chat || command.verb == Verb::generate) && args[tools].type != Arg::absent;
     slot->json = true, slot->stream = stream, slot->progress = progress, slot->chat = chat;
     slot->id_size = static_cast<std::uint8_t>(id.size());
     std::memcpy(slot->id, id.data(), id.size());
@@ -388,7 +390,7 @@ void Session::rpc_result_step() {
                 out_.put("\"margin\":").real(static_cast<double>(o.margin), 6).put(",\"labels\":[");
                 go(labels);
             } else if (!a.stream) {
-                out_.put(o.json ? "\"value\":" : "\"text\":\"");
+                if (!a.tools || !o.json) out_.put(o.json ? "\"value\":" : "\"text\":\"");
                 go(text);
             } else {
                 go(verdict);
@@ -400,8 +402,15 @@ void Session::rpc_result_step() {
                 go(verdict);
                 return rpc_piece(out_);
             } else {
-                const std::size_t n = o.json ? std::min<std::size_t>(v.text.size(), 1000) : fit_json(v.text, 1000);
-                o.json ? out_.put(v.text.substr(0, n)) : out_.json_escaped(v.text.substr(0, n));
+                // Of tools the answer is an object whose members, calls or text, become those of the result.
+                const bool inside = a.tools && o.json;
+                const std::size_t most = inside ? std::max<std::size_t>(v.text.size(), 2) - 1 : v.text.size();
+                const std::size_t n = o.json ? std::min<std::size_t>(most, 1000) : fit_json(v.text, 1000);
+                const bool brace = inside && (at == 0 || v.text == "}");
+                if (o.json)
+                    out_.put(v.text.substr(brace ? 1 : 0, brace ? n - 1 : n));
+                else
+                    out_.json_escaped(v.text.substr(0, n));
                 rpc_piece(out_);
                 if (a.chat) remember(v.text.substr(0, n));
                 return host_->take(a.handle, n);

@@ -542,13 +542,17 @@ Result<int> Session::submit_prompt(std::span<const Arg> args, const Settings& se
     return host_->submit(request);
 }
 
-// bound: schema, regex, source.
+// bound: schema, regex, source, tools, tool_choice.
 Result<void> Session::bind(Request& request, std::span<const Arg> bound) {
     if (!bound.empty()) request.schema = bound[0].string;
     if (bound.size() > 1) request.regex = bound[1].string;
     if (bound.size() > 2) request.source = bound[2].string;
-    if (!request.schema.empty() && !request.regex.empty())
-        return Error::make(Code::incorrect_parameters, "either a schema or a regex");
+    if (bound.size() > 3) request.tools = bound[3].string;
+    if (bound.size() > 4) request.tool_choice = bound[4].string;
+    if (!request.schema.empty() + !request.regex.empty() + !request.tools.empty() > 1)
+        return Error::make(Code::incorrect_parameters, "either a schema or a regex or tools");
+    if (request.tools.empty() && !request.tool_choice.empty())
+        return Error::make(Code::incorrect_parameters, "tool_choice without tools");
     return {};
 }
 

@@ -54,10 +54,11 @@ struct Request {
     const LabelSet* labels = nullptr;  // a classification; null: a text is generated
     // What the answer must obey; at most one of them. "": anything goes
     std::string_view schema{}, regex{};
-    std::string_view source{};  // what values with "from": "source" stand in; "": the last turn
-    bool spans = false;         // where the values stand is told, too
-    std::string_view agent{};   // by name; the only turn is its input
-    bool fields = false;        // which is a JSON object of fields
+    std::string_view source{};                // what values with "from": "source" stand in; "": the last turn
+    bool spans = false;                       // where the values stand is told, too
+    std::string_view tools{}, tool_choice{};  // what may be called; no schema and no regex then
+    std::string_view agent{};                 // by name; the only turn is its input
+    bool fields = false;                      // which is a JSON object of fields
 };
 
 struct Outcome {
@@ -214,7 +215,8 @@ class Session {
     enum class Mode : unsigned char { command, prompt, chat };
     struct Active {
         int handle = -1;
-        bool json = false, stream = false, progress = false, chat = false, labels = false, agent = false, spans = false;
+        bool tools = false, json = false, stream = false, progress = false, chat = false, labels = false, agent = false,
+             spans = false;
         int place = 0, done = -1;
         char id[96];
         std::uint8_t id_size = 0;

@@ -77,8 +77,8 @@ TEST_F(ReadCheck, ErrorsSayWhereAndWhatToDo) {
     has("at = \"/a\"", "2", "a check has a kind: regex, luhn, iban");
     has("kind = \"ibam\"", "3", "a check has a kind: regex, luhn, iban");
     has("kind = 3", "3", "a check has a kind");
-    has("kind = \"iban\"\nfrom = 1", "4", "unknown key \"from\"; here can stand: kind, name, at");
-    has("kind = \"regex\"\npatter = \"a\"", "4", "here can stand: kind, name, at, pattern");
+    has("kind = \"iban\"\nfrom = 1", "4", "unknown key \"from\"; known: kind, name, at");
+    has("kind = \"regex\"\npatter = \"a\"", "4", "known: kind, name, at, pattern");
     has("kind = \"regex\"\nat = \"/a\"", "2", "a check of the kind regex has pattern");
     has("kind = \"regex\"\n\npattern = \"(a\"", "5", "pattern: unmatched ( at byte 0");
     has("kind = \"regex\"\npattern = \"[^\\\\s\\\\S]\"", "4", "no text matches");

@@ -861,6 +861,78 @@ TEST(Bound, values_from_the_source_stand_in_it) {
     }
 }
 
+// The tiny model with a context that it was not trained for: what it says there is noise.
+std::string roomy_image() {
+    const std::string from = std::string(SLMD_SOURCE) + "/models/tiny", to = folder() + "/roomy", image = to + ".slm";
+    std::filesystem::create_directory(to);
+    for (const char* file : {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"})
+        std::filesystem::copy_file(from + "/" + file, to + "/" + file);
+    json config = json::parse(slurp(from + "/config.json"));
+    config["max_position_embeddings"] = 2048;
+    std::ofstream(to + "/config.json") << config.dump();
+    const Ran r = shell(std::string(SLMD_BUILD) + "/slmpack import " + to + " -o " + image);
+    EXPECT_EQ(r.code, 0) << r.err;
+    return image;
+}
+
+// Whatever is drawn, it is an answer in words or calls of what there is, with arguments as described.
+TEST(Bound, tools_are_called_as_they_are_described) {
+    Daemon d({.image = roomy_image()});
+    Wire w = d.connect();
+    const json tools = {
+        {{"type", "function"},
+         {"function",
+          {{"name", "switch"},
+           {"description", "Switches a relay"},
+           {"parameters",
+            {{"type", "object"},
+             {"properties",
+              {{"relay", {{"type", "integer"}, {"minimum", 1}, {"maximum", 8}}}, {"on", {{"type", "boolean"}}}}},
+             {"required", {"relay", "on"}}}}}}},
+        {{"name", "beep"}}};
+    int called = 0, said = 0;
+    for (int i = 0; i < 40; i++) {
+        json params = {{"prompt", "Switch relay 2 on."},
+                       {"tools", tools},
+                       {"temp", 1.5},
+                       {"topp", 1},
+                       {"seed", i},
+                       {"max", 60 + i}};
+        if (i % 4 == 1) params["tool_choice"] = "required";
+        const json reply = w.call(i == 3 ? "chat" : "gen", params);
+        ASSERT_TRUE(reply.contains("result")) << reply.dump();
+        const json r = reply["result"];
+        if (r.contains("text")) {
+            said++;
+            continue;
+        }
+        ASSERT_TRUE(r.contains("calls")) << reply.dump();
+        called++;
+        for (const json& c : r["calls"]) {
+            const json& a = c["arguments"];
+            if (c["name"] == "beep")
+                EXPECT_TRUE(a.empty()) << r.dump();
+            else
+                EXPECT_TRUE(c["name"] == "switch" && a.size() == 2 && a["relay"] >= 1 && a["relay"] <= 8 &&
+                            a["on"].is_boolean())
+                    << r.dump();
+        }
+    }
+    EXPECT_GT(called, 10);
+    std::printf("%d called, %d in words\n", called, said);
+    EXPECT_TRUE(
+        w.call("gen", {{"prompt", "x"}, {"tools", tools}, {"tool_choice", "none"}, {"max", 4}})["result"].contains(
+            "text"));
+    EXPECT_NE(std::string(
+                  w.call("gen",
+                         {{"prompt", "x"},
+                          {"tools", json::array({{{"name", "f"}, {"parameters", {{"typ", 1}}}}})}})["error"]["message"])
+                  .find("typ: this keyword is not supported"),
+              std::string::npos);
+    EXPECT_EQ(w.call("gen", {{"prompt", "x"}, {"tools", json::array()}})["error"]["message"],
+              "tools is an array of functions");
+}
+
 TEST(Bound, what_cannot_be_obeyed_is_refused_with_its_place) {
     Daemon d;
     Wire w = d.connect();
@@ -874,7 +946,7 @@ TEST(Bound, what_cannot_be_obeyed_is_refused_with_its_place) {
     EXPECT_EQ(error({{"schema", "{\"type\":"}}).substr(0, 17), "JSON, column 9: a");
     EXPECT_EQ(error({{"schema", json::array({1})}}), "schema, #: a schema is an object or a boolean");
     EXPECT_EQ(error({{"regex", "(a"}}).substr(0, 7), "pattern");
-    EXPECT_EQ(error({{"schema", json::object()}, {"regex", "a"}}), "either a schema or a regex");
+    EXPECT_EQ(error({{"schema", json::object()}, {"regex", "a"}}), "either a schema or a regex or tools");
     EXPECT_EQ(error({{"schema", {{"type", "string"}}}, {"stop", "x"}}),
               "an answer under a schema ends by itself: leave out \"stop\"");
     EXPECT_EQ(error({{"schema", {{"type", "string"}, {"minLength", 30}}}, {"max", 5}}),

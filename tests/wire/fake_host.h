@@ -23,7 +23,7 @@ struct FakeHost final : Host {
     int queue_place = 0;
     Result<void> refusal;
     Settings last;
-    std::string last_schema, last_regex, last_source;
+    std::string last_tools, last_tool_choice, last_schema, last_regex, last_source;
 
     static std::string answer_to(const std::string& prompt) {
         return "You said: \"" + prompt + "\"\n\xC3\xA9\xF0\x9F\x98\x80 end.";
@@ -36,6 +36,7 @@ struct FakeHost final : Host {
             prompt += (t.assistant ? "|A:" : prompt.empty() ? "" : "|U:") + std::string(t.text);
         submitted.push_back(prompt);
         last = *r.settings;
+        last_tools = r.tools, last_tool_choice = r.tool_choice;
         last_schema = r.schema, last_regex = r.regex, last_source = r.source;
         for (std::size_t i = 0; i < jobs.size(); i++) {
             if (jobs[i].live) continue;
@@ -45,6 +46,7 @@ struct FakeHost final : Host {
             jobs[i].outcome.total_ms = 1120;
             jobs[i].outcome.probability = 0.5f;
             if (r.labels != nullptr) choose(jobs[i], *r.labels);
+            if (!r.tools.empty()) jobs[i].answer = "{\"calls\":[{}]}", jobs[i].outcome.json = r.tool_choice != "none";
             if (r.spans) spans(jobs[i], r);
             if (!r.agent.empty()) run(jobs[i], r);
             return static_cast<int>(i);

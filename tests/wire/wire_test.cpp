@@ -206,6 +206,30 @@ TEST(Agents, answer_on_a_serial_line) {
     }
 }
 
+TEST(Tools, are_handed_on_and_what_is_called_stands_in_the_result) {
+    Bench b(false);
+    const auto call = [&](json params) {
+        params["prompt"] = "x";
+        return json::parse(
+            b.say(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", "gen"}, {"params", params}}.dump() + "\n"));
+    };
+    const json tools = {{{"type", "function"}, {"function", {{"name", "f"}, {"parameters", {{"type", "object"}}}}}}};
+    for (const std::size_t step : {1u, 100u}) {
+        b.host.step = step;
+        const json r = call({{"tools", tools}})["result"];
+        EXPECT_EQ(json::parse(b.host.last_tools), tools);
+        EXPECT_EQ(b.host.last_tool_choice, "");
+        EXPECT_EQ(r["calls"], json::parse("[{}]")) << r.dump();
+        EXPECT_FALSE(r.contains("text") || r.contains("value"));
+        EXPECT_EQ(r["finish"], "stop");
+    }
+    EXPECT_EQ(call({{"tools", tools}, {"tool_choice", "none"}})["result"]["text"], "{\"calls\":[{}]}");
+    EXPECT_EQ(b.host.last_tool_choice, "none");
+    EXPECT_EQ(call({{"tool_choice", "none"}})["error"]["message"], "tool_choice without tools");
+    EXPECT_EQ(call({{"tools", tools}, {"regex", "x"}})["error"]["message"], "either a schema or a regex or tools");
+    EXPECT_EQ(call({{"tools", 5}})["error"]["code"], -32602);
+}
+
 TEST(Agents, answer_in_json) {
     Bench b(false);
     const auto call = [&](const char* method, json params) {
@@ -530,7 +554,7 @@ TEST(Rpc, a_schema_is_handed_on_as_it_is_written) {
     EXPECT_EQ(j["error"]["code"], -32700);
     j = json::parse(b.say(R"({"jsonrpc":"2.0","id":5,"method":"gen","params":{"schema":[],"regex":"x","prompt":"a"}})"
                           "\n"));
-    EXPECT_EQ(j["error"]["message"], "either a schema or a regex");
+    EXPECT_EQ(j["error"]["message"], "either a schema or a regex or tools");
     Bench tty;
     tty.say(R"(AT#GEN="a",9,"{\"a\":1}")"
             "\r");

@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""Accuracy of the parameter `tools` on BFCL's files (Patil et al., ICML 2025), asked of a real slmd over its socket.
+
+  tools.py IMAGE FOLDER [--categories NAMES] [--limit N] [--choice CHOICE] [--wrong FILE] [--slmd PROGRAM] [-- ARGUMENTS of slmd]
+
+FOLDER has BFCL_v4_NAME.json and possible_answer/BFCL_v4_NAME.json.
+--categories NAMES: with commas between; simple_python,multiple,irrelevance without it.
+--limit N: every n-th line, so that about N of each are asked.
+--choice CHOICE: the parameter tool_choice.
+--wrong FILE: what was wrong, a line each: for reading.
+
+A call is right as BFCL's ast_checker has it: the name, no parameter that is not there, none missing that must be there, types, and each value one of those accepted, texts without
+regard to case, spaces and ,./-_*^. Of irrelevance, no call is right. Prints accuracy with its standard error, answers that called or did not call where the other was right, and
+milliseconds of a request as the client sees them.
+"""
+import argparse
+import json
+import math
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import functions
+
+def plain(value):
+    if isinstance(value, str):
+        return re.sub(r"[ ,./\-_*^]", "", value).lower().replace("'", '"')
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    return value
+
+
+def same(value, accepted, kind):
+    """Whether a value is one of those accepted; kind: BFCL's schema of it."""
+    of = kind.get("type")
+    if of == "float" and type(value) is int:
+        value = float(value)
+    python = {"integer": int, "float": float, "string": str, "boolean": bool, "array": list, "tuple": list, "dict": dict}.get(of)
+    if python is not None and type(value) is not python:
+        return False
+    if of == "dict":
+        return any(isinstance(a, dict) and fits(value, a, kind.get("properties", {})) for a in accepted)
+    if isinstance(value, list) and kind.get("items", {}).get("type") == "dict":
+        return any(isinstance(a, list) and len(a) == len(value)
+                   and all(fits(v, b, kind["items"].get("properties", {})) for v, b in zip(value, a)) for a in accepted)
+    return plain(value) in [plain(a) for a in accepted]
+
+
+def fits(arguments, accepted, kinds, required=()):
+    if not all(k in accepted and k in kinds for k in arguments) or not all(k in arguments for k in required):
+        return False
+    if not all(k in arguments or "" in v for k, v in accepted.items()):
+        return False
+    return all(same(v, accepted[k], kinds[k]) for k, v in arguments.items())
+
+
+def right(line, calls, truth):
+    """truth: a list of {name: {parameter: [accepted ...]}}; None: no call is right."""
+    if truth is None:
+        return not calls
+    if len(calls) != len(truth):
+        return False
+    (name, accepted), = truth[0].items()
+    function = next(f for f in line["function"] if f["name"] == name)["parameters"]
+    return calls[0]["name"] == name and fits(calls[0]["arguments"], accepted, function["properties"], function.get("required", []))
+
+
+def read(folder, category, limit):
+    name = f"BFCL_v4_{category}.json"
+    lines = [json.loads(line) for line in (folder / name).open(encoding="utf-8")]
+    answers = folder / "possible_answer" / name
+    truth = {a["id"]: a["ground_truth"] for a in map(json.loads, answers.open(encoding="utf-8"))} if answers.exists() else {}
+    return [(line, truth.get(line["id"])) for line in lines[:: max(1, len(lines) // limit)]]
+
+
+def tools_of(line):
+    return [{"type": "function", "function": f | {"parameters": functions.convert(f["parameters"], functions.TOLD)}} for f in line["function"]]
+
+
+class Client:
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(path)
+        self.file = self.socket.makefile("rw", encoding="utf-8")
+
+    def call(self, method, **params):
+        self.file.write(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}) + "\n")
+        self.file.flush()
+        return json.loads(self.file.readline())
+
+
+class Slmd:
+    def __init__(self, program, image, arguments):
+        self.folder = tempfile.TemporaryDirectory()
+        path = os.path.join(self.folder.name, "s")
+        self.process = subprocess.Popen([program, "--model", image, "--socket", path, "--slots", "1", *arguments], stderr=subprocess.PIPE, text=True)
+        for line in self.process.stderr:
+            if "ready:" in line:
+                break
+        else:
+            raise SystemExit("slmd did not become ready")
+        self.client = Client(path)
+
+    def __enter__(self):
+        return self.client
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+        self.folder.cleanup()
+
+
+def measure(client, category, lines, ask, out=None):
+    """ask(client, line): the calls, or an error's text."""
+    good = called = refused = 0
+    times = []
+    for line, truth in lines:
+        begin = time.perf_counter()
+        calls = ask(client, line)
+        times.append((time.perf_counter() - begin) * 1000)
+        if isinstance(calls, str):
+            refused += 1
+        else:
+            called += bool(calls)
+        ok = not isinstance(calls, str) and right(line, calls, truth)
+        good += ok
+        if out and not ok:
+            print(json.dumps([line["id"], line["question"][0][-1]["content"], [f["name"] for f in line["function"]], calls, truth]), file=out, flush=True)
+    n = len(lines)
+    p = good / n
+    times.sort()
+    print(f"{category}: {n} lines, accuracy {p:.3f} +- {math.sqrt(p * (1 - p) / n):.3f}, called in {called / n:.3f}, {refused} errors, median {times[n // 2]:.0f} ms, 95 % {times[n * 95 // 100]:.0f} ms", flush=True)
+    return p
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("image")
+    parser.add_argument("folder")
+    parser.add_argument("--categories", default="simple_python,multiple,irrelevance")
+    parser.add_argument("--limit", type=int, default=1 << 30)
+    parser.add_argument("--choice")
+    parser.add_argument("--wrong")
+    parser.add_argument("--slmd", default=str(pathlib.Path(__file__).parent / "../build/release/runtime/daemon/slmd"))
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    o = parser.parse_args(sys.argv[1:end])
+    more = {"tool_choice": o.choice} if o.choice else {}
+
+    def ask(client, line):
+        reply = client.call("gen", prompt=line["question"][0][-1]["content"], tools=tools_of(line), temp=0, max=400, **more)
+        return reply["error"]["message"] if "error" in reply else reply["result"].get("calls", [])
+
+    with Slmd(o.slmd, o.image, sys.argv[end + 1 :]) as client:
+        out = open(o.wrong, "w", encoding="utf-8") if o.wrong else None
+        for category in o.categories.split(","):
+            measure(client, category, read(pathlib.Path(o.folder), category, o.limit), ask, out)
+
+
+if __name__ == "__main__":
+    main()

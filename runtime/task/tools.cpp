@@ -1,0 +1,172 @@
+#include "task/tools.h"
+
+#include <algorithm>
+
+#include "base/json.h"
+
+namespace slmd::task {
+namespace {
+
+struct Tool {
+    std::string_view name, description, parameters;
+};
+
+// Text that is being written; what does not fit is noticed in the end.
+class Writer {
+  public:
+    explicit Writer(std::span<char> out) : out_(out) {}
+    Writer& put(std::string_view text) {
+        full_ = full_ || text.size() > out_.size() - size_;
+        if (full_) return *this;
+        std::copy(text.begin(), text.end(), out_.begin() + static_cast<std::ptrdiff_t>(size_));
+        size_ += text.size();
+        return *this;
+    }
+    Writer& string(std::string_view text) {
+        put("\"");
+        for (const char& c : text) {
+            constexpr char digits[] = "0123456789abcdef";
+            const auto byte = static_cast<unsigned char>(c);
+            const char control[] = {'\\', 'u', '0', '0', digits[byte >> 4], digits[byte & 15]};
+            if (c == '"' || c == '\\') put("\\");
+            put(byte < 0x20 ? std::string_view(control, sizeof control) : std::string_view(&c, 1));
+        }
+        return put("\"");
+    }
+    std::size_t size() const { return size_; }
+    bool full() const { return full_; }
+
+  private:
+    std::span<char> out_;
+    std::size_t size_ = 0;
+    bool full_ = false;
+};
+
+bool is_name(std::string_view text) {
+    return !text.empty() && text.size() <= 64 && std::all_of(text.begin(), text.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
+               c == '.';
+    });
+}
+
+Result<Tool> read_tool(const JsonReader& reader, const JsonNode& given, int number) {
+    const auto wrong = [&](const char* what) {
+        return Error::make(Code::incorrect_parameters, "tools: number %d: %s", number, what);
+    };
+    if (given.type != JsonType::object) return wrong("it is an object");
+    const JsonNode* const inner = reader.find(given, "function");
+    const JsonNode& f = inner != nullptr ? *inner : given;
+    if (f.type != JsonType::object) return wrong("function is an object");
+    for (const JsonNode* const object : {&given, &f})
+        for (int i = reader.first(*object); i < object->next; i = reader.node(i).next) {
+            const std::string_view key = reader.node(i).key;
+            const bool known = key == "type" || key == "strict" || key == "function" || key == "name" ||
+                               key == "description" || key == "parameters";
+            if (!known)
+                return Error::make(Code::incorrect_parameters,
+                                   "tools: number %d: unknown member \"%.*s\"; known: type, function, name, "
+                                   "description, parameters, strict",
+                                   number, static_cast<int>(std::min<std::size_t>(key.size(), 40)), key.data());
+        }
+    const JsonNode *name = reader.find(f, "name"), *description = reader.find(f, "description"),
+                   *parameters = reader.find(f, "parameters"), *type = reader.find(given, "type");
+    if (type != nullptr && inner != nullptr && type->text != "function") return wrong("type is \"function\"");
+    if (name == nullptr || name->type != JsonType::string || !is_name(name->text))
+        return wrong("name is letters, digits, _ - and ., at most 64");
+    if (description != nullptr && description->type != JsonType::string) return wrong("description is a text");
+    if (parameters != nullptr && parameters->type != JsonType::object) return wrong("parameters is a JSON Schema");
+    return Tool{name->text, description != nullptr ? description->text : "",
+                parameters != nullptr ? parameters->text : ""};
+}
+
+// The arguments: an object, of what is named alone.
+void write_arguments(Writer& w, std::string_view parameters) {
+    const std::string_view inside =
+        parameters.empty() ? parameters : parameters.substr(1, parameters.size() - 2);  // the braces
+    const bool any = inside.find_first_not_of(" \t\r\n") != std::string_view::npos;
+    w.put("{");
+    const char* comma = "";
+    if (inside.find("\"type\"") == std::string_view::npos) w.put("\"type\":\"object\""), comma = ",";
+    if (inside.find("\"additionalProperties\"") == std::string_view::npos)
+        w.put(comma).put("\"additionalProperties\":false"), comma = ",";
+    if (any) w.put(comma).put(inside);
+    w.put("}");
+}
+
+}  // namespace
+
+Result<ToolTexts> describe_tools(std::span<char> tools, std::string_view choice, std::string_view before,
+                                 std::span<char> out) {
+    constexpr int members = 9;  // of a tool, at most, with the objects
+    JsonNode nodes[members * max_tools + 1];
+    JsonReader reader(nodes, 4);
+    constexpr std::string_view left[] = {"parameters"};
+    reader.leave(left);
+    if (auto read = reader.parse(tools); !read)
+        return Error::make(Code::incorrect_parameters, "tools: %s", read.error().text);
+    const JsonNode& root = reader.root();
+    Tool all[max_tools];
+    int count = 0;
+    if (root.type != JsonType::array || root.next == 1)
+        return Error::make(Code::incorrect_parameters, "tools is an array of functions");
+    for (int i = reader.first(root); i < root.next; i = reader.node(i).next) {
+        if (count == max_tools) return Error::make(Code::incorrect_parameters, "tools: at most %d", max_tools);
+        const Tool tool = TRY(read_tool(reader, reader.node(i), count + 1));
+        for (int k = 0; k < count; k++)
+            if (all[k].name == tool.name)
+                return Error::make(Code::incorrect_parameters, "tools: two are called %.*s",
+                                   static_cast<int>(tool.name.size()), tool.name.data());
+        all[count++] = tool;
+    }
+    const bool none = choice == "none", words = choice.empty() || choice == "auto",
+               one = !words && !none && choice != "required";
+    if (one && std::none_of(all, all + count, [&](const Tool& t) { return t.name == choice; }))
+        return Error::make(Code::incorrect_parameters,
+                           "tool_choice is \"auto\", \"none\", \"required\" or the name of a tool");
+
+    Writer w(out);
+    w.put(before).put(before.empty() ? "" : "\n\n");
+    w.put(
+        "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with "
+        "function signatures within <tools></tools> XML tags:\n<tools>\n");
+    for (const Tool& t : std::span(all, static_cast<std::size_t>(count))) {
+        w.put("{\"type\": \"function\", \"function\": {\"name\": ").string(t.name);
+        if (!t.description.empty()) w.put(", \"description\": ").string(t.description);
+        w.put(", \"parameters\": ").put(t.parameters.empty() ? "{}" : t.parameters).put("}}\n");
+    }
+    w.put("</tools>\n\n");
+    if (none) {
+        w.put("Answer in words; do not call them now.");
+    } else {
+        w.put(
+            "To call functions, answer with {\"calls\":[{\"name\":<function-name>,\"arguments\":<args-json-object>}]}"
+            ", one element for each call.");
+        if (words) w.put(" If none of the functions can help with the query, answer with {\"text\":<answer>}.");
+    }
+    const std::size_t system = w.size();
+    if (!none) {
+        constexpr std::string_view object = "{\"type\":\"object\",\"additionalProperties\":false,";
+        if (words)
+            w.put("{\"anyOf\":[")
+                .put(object)
+                .put("\"required\":[\"text\"],\"properties\":{\"text\":{\"type\":\"string\"}}},");
+        w.put(object).put("\"required\":[\"calls\"],\"properties\":{\"calls\":{\"type\":\"array\",\"minItems\":1,");
+        static_assert(max_calls == 8);
+        w.put("\"maxItems\":8,\"items\":{\"anyOf\":[");
+        bool first = true;
+        for (const Tool& t : std::span(all, static_cast<std::size_t>(count))) {
+            if (one && t.name != choice) continue;
+            w.put(first ? "" : ",").put(object).put("\"required\":[\"name\",\"arguments\"],\"properties\":{\"name\":{");
+            w.put("\"const\":").string(t.name).put("},\"arguments\":");
+            write_arguments(w, t.parameters);
+            w.put("}}");
+            first = false;
+        }
+        w.put(words ? "]}}}}]}" : "]}}}}");
+    }
+    if (w.full())
+        return Error::make(Code::text_too_long, "the tools take more than %zu bytes in the prompt", out.size());
+    return ToolTexts{{out.data(), system}, {out.data() + system, w.size() - system}};
+}
+
+}  // namespace slmd::task

@@ -1,0 +1,25 @@
+// Functions that a model may call, as a program describes them, in the two texts that an answer needs. Nothing is
+// called here.
+#pragma once
+#include <span>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace slmd::task {
+
+constexpr int max_tools = 64, max_calls = 8;
+
+struct ToolTexts {
+    std::string_view system;  // what the model is told
+    std::string_view schema;  // of its answer: {"calls": [{"name", "arguments"}, ...]} or {"text"}; "": anything
+};
+
+// tools: a JSON array of {"type": "function", "function": {"name", "description", "parameters"}}, or of the inner
+// objects alone; it is changed. parameters is a JSON Schema; what it does not name is no argument. choice: "auto" or ""
+// (it may answer in words), "none", "required", or the name of the one to call. before: what the system text begins
+// with. The texts are written into out. Errors: incorrect_parameters, naming the tool and what is wrong; text_too_long.
+Result<ToolTexts> describe_tools(std::span<char> tools, std::string_view choice, std::string_view before,
+                                 std::span<char> out);
+
+}  // namespace slmd::task

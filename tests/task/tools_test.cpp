@@ -1,0 +1,116 @@
+// Functions that may be called: what the model is told, what it may answer, and what is wrong with a description.
+#include "task/tools.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "grammar/grammar.h"
+#include "grammar/matcher.h"
+
+namespace slmd::task {
+namespace {
+
+using nlohmann::json;
+
+struct Described {
+    std::string system, schema, error;
+    std::vector<std::byte> block = std::vector<std::byte>(1 << 20), scratch = std::vector<std::byte>(4 << 20),
+                           memory = std::vector<std::byte>(4 << 20);
+
+    Described(std::string tools, std::string_view choice = "", std::string_view before = "", std::size_t room = 65536) {
+        std::vector<char> out(room);
+        const auto r = describe_tools(tools, choice, before, out);
+        if (!r) error = r.error().text;
+        if (r) system = r.value().system, schema = r.value().schema;
+    }
+    // The whole text is an answer.
+    bool takes(const std::string& answer) {
+        grammar::Heap heap(block), temporary(scratch);
+        std::string copy = schema;
+        const auto compiled = grammar::compile_schema(copy, {}, heap, temporary);
+        EXPECT_TRUE(compiled) << compiled.error().text << "\n" << schema;
+        if (!compiled) return false;
+        Arena counting;
+        grammar::Matcher m;
+        m.lay_out(counting);
+        Arena arena({memory.data(), memory.size()});
+        EXPECT_LE(counting.used(), memory.size());
+        m.lay_out(arena);
+        m.open(compiled.value());
+        return m.take(answer) && m.accepting();
+    }
+};
+
+constexpr char weather[] =
+    R"([{"type":"function","function":{"name":"get_weather","description":"Now, \"here\"","strict":true,
+         "parameters":{"type":"object","properties":{"city":{"type":"string"},"unit":{"enum":["C","F"]}},"required":["city"]}}},
+        {"name":"beep"}])";
+
+TEST(Tools, are_told_to_the_model_and_bind_its_answer) {
+    Described d(weather, "auto", "Be brief.");
+    ASSERT_EQ(d.error, "");
+    EXPECT_EQ(d.system.substr(0, 19), "Be brief.\n\n# Tools\n");
+    EXPECT_NE(
+        d.system.find(
+            R"({"type": "function", "function": {"name": "get_weather", "description": "Now, \"here\"", "parameters": {"type":)"),
+        std::string::npos)
+        << d.system;
+    EXPECT_NE(d.system.find(R"("name": "beep", "parameters": {}}})"), std::string::npos);
+    EXPECT_TRUE(d.takes(R"({"text":"It is raining."})"));
+    EXPECT_TRUE(d.takes(R"({"calls":[{"name":"get_weather","arguments":{"city":"Rome"}}]})"));
+    EXPECT_TRUE(d.takes(
+        R"({"calls":[{"name":"beep","arguments":{}},{"name":"get_weather","arguments":{"city":"Rome","unit":"F"}}]})"));
+    EXPECT_FALSE(d.takes(R"({"calls":[]})"));
+    EXPECT_FALSE(d.takes(R"({"calls":[{"name":"boop","arguments":{}}]})"));
+    EXPECT_FALSE(d.takes(R"({"calls":[{"name":"get_weather","arguments":{"unit":"F"}}]})"));
+    EXPECT_FALSE(d.takes(R"({"calls":[{"name":"get_weather","arguments":{"city":"Rome","country":"Italy"}}]})"));
+    EXPECT_FALSE(d.takes(R"({"calls":[{"name":"beep","arguments":{"x":1}}]})"));
+    std::string nine = R"({"calls":[)";
+    for (int i = 0; i < 9; i++) nine += std::string(i ? "," : "") + R"({"name":"beep","arguments":{}})";
+    EXPECT_FALSE(d.takes(nine + "]}"));
+}
+
+TEST(Tools, choice_says_whether_and_which) {
+    Described required(weather, "required");
+    EXPECT_FALSE(required.takes(R"({"text":"x"})"));
+    EXPECT_TRUE(required.takes(R"({"calls":[{"name":"beep","arguments":{}}]})"));
+    EXPECT_EQ(required.system.find("{\"text\":"), std::string::npos);
+    Described one(weather, "beep");
+    EXPECT_TRUE(one.takes(R"({"calls":[{"name":"beep","arguments":{}}]})"));
+    EXPECT_FALSE(one.takes(R"({"calls":[{"name":"get_weather","arguments":{"city":"Rome"}}]})"));
+    Described none(weather, "none");
+    EXPECT_EQ(none.schema, "");
+    EXPECT_NE(none.system.find("get_weather"), std::string::npos);
+    EXPECT_EQ(Described(weather, "nothing").error,
+              "tool_choice is \"auto\", \"none\", \"required\" or the name of a tool");
+}
+
+TEST(Tools, that_are_wrong_are_refused_by_their_number) {
+    EXPECT_EQ(Described("{}").error, "tools is an array of functions");
+    EXPECT_EQ(Described("[]").error, "tools is an array of functions");
+    EXPECT_EQ(Described("[1]").error, "tools: number 1: it is an object");
+    EXPECT_EQ(Described("[").error.substr(0, 7), "tools: ");
+    EXPECT_EQ(Described(R"([{"name":"f"},{"name":"f"}])").error, "tools: two are called f");
+    EXPECT_EQ(Described(R"([{"name":"a b"}])").error,
+              "tools: number 1: name is letters, digits, _ - and ., at most 64");
+    EXPECT_EQ(Described(R"([{"description":"x"}])").error,
+              "tools: number 1: name is letters, digits, _ - and ., at most 64");
+    EXPECT_EQ(Described(R"([{"name":"f","parameters":[]}])").error, "tools: number 1: parameters is a JSON Schema");
+    EXPECT_EQ(
+        Described(R"([{"name":"f"},{"name":"g","params":{}}])").error,
+        "tools: number 2: unknown member \"params\"; known: type, function, name, description, parameters, strict");
+    EXPECT_EQ(Described(R"([{"type":"web_search","function":{"name":"f"}}])").error,
+              "tools: number 1: type is \"function\"");
+    json many = json::array();
+    for (int i = 0; i < 65; i++) many.push_back({{"name", "f" + std::to_string(i)}});
+    EXPECT_EQ(Described(many.dump()).error, "tools: at most 64");
+    many.erase(0);
+    EXPECT_EQ(Described(many.dump()).error, "");
+    EXPECT_EQ(Described(many.dump(), "", "", 2000).error, "the tools take more than 2000 bytes in the prompt");
+    EXPECT_NE(Described("[{\"name\":\"f\",\"parameters\":" + std::string(5000, '[') + "}]").error, "");
+}
+
+}  // namespace
+}  // namespace slmd::task
