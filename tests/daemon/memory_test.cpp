@@ -7,6 +7,22 @@ using namespace slmd::testing;
 
 namespace {
 
+// Agents of each kind of answer, with checks, one of which asks again.
+std::string agents_folder() {
+    const std::string path = folder() + "/agents";
+    std::filesystem::create_directory(path);
+    std::ofstream(path + "/chooser.toml")
+        << "prompt = '{x} Yes or no?'\ninput.x = {}\noutput = { choice = ['yes', 'no'] }\n"
+           "[[check]]\nkind = 'agree'\nprompt = 'Yes or no: {x}'\n";
+    std::ofstream(path + "/taker.toml")
+        << "prompt = '{x} Which word?'\ninput.x = {}\n[output]\nschema = '{\"type\":\"object\",\"required\":[\"a\"],"
+           "\"properties\":{\"a\":{\"type\":\"string\",\"from\":\"source\",\"minLength\":1,\"maxLength\":9}}}'\n"
+           "[[check]]\nkind = 'source'\nat = '/a'\n[[check]]\nkind = 'regex'\nat = '/a'\npattern = '[A-Za-z ]+'\n";
+    std::ofstream(path + "/writer.toml")
+        << "prompt = '{x}'\ninput.x = {}\noutput = { text = 20 }\n[[check]]\nkind = 'quotes'\n";
+    return path;
+}
+
 // Streams at least 1,000 tokens, half on the socket and half on the serial line, with all verbs in between.
 int stream_a_thousand(Daemon& d) {
     int tokens = 0;
@@ -42,6 +58,9 @@ int stream_a_thousand(Daemon& d) {
                          {"properties", {{"a", {{"type", "string"}, {"pattern", "^x*$"}}}}},
                          {"required", {"a"}}}}});
         w.call("gen", {{"prompt", "Hi"}, {"regex", "(a|b){3,9}"}});
+        for (const char* agent : {"chooser", "taker", "writer"})
+            EXPECT_TRUE(w.call("run", {{"agent", agent}, {"input", "Paris and Rome"}}).contains("result"));
+        w.call("agent"), w.call("ext", {{"prompt", "Hi"}, {"schema", {{"type", "integer"}}}, {"max", 9}});
         d.tty.send("AT#CLS=\"Yes or no?\",\"yes|no|yes and no\"\r");
         d.tty.until("#CLS: "), d.tty.until("\r\nOK\r\n");
         d.tty.send("AT#STAT?\rAT#HELP\rAT#PLAN?\rnoise \xff\rAT#GEN=5\r");
@@ -56,7 +75,7 @@ int stream_a_thousand(Daemon& d) {
 TEST(Memory, a_thousand_streamed_tokens_allocate_nothing) {
     if (sanitized) GTEST_SKIP() << "the sanitizers have their own allocator: run this test in the release build";
     const std::string report = folder() + "/counts";
-    Daemon d({.arguments = {"--draft-model", tiny_image()},
+    Daemon d({.arguments = {"--draft-model", tiny_image(), "--agents", agents_folder()},
               .environment = {"LD_PRELOAD=" SLMD_MALLOC_COUNT, "MALLOC_COUNT=" + report}});
     EXPECT_EQ(slurp(report).find("counts"), std::string::npos);
     kill(d.pid(), SIGUSR2);
@@ -129,7 +148,8 @@ TEST(Memory, strace_sees_no_brk_and_no_mmap) {
     if (sanitized) GTEST_SKIP() << "the sanitizers have their own allocator: run this test in the release build";
     const std::string trace = folder() + "/trace";
     if (shell("strace -o /dev/null true").code != 0) GTEST_SKIP() << "strace is not installed or not allowed here";
-    Daemon d({.before = {"strace", "-f", "--quiet=all", "-e", "trace=brk,mmap,mremap,munmap,madvise,write", "-s", "64",
+    Daemon d({.arguments = {"--agents", agents_folder()},
+              .before = {"strace", "-f", "--quiet=all", "-e", "trace=brk,mmap,mremap,munmap,madvise,write", "-s", "64",
                          "-o", trace}});
     EXPECT_GE(stream_a_thousand(d), 1000);
     const std::string all = slurp(trace);
