@@ -88,6 +88,7 @@ struct Job {
     std::size_t head, used;
     char joint[4];  // a code point that lies across the ring's end
 
+    bool is_bound() const { return bound != task::Constraint::Kind::none; }
     // Engine thread only.
     std::span<const std::int32_t> begun() const { return classifies ? classification.tokens() : generation.tokens(); }
     int prompt_tokens() const { return classifies ? classification.prompt_tokens() : generation.prompt_tokens(); }

@@ -16,6 +16,12 @@
 
 namespace slmd::daemon {
 
+struct Lock {
+    explicit Lock(pthread_mutex_t& m) : mutex(m) { pthread_mutex_lock(&mutex); }
+    ~Lock() { pthread_mutex_unlock(&mutex); }
+    pthread_mutex_t& mutex;
+};
+
 class Service final : public wire::Host {
   public:
     enum class State : int { loading, ready, failed, stopping };
