@@ -297,6 +297,8 @@ struct Reader : hal::TomlFile {
                 TRY(number("debounce_ms", node, 0, 10000, g.debounce_ms));
             else if (k == "prompt")
                 TRY(text("prompt", node, g.prompt, sizeof g.prompt));
+            else if (k == "agent")
+                TRY(text("agent", node, g.agent, sizeof g.agent));
             else if (k == "max")
                 TRY(number("max", node, 1, 256, g.max));
             else if (k == "to") {
@@ -305,7 +307,7 @@ struct Reader : hal::TomlFile {
                 if (to != "events" && to != "file" && to != "tty0" && to != "tty1" && to != "tty2" && to != "tty3")
                     return at(node, "to is \"events\", \"file\", or a serial line: \"tty0\" is the first [[tty]]");
             } else
-                return unknown(key, "name, line, edge, debounce_ms, prompt, max, to");
+                return unknown(key, "name, line, edge, debounce_ms, prompt, agent, max, to");
         }
         if (g.name[0] == 0 || g.pin.line[0] == 0 || g.prompt[0] == 0)
             return at(t, "a [[trigger]] has a name, a line and a prompt");

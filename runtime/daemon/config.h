@@ -24,6 +24,7 @@ struct TriggerConfig {
     When when = rising;
     int debounce_ms = 20;
     char prompt[512] = "";
+    char agent[36] = "";     // that is asked; the prompt is its input. "": the model itself
     int max = 64;            // tokens of the answer
     char to[32] = "events";  // "events", "tty0" .. "tty3", "file": STATE/triggers/NAME
     bool operator==(const TriggerConfig&) const = default;

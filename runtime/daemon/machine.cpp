@@ -237,10 +237,21 @@ void Machine::run(Trigger& t) {
         wire::Settings settings = config_.generate;
         settings.max = c.max;
         const wire::Turn turn{false, c.prompt};
-        const auto handle = host_.submit({{&turn, 1}, &settings, true});
-        if (!handle) {  // loading, busy, too hot: the question waits
+        wire::Request request{{&turn, 1}, &settings, c.agent[0] == 0};
+        request.agent = c.agent;
+        if (c.agent[0] != 0) settings.deadline_ms = -1;  // its own
+        const auto handle = host_.submit(request);
+        const Code code = handle ? Code{} : handle.error().code;
+        if (code == Code::busy || code == Code::thermal || code == Code::memory_full) {  // the question waits
             due(now_ + ask_again_ms);
             return;
+        }
+        if (!handle) {
+            t.wanted = false;
+            wire::Outcome refused;
+            refused.failed = true;
+            refused.error = handle.error();
+            return finish(t, refused);
         }
         t.wanted = false;
         t.handle = handle.value();
@@ -257,6 +268,11 @@ void Machine::run(Trigger& t) {
         }
         if (v.state != wire::View::finished) return;
         const wire::Outcome outcome = *v.outcome;
+        if (!outcome.labels.empty()) {  // of an agent that chooses
+            const std::string_view label = outcome.labels[0].label;
+            t.size = std::min(label.size(), sizeof t.text);
+            memcpy(t.text, label.data(), t.size);
+        }
         host_.release(t.handle);
         t.handle = -1;
         finish(t, outcome);

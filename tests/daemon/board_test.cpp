@@ -99,6 +99,25 @@ TEST(Lines, an_edge_is_answered_where_it_should_be) {
     EXPECT_TRUE(busy && idle && led);
 }
 
+TEST(Lines, an_edge_asks_an_agent) {
+    const std::string agents = folder() + "/edge_agents", state = folder() + "/agents.state";
+    mkdir(agents.c_str(), 0700), mkdir(state.c_str(), 0700);
+    std::ofstream(agents + "/town.toml") << "prompt = 'What is the capital of {country}?'\ninput.country = {}\n"
+                                            "output = { choice = ['Paris', 'Rome', 'Berlin'] }\n";
+    auto a =
+        board("agents",
+              "[[trigger]]\nname = \"note\"\nline = \"NOTE\"\nagent = \"town\"\nprompt = \"Italy\"\nto = \"file\"\n"
+              "[[trigger]]\nname = \"door\"\nline = \"DOOR\"\nagent = \"nobody\"\nprompt = \"x\"\nto = \"tty0\"\n",
+              std::string(lines_there) + "2 gpio.NOTE 1\n2 gpio.DOOR 1\n");
+    a.insert(a.end(), {"--state", state, "--agents", agents});
+    Daemon d({.arguments = a});
+    for (int i = 0; i < 500 && slurp(state + "/triggers/note").empty(); i++) usleep(20'000);
+    EXPECT_EQ(slurp(state + "/triggers/note"),
+              d.connect().call("run", {{"agent", "town"}, {"input", "Italy"}})["result"]["label"]);
+    for (int i = 0; i < 500 && slurp(d.log).find("no agent") == std::string::npos; i++) usleep(20'000);
+    EXPECT_NE(slurp(d.log).find("trigger door: no agent \"nobody\""), std::string::npos) << slurp(d.log);
+}
+
 TEST(Lines, an_output_is_driven_within_its_limits_and_its_pulse_has_its_length) {
     Daemon d({.arguments = board("pulse", pins, lines_there)});
     Wire w = d.connect();
