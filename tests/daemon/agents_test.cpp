@@ -1,7 +1,9 @@
 // Agents as slmd runs them: their answers, checks and verdicts, on both wires; files that are bad, and that change.
+#include "../wire/mcu.h"
 #include "harness.h"
 
 using namespace slmd::testing;
+using slmd::wire::Mcu;
 
 namespace {
 
@@ -142,6 +144,59 @@ TEST(Agents, extract_check_and_compare) {
                 {"schema", {{"type", "string"}, {"from", "source"}, {"minLength", 1}, {"maxLength", 9}}}})["result"];
     const std::string value = e["value"];
     EXPECT_EQ(std::string("Paris and Rome").find(value), e["spans"][0]["begin"]) << e.dump();
+}
+
+// Two agents in turn, as a microcontroller asks: every line checked, at 115200 bits a second, 255 bytes a reply.
+TEST(Agents, answer_a_microcontroller_within_255_bytes) {
+    write_agent("yesno", std::string(yes_no) + "[[check]]\nkind = 'lookup'\nname = 'known'\ntable = ['yes', 'no']\n" +
+                             "[[check]]\nkind = 'agree'\nname = 'again'\nprompt = 'Yes or no: {question}'\n");
+    write_agent("digits",
+                "prompt = '{x}?'\ninput.x = { type = 'integer' }\noutput = { schema = "
+                "'{\"type\":\"integer\",\"minimum\":0,\"maximum\":99}' }\n[[check]]\nkind = 'range'\nname = "
+                "'small'\nmax = 50\n");
+    Daemon d({.arguments = {"--agents", agents_folder()}});
+    termios line;
+    tcgetattr(d.tty.fd(), &line);
+    EXPECT_EQ(cfgetospeed(&line), static_cast<speed_t>(B115200));
+    Mcu mcu;
+    std::size_t bytes = 0;
+    const auto until = [&](Mcu::Got wanted) {
+        d.tty.send(std::exchange(mcu.out, {}));
+        for (int silence = 0; silence < 50;) {
+            const std::string s = d.tty.some(200);
+            silence += s.empty();
+            bool got = false;
+            for (const char c : s) got = mcu.byte(c) == wanted || got;
+            if (mcu.fence.empty()) bytes += s.size();
+            if (got) return true;
+            d.tty.send(std::exchange(mcu.out, {}));
+        }
+        return false;
+    };
+    for (const char* setting : {"AT#CRC=1", "AT#WIN=2", "ATE0"}) {
+        mcu.command(setting);
+        ASSERT_TRUE(until(Mcu::Got::ok)) << setting;
+    }
+    for (int round = 0; round < 6; round++) {
+        round % 2 == 0 ? mcu.run("yesno", "Is Berlin in France?") : mcu.run("digits", std::to_string(round));
+        while (!mcu.fence.empty()) {
+            d.tty.send(std::exchange(mcu.out, {}));
+            for (const char c : d.tty.some()) mcu.byte(c);
+        }
+        bytes = 0;
+        ASSERT_TRUE(until(Mcu::Got::generated)) << mcu.line;
+        for (std::string rest; !(rest = d.tty.some(200)).empty();) bytes += rest.size();
+        EXPECT_LE(bytes, 255u) << mcu.text << mcu.evidence << mcu.closing;
+        EXPECT_EQ(mcu.closing.rfind("#RUN: \"", 0), 0u) << mcu.closing;
+        if (round % 2 == 0) {
+            EXPECT_EQ(mcu.evidence.rfind("#CLS: \"", 0), 0u) << mcu.evidence;
+            EXPECT_NE(mcu.evidence.find("#CHK: \"known\",\""), std::string::npos) << mcu.evidence;
+            EXPECT_NE(mcu.evidence.find("#CHK: \"again\",\""), std::string::npos) << mcu.evidence;
+        } else {
+            EXPECT_LE(std::stoi(mcu.text), 99);
+            EXPECT_EQ(mcu.evidence.rfind("#CHK: \"small\",\"", 0), 0u) << mcu.evidence;
+        }
+    }
 }
 
 TEST(Agents, write_within_their_bytes) {

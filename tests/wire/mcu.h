@@ -12,7 +12,7 @@ namespace slmd::wire {
 
 struct Mcu {
     enum class Got { nothing, ok, error, generated };
-    std::string line, text, closing, out;  // out: bytes to send
+    std::string line, text, evidence, closing, out;  // out: bytes to send; evidence: lines of labels and checks
     unsigned expected = 1;
     int naks = 0, damaged = 0, error = 0;
     bool gap = false, generating = false;
@@ -27,12 +27,14 @@ struct Mcu {
         return s + c;
     }
     void command(const std::string& s) { out += "\x1b\r" + checked(s) + "\r"; }
-    void generate(const std::string& prompt, int max) {
-        text.clear(), closing.clear();
+    void generate(const std::string& prompt, int max) { ask("AT#GEN=\"" + prompt + "\"," + std::to_string(max)); }
+    void run(const std::string& agent, const std::string& input) { ask("AT#RUN=\"" + agent + "\",\"" + input + "\""); }
+    void ask(const std::string& what) {
+        text.clear(), evidence.clear(), closing.clear();
         expected = 1;
         generating = true, gap = false;
         const std::string number = std::to_string(++attempts);
-        request = checked("AT#GEN=\"" + prompt + "\"," + std::to_string(max)) + "\r";
+        request = checked(what) + "\r";
         fence = "#SET: \"seed\"," + number;
         command("AT#SET=\"seed\"," + number);
         out += checked("AT#SET?") + "\r";
@@ -97,7 +99,11 @@ struct Mcu {
             out += '\x06';
             return Got::nothing;
         }
-        if (body.rfind("#GEN: ", 0) == 0 && generating) {
+        if ((body.rfind("#CLS: ", 0) == 0 || body.rfind("#CHK: ", 0) == 0) && generating) {
+            evidence += body + "\n";
+            return Got::nothing;
+        }
+        if ((body.rfind("#GEN: ", 0) == 0 || body.rfind("#RUN: ", 0) == 0) && generating) {
             const unsigned lines = static_cast<unsigned>(std::strtoul(body.c_str() + body.rfind(',') + 1, nullptr, 10));
             if (lines + 1 != expected) {
                 nak();
