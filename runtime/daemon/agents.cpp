@@ -163,6 +163,8 @@ Result<void> Service::prepare(Job& job, const wire::Request& request) {
     return {};
 }
 
+void log_agents(const Error& why) { log(Level::error, {{"SLMD_EVENT", "agents"}}, "%s", why.text); }
+
 Result<void> Service::read_agents(const Config& config) {
     agent::Set& next = memory_.agents[1 - agents_now_];
     {

@@ -10,7 +10,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
+#include <new>
 
+#include "agent/set.h"
 #include "compute/kernels.h"
 #include "daemon/trust.h"
 #include "hal/board_file.h"
@@ -72,6 +75,21 @@ Result<void> check_tty(const Config& config, const Config::Tty& tty) {
     return {};
 }
 
+// A bad one is said and is no error: slmd goes on without it, and so does a reload.
+Result<void> say_agents(const Config& config, Summary& line) {
+    const std::size_t bytes = static_cast<std::size_t>(config.agents_kib) << 10;
+    const std::unique_ptr<std::byte[]> block(new (std::nothrow) std::byte[bytes]);
+    if (!block) return Error::make(Code::memory_full, "no memory to read the agents");
+    agent::Set set({block.get(), bytes});
+    const char* folders[Config::max_agent_folders];
+    for (int i = 0; i < config.agent_folders; i++) folders[i] = config.agents[i];
+    TRY(set.read({folders, static_cast<std::size_t>(config.agent_folders)}));
+    if (!set.entries().empty()) line.add("; %zu agents", set.entries().size());
+    for (const agent::Entry& e : set.entries())
+        if (!e.error.empty()) line.add("; bad: %.*s", static_cast<int>(e.error.size()), e.error.data());
+    return {};
+}
+
 }  // namespace
 
 void folder_of(const char* path, char* out, std::size_t size) {
@@ -129,6 +147,7 @@ Result<void> check_config(const Config& config, char* out, std::size_t size) {
     for (int i = 0; i < config.tty_count; i++) line.add(" %s@%d", config.ttys[i].path, config.ttys[i].baud);
     if (config.socket[0] == 0 && config.tty_count == 0)
         line.add(" sockets that systemd hands over (none is configured)");
+    TRY(say_agents(config, line));
     if (config.state[0] != 0 && access(config.state, W_OK | X_OK) != 0)
         line.add("; state folder %s: %s, thread counts will be measured at each start", config.state, strerror(errno));
     return {};

@@ -254,7 +254,7 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
     Service service(config, p, images, memory, wake.fd);
     Machine machine(config, hardware, service);
     service.attach(machine);
-    TRY(service.read_agents(config));
+    if (auto read = service.read_agents(config); !read) log_agents(read.error());
     machine.open();
     Server server(config, reread, service, hardware, machine, memory, notify, wake.fd, identity);
     TRY(server.open(handed));

@@ -109,8 +109,7 @@ void Server::reload() {
         service_.reload(config_, fresh, planned_queue_);
         memcpy(config_.agents, fresh.agents, sizeof config_.agents);
         config_.agent_folders = fresh.agent_folders;
-        if (const auto read = service_.read_agents(config_); !read)
-            log(Level::error, {{"SLMD_EVENT", "agents"}}, "%s", read.error().text);
+        if (const auto read = service_.read_agents(config_); !read) log_agents(read.error());
         change_ttys(fresh);
         log(Level::notice, {{"SLMD_EVENT", "reload"}, {"SLMD_RESULT", "done"}, {"SLMD_RESTART", later}},
             later[0] == 0 ? "reloaded%s" : "reloaded; only a restart changes: %s", later);

@@ -22,6 +22,9 @@ struct Lock {
     pthread_mutex_t& mutex;
 };
 
+// That agents could not be read: slmd goes on with those that it had.
+void log_agents(const Error& why);
+
 class Service final : public wire::Host {
   public:
     enum class State : int { loading, ready, failed, stopping };

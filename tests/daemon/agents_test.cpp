@@ -235,6 +235,17 @@ TEST(Agents, that_are_bad_say_why_and_leave_the_others_alone) {
     EXPECT_EQ(w.call("run", {{"agent", "foreign"}, {"input", "x"}})["error"]["code"], 258);
     EXPECT_TRUE(w.call("run", {{"agent", "yesno"}, {"input", "x"}}).contains("result"));
 
+    // --check-config says the same and goes on; a folder that cannot be read leaves slmd without agents, and up
+    const Ran checked = shell(slmd_path() + " --check-config --model " + tiny_image() + " --socket " + folder() +
+                              "/c.sock --agents " + agents_folder());
+    EXPECT_EQ(checked.code, 0) << checked.err;
+    EXPECT_NE(checked.out.find("agents; bad: " + why), std::string::npos) << checked.out;
+    {
+        Daemon none({.arguments = {"--agents", "/dev/null"}});
+        EXPECT_EQ(none.connect().call("agent")["result"]["agents"], json::array());
+        EXPECT_NE(slurp(none.log).find("agents in /dev/null: "), std::string::npos) << slurp(none.log);
+    }
+
     // mended, changed, gone: from the next reload on, also while one is at work
     write_agent("torn", writer);
     write_agent("yesno", std::string(yes_no).replace(16, 9, "No or yes"));
