@@ -22,6 +22,9 @@ constexpr std::string_view iban_lengths =
     "MR27MT31MU30NI28NL18NO15OM23PK24PL28PS29PT25QA29RO24RS22RU33SA24SC31SD18SE24SI19SK24SM27SO23ST25SV28TL23TN24TR26"
     "UA29VA22VG24XK20YE30";
 
+// Bytes of sources that the checks of one answer look through: 500 values in 16 KiB.
+constexpr std::size_t max_looked = 8u << 20;
+
 // A value in a message.
 constexpr std::size_t shown_bytes = 40;
 struct Shown {
@@ -302,6 +305,7 @@ class Examiner {
             case CheckKind::source: {
                 Decimal number;
                 if (n.type == JsonType::boolean) return fail("\"%s\" stands in no text", text_of(n).data());
+                if (!may_look()) return too_much();
                 const bool there = n.type == JsonType::number && exact(n, number) ? number_stands(number, {}, source_)
                                                                                   : stands(text, folded_source_);
                 if (there) return Verdict::pass;
@@ -376,6 +380,7 @@ class Examiner {
         Decimal v;
         if (n.type == JsonType::number) {
             if (!exact(n, v)) return no_number(n);
+            if (unit > 0 && !may_look()) return too_much();
             if (unit > 0 && !number_stands(v, c.unit, source_))
                 return fail("%.*s %.*s does not stand in the input", shown.size(), shown.data(), unit, c.unit.data());
         } else {
@@ -394,6 +399,10 @@ class Examiner {
         return Verdict::pass;
     }
 
+    // Answers and sources come from outside, and everything in the one is looked for in all of the other.
+    bool may_look() { return (looked_ += source_.size()) <= max_looked; }
+    Verdict too_much() { return fail("more values than are looked for in an input of that size"); }
+
     Verdict no_number(const JsonNode& n) {
         if (is_container(n)) return fail("it is an array or an object");
         const Shown shown(text_of(n));
@@ -408,6 +417,7 @@ class Examiner {
             std::string_view text = fold_space(content, scratch_);
             if (text.empty()) continue;
             const Shown shown(text);
+            if (!may_look()) return too_much();
             // American printers put the sentence's own comma and full stop inside.
             const bool there =
                 stands(text, folded_source_) || ((text.ends_with(',') || text.ends_with('.')) &&
@@ -578,7 +588,8 @@ class Examiner {
     std::string_view source_, folded_source_;
     std::span<char> scratch_;
     Finding finding_{};
-    std::size_t item_ = 0;  // which one is judged; 0: there is one only
+    std::size_t looked_ = 0;  // bytes that were looked through
+    std::size_t item_ = 0;    // which one is judged; 0: there is one only
 };
 
 Heap heap_of(std::span<std::byte> memory) {

@@ -59,8 +59,9 @@ constexpr std::size_t max_answer_values = 4096;  // in a JSON answer, arrays and
 std::size_t examine_memory(std::size_t answer, std::size_t source);
 
 // Runs the checks; findings[i] is of checks[i]. Returns how many failed. An answer that is no JSON where it should be
-// fails all of them. Of agree it only says "absent": see compare(). A value that is null is absent. Errors: memory_full
-// and invalid_index when the caller gives too little; never because of what answer and source have in them.
+// fails all of them; values beyond what is looked for fail, too (8 MiB of source are looked through in all). Of agree
+// it only says "absent": see compare(). A value that is null is absent. Errors: memory_full and invalid_index when the
+// caller gives too little; never because of what answer and source have in them.
 Result<int> examine(std::span<const Check> checks, std::string_view answer, bool json, std::string_view source,
                     std::span<std::byte> memory, std::span<Finding> findings);
 

@@ -172,6 +172,7 @@ std::string_view chain(std::string_view text, std::size_t at) {
 }
 bool is_number(std::string_view text) {
     Decimal value;
+    if (!text.empty() && text.size() <= 18 && std::all_of(text.begin(), text.end(), is_digit)) return true;
     return read_unsigned(text, '.', value) || read_unsigned(text, ',', value);
 }
 // Between text[at - 1] and text[at] lies the middle of a number. A date (01.03.2024) is none: its parts may stand
@@ -391,43 +392,58 @@ bool stands(std::string_view value, std::string_view source) {
 
 bool number_stands(Decimal value, std::string_view unit, std::string_view source) {
     const Decimal size = value < 0 ? -value : value;
+    char written[48];
+    const std::string_view wanted = write_number(size, 0, written);
+    // Whether the digits are the number's, without zeros at either end: most texts differ in the first of them, and
+    // reading every number for every value takes long. more: others may follow.
+    const auto has_digits = [&](std::string_view text, bool more) {
+        const auto next = [](std::string_view& t) {
+            while (!t.empty() && !is_digit(t.front())) t.remove_prefix(1);
+            const char c = t.empty() ? '0' : t.front();
+            if (!t.empty()) t.remove_prefix(1);
+            return c;
+        };
+        std::string_view rest = wanted;
+        for (std::string_view* t : {&text, &rest}) t->remove_prefix(std::min(t->find_first_of("123456789"), t->size()));
+        while (!text.empty() || (!more && !rest.empty()))
+            if (next(text) != next(rest)) return false;
+        return true;
+    };
     const auto is_size = [&](std::string_view text) {
         Decimal read;
-        return (read_unsigned(text, '.', read) && read == size) || (read_unsigned(text, ',', read) && read == size);
+        return has_digits(text, false) &&
+               ((read_unsigned(text, '.', read) && read == size) || (read_unsigned(text, ',', read) && read == size));
     };
-    const auto sign_fits = [&](std::size_t at) { return size == 0 || minus_before(source, at) == (value < 0); };
+    const auto may_begin = [&](std::size_t at) {
+        return (size == 0 || minus_before(source, at) == (value < 0)) && number_may_begin(source, at);
+    };
     for (std::size_t at = 0; at < source.size();) {
-        if (!is_digit(source[at])) {
+        const std::size_t begin = at;
+        while (digit_at(source, at)) at++;
+        const std::string_view digits = source.substr(begin, at - begin);
+        if (digits.empty()) {
             at++;
             continue;
         }
-        const std::string_view number = chain(source, at);
-        std::size_t end = at + number.size();
+        if (!has_digits(digits, true) || !may_begin(begin)) continue;
+        const std::string_view number = chain(source, begin);
         if (!is_number(number)) {
             // A date, a version, a list: its parts are numbers of their own.
-            const std::size_t begin = at;
-            while (digit_at(source, at)) at++;
-            if (is_size(source.substr(begin, at - begin)) && sign_fits(begin) && number_may_begin(source, begin) &&
-                unit_follows(source, at, unit))
-                return true;
-            if (at < source.size() && is_mark(source[at]) && digit_at(source, at + 1)) at++;
+            if (is_size(digits) && unit_follows(source, at, unit)) return true;
             continue;
         }
-        if (sign_fits(at) && number_may_begin(source, at)) {
-            if (is_size(number) && unit_follows(source, end, unit)) return true;
-            // Groups with spaces between them.
-            while (end < source.size() && end - at < max_number) {
-                const std::size_t space = group_mark(source, end, '.');
-                if (space == 0 || is_mark(source[end]) || !digit_at(source, end + space)) break;
-                const std::string_view next = chain(source, end + space);
-                if (next.empty()) break;
-                end += space + next.size();
-                const std::string_view grouped = source.substr(at, end - at);
-                if (!is_number(grouped)) break;
-                if (is_size(grouped) && unit_follows(source, end, unit)) return true;
-            }
+        if (number.data() != digits.data()) continue;  // in the middle of it
+        at = begin + number.size();
+        if (is_size(number) && unit_follows(source, at, unit)) return true;
+        // Groups with spaces between them.
+        for (std::size_t end = at; end < source.size() && end - begin < max_number;) {
+            const std::size_t space = group_mark(source, end, '.');
+            if (space == 0 || is_mark(source[end]) || !digit_at(source, end + space)) break;
+            end += space + chain(source, end + space).size();
+            const std::string_view grouped = source.substr(begin, end - begin);
+            if (!has_digits(grouped, true) || !is_number(grouped)) break;
+            if (is_size(grouped) && unit_follows(source, end, unit)) return true;
         }
-        at += number.size();
     }
     return false;
 }

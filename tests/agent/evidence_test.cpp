@@ -284,6 +284,20 @@ TEST(Evidence, AnswersThatAreNone) {
     EXPECT_EQ(check("kind = 'source'", many + "]").substr(0, 40), "fail: JSON, column 8192: too many values");
 }
 
+TEST(Evidence, LookingIsBounded) {
+    const std::string source = "7 " + std::string(100000, ' ');
+    std::string many = "[7";
+    for (int i = 0; i < 100; i++) many += ",7";
+    EXPECT_EQ(check("kind = 'source'", many.substr(0, 100) + "]", source), "pass");
+    const char* const why = "more values than are looked for in an input of that size";
+    EXPECT_EQ(check("kind = 'source'", many + "]", source), std::string("fail: item 84: ") + why);
+    EXPECT_EQ(check("kind = 'range'\nunit = 'm'\nat = '/*'", many + "]", "7 m " + source),
+              std::string("fail: item 84: ") + why);
+    std::string quotes;
+    for (int i = 0; i < 100; i++) quotes += "\"7\" ";
+    EXPECT_EQ(check_text("kind = 'quotes'", quotes, source), std::string("fail: ") + why);
+}
+
 TEST(Evidence, MessagesAreOneLineOfText) {
     EXPECT_EQ(check("kind = 'iban'", "\"a\\u0000\\n\\u007f\\u001b[31m\"").find("\x1b"), std::string::npos);
     std::string long_text = "\"x";
