@@ -14,7 +14,8 @@ namespace slmd::grammar {
 
 class Matcher {
   public:
-    static constexpr int max_threads = 32;  // alternatives that are followed at once; later ones are given up
+    static constexpr int max_threads =
+        72;  // alternatives that are followed at once (64 tools); later ones are given up
     static constexpr std::size_t max_frames = 8192;
     static constexpr std::size_t max_text = 16384;  // bytes
     static constexpr std::size_t max_keys = 16384;  // states of the keys of one object

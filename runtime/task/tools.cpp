@@ -79,18 +79,15 @@ Result<Tool> read_tool(const JsonReader& reader, const JsonNode& given, int numb
                 parameters != nullptr ? parameters->text : ""};
 }
 
-// The arguments: an object, of what is named alone.
-void write_arguments(Writer& w, std::string_view parameters) {
-    const std::string_view inside =
-        parameters.empty() ? parameters : parameters.substr(1, parameters.size() - 2);  // the braces
-    const bool any = inside.find_first_not_of(" \t\r\n") != std::string_view::npos;
-    w.put("{");
-    const char* comma = "";
-    if (inside.find("\"type\"") == std::string_view::npos) w.put("\"type\":\"object\""), comma = ",";
-    if (inside.find("\"additionalProperties\"") == std::string_view::npos)
-        w.put(comma).put("\"additionalProperties\":false"), comma = ",";
-    if (any) w.put(comma).put(inside);
-    w.put("}");
+// A tool's parameters, as they are written, with a base of their own for what refers within them.
+void write_parameters(Writer& w, std::string_view parameters, int number) {
+    const bool refers = parameters.find("\"$ref\"") != std::string_view::npos;
+    if (!refers) {
+        w.put(parameters.empty() ? "{}" : parameters);
+        return;
+    }
+    const char digits[] = {static_cast<char>('0' + number / 10), static_cast<char>('0' + number % 10)};
+    w.put("{\"$id\":\"tool:").put({digits, sizeof digits}).put("\",").put(parameters.substr(1));
 }
 
 }  // namespace
@@ -146,23 +143,30 @@ Result<ToolTexts> describe_tools(std::span<char> tools, std::string_view choice,
     const std::size_t system = w.size();
     if (!none) {
         constexpr std::string_view object = "{\"type\":\"object\",\"additionalProperties\":false,";
-        if (words)
-            w.put("{\"anyOf\":[")
-                .put(object)
-                .put("\"required\":[\"text\"],\"properties\":{\"text\":{\"type\":\"string\"}}},");
+        const auto may_come = [&](const Tool& t) { return !one || t.name == choice; };
+        // What is wrong with parameters is told with the place where they stand: under the tool's name.
+        w.put("{\"$defs\":{");
+        const char* comma = "";
+        for (int i = 0; i < count; i++) {
+            if (!may_come(all[i])) continue;
+            w.put(comma).string(all[i].name).put(":");
+            write_parameters(w, all[i].parameters, i);
+            comma = ",";
+        }
+        w.put("},\"anyOf\":[");
+        if (words) w.put(object).put("\"required\":[\"text\"],\"properties\":{\"text\":{\"type\":\"string\"}}},");
         w.put(object).put("\"required\":[\"calls\"],\"properties\":{\"calls\":{\"type\":\"array\",\"minItems\":1,");
         static_assert(max_calls == 8);
         w.put("\"maxItems\":8,\"items\":{\"anyOf\":[");
-        bool first = true;
+        comma = "";
         for (const Tool& t : std::span(all, static_cast<std::size_t>(count))) {
-            if (one && t.name != choice) continue;
-            w.put(first ? "" : ",").put(object).put("\"required\":[\"name\",\"arguments\"],\"properties\":{\"name\":{");
-            w.put("\"const\":").string(t.name).put("},\"arguments\":");
-            write_arguments(w, t.parameters);
-            w.put("}}");
-            first = false;
+            if (!may_come(t)) continue;
+            w.put(comma).put(object).put("\"required\":[\"name\",\"arguments\"],\"properties\":{\"name\":{");
+            w.put("\"const\":").string(t.name).put("},\"arguments\":{\"type\":\"object\",\"$ref\":\"#/$defs/");
+            w.put(t.name).put("\",\"unevaluatedProperties\":false}}}");
+            comma = ",";
         }
-        w.put(words ? "]}}}}]}" : "]}}}}");
+        w.put("]}}}}]}");
     }
     if (w.full())
         return Error::make(Code::text_too_long, "the tools take more than %zu bytes in the prompt", out.size());

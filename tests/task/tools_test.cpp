@@ -87,6 +87,57 @@ TEST(Tools, choice_says_whether_and_which) {
               "tool_choice is \"auto\", \"none\", \"required\" or the name of a tool");
 }
 
+TEST(Tools, all_of_many_can_be_called) {
+    json many = json::array();
+    for (int i = 0; i < 64; i++) many.push_back({{"name", "read_the_sensor_of_line_" + std::to_string(i)}});
+    Described d(many.dump());
+    ASSERT_EQ(d.error, "");
+    for (int i = 0; i < 64; i++) {
+        const std::string call = R"({"name":"read_the_sensor_of_line_)" + std::to_string(i) + R"(","arguments":{}})";
+        EXPECT_TRUE(d.takes("{\"calls\":[" + call + "," + call + "]}")) << i;
+    }
+    EXPECT_TRUE(d.takes(R"({"text":"x"})"));
+}
+
+// Whatever stands in the parameters, arguments are an object of what is named; further down, what their schemas say.
+TEST(Tools, take_no_argument_that_is_not_described) {
+    const auto takes = [](const std::string& parameters, const std::string& arguments) {
+        Described d("[{\"name\":\"f\",\"parameters\":" + parameters + "}]");
+        EXPECT_EQ(d.error, "");
+        return d.takes(R"({"calls":[{"name":"f","arguments":)" + arguments + "}]}");
+    };
+    const std::string untyped = R"({"properties":{"type":{"type":"integer"}}})";
+    EXPECT_TRUE(takes(untyped, R"({"type":5})"));
+    EXPECT_FALSE(takes(untyped, "5"));
+    EXPECT_FALSE(takes(untyped, R"({"x":5})"));
+    const std::string deep =
+        R"({"type":"object","properties":{"a":{"type":"object","properties":{"b":{"type":"integer"}},
+            "additionalProperties":false},"free":{"type":"object"}}})";
+    EXPECT_TRUE(takes(deep, R"({"a":{"b":1},"free":{"x":1}})"));
+    EXPECT_FALSE(takes(deep, R"({"a":{"b":1,"c":2}})"));
+    EXPECT_FALSE(takes(deep, R"({"z":1})"));
+    EXPECT_TRUE(takes(R"({"type":"object","additionalProperties":{"type":"integer"}})", R"({"any":1})"));
+    const std::string referring =
+        R"({"type":"object","$defs":{"t":{"type":"integer"}},"properties":{"a":{"$ref":"#/$defs/t"}}})";
+    EXPECT_TRUE(takes(referring, R"({"a":1})"));
+    EXPECT_FALSE(takes(referring, R"({"a":"1"})"));
+}
+
+TEST(Tools, whose_parameters_cannot_be_obeyed_are_named) {
+    const auto refused = [](const char* parameters) {
+        Described d(std::string(R"([{"name":"beep"},{"name":"get.weather-2","parameters":)") + parameters + "}]");
+        EXPECT_EQ(d.error, "");
+        grammar::Heap heap(d.block), temporary(d.scratch);
+        const auto compiled = grammar::compile_schema(d.schema, {}, heap, temporary);
+        return compiled ? std::string() : std::string(compiled.error().text);
+    };
+    EXPECT_EQ(refused(R"({"properties":{"city":{"typ":"string"}}})"),
+              "schema, #/$defs/get.weather-2/properties/city/typ: this keyword is not supported");
+    EXPECT_EQ(refused(R"({"properties":{"city":{"$ref":"#/$defs/none"}}})"),
+              "schema, #/$defs/get.weather-2/properties/city/$ref: refers to no schema of this document");
+    EXPECT_NE(refused(R"({"properties":[}})"), "");
+}
+
 TEST(Tools, that_are_wrong_are_refused_by_their_number) {
     EXPECT_EQ(Described("{}").error, "tools is an array of functions");
     EXPECT_EQ(Described("[]").error, "tools is an array of functions");
