@@ -652,6 +652,10 @@ Result<void> Service::copy(Job& job, const wire::Request& request) {
                                          : task::Constraint::Kind::schema;
     job.tools = !request.tools.empty();
     if (job.tools) {
+        if (job.settings.raw || chat_->empty())  // or they would bind the answer to what the model does not know
+            return Error::make(Code::incorrect_parameters, "%s",
+                               job.settings.raw ? "tools are told by the chat template: leave out raw"
+                                                : "tools are told by a chat template, and this model has none");
         const std::size_t end = prompt_bytes - request.tools.size();  // read behind what is written
         std::copy(request.tools.begin(), request.tools.end(), job.text + end);
         const auto texts = TRY(task::describe_tools({job.text + end, request.tools.size()}, request.tool_choice,

@@ -931,6 +931,8 @@ TEST(Bound, tools_are_called_as_they_are_described) {
               std::string::npos);
     EXPECT_EQ(w.call("gen", {{"prompt", "x"}, {"tools", json::array()}})["error"]["message"],
               "tools is an array of functions");
+    EXPECT_EQ(w.call("gen", {{"prompt", "x"}, {"tools", tools}, {"raw", 1}})["error"]["message"],
+              "tools are told by the chat template: leave out raw");
 }
 
 TEST(Bound, what_cannot_be_obeyed_is_refused_with_its_place) {
