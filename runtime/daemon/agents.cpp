@@ -24,7 +24,6 @@ Result<bool> Service::conclude(Job& job) {
     if (job.wording > 0) {
         TRY(compare(job));
     } else {
-        if (job.classifies) tell_labels(job);
         job.first_used = job.used;
         job.outcome.json = job.bound == task::Constraint::Kind::schema;
         if (job.outcome.json && !job.tools) tell_spans(job);
@@ -89,9 +88,8 @@ void Service::judge(Job& job) {
     }
     o.checks = {job.checks, a.checks.size()};
     if (job.wording == 0) {
-        const Features f = job.classifies ? job.classification.features() : job.generation.features();
         o.calibrated = job.agent_state->calibrated;
-        o.confidence = o.calibrated ? agent::confidence(job.agent_state->calibration, f) : f.mean;
+        o.confidence = o.calibrated ? agent::confidence(job.agent_state->calibration, o.features) : o.features.mean;
         job.cut = job.how() != task::Finish::stop;
     }
     const bool unsure = o.confidence < a.threshold || job.cut;

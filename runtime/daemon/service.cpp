@@ -477,6 +477,10 @@ void Service::step(const Round& round) {
 
 void Service::settle(Job& job, const Result<bool>& ended) {
     const bool again = job.wording > 0, done = ended && ended.value();
+    if (done && !again) {
+        const Lock guard(lock_);
+        tell_answer(job);
+    }
     // Nobody else touches a job that is worked on: no lock for this.
     const Result<bool> complete = done ? conclude(job) : ended;
     const Lock guard(lock_);
@@ -489,9 +493,7 @@ void Service::settle(Job& job, const Result<bool>& ended) {
         job.tokens_out = job.classifies ? 0 : job.generation.answer_tokens();
         if (job.first_ns == 0 && job.tokens_out > 0) job.first_ns = now_ns();
         if (!complete) return finish(job, &complete.error());
-        if (!done) return;
-        tell_answer(job);
-        if (complete.value()) finish(job, nullptr);
+        if (done && complete.value()) finish(job, nullptr);
     }
     if (!done || job.state != Job::live) return;
     slot_job_[job.slot] = -1;  // the next question
