@@ -60,7 +60,7 @@ struct Reader : TomlFile {
     Result<void> table(const char* name, const toml::node& node,
                        Result<void> (Reader::*read)(const toml::table&) const) const {
         const auto* t = node.as_table();
-        if (t == nullptr) return at(node, "%s is a table: write [%s] on a line of its own", name, name);
+        if (t == nullptr) return no_table(node, name);
         return (this->*read)(*t);
     }
 

@@ -40,6 +40,12 @@ struct TomlFile {
                            what);
     }
     Error at(const toml::node& node, const char* what) const { return error(node.source(), what); }
+    Error no_table(const toml::node& node, const char* name) const {
+        return at(node, (std::string(name) + " is a table: write [" + name + "] on a line of its own").c_str());
+    }
+    Error no_list(const toml::node& node, const char* name) const {
+        return at(node, (std::string(name) + " is a list: write [[" + name + "]] on a line of its own").c_str());
+    }
     Error unknown(const toml::key& key, const char* known) const {
         const std::string name(key.str());
         return error(key.source(), ("unknown key \"" + name + "\"; known: " + known).c_str());

@@ -18,9 +18,6 @@ namespace {
 
 using hal::TomlFile;
 
-// Of a compiled schema, and while it is compiled: what slmd has for it.
-constexpr std::size_t grammar_bytes = 512u << 10, scratch_bytes = 2048u << 10;
-
 bool is_name(std::string_view text) {
     return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
         return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
@@ -72,12 +69,12 @@ struct Reader : TomlFile {
     }
     Result<const toml::table*> table(const char* name, const toml::node& node) const {
         if (const auto* t = node.as_table()) return t;
-        return at(node, (std::string(name) + " is a table: write [" + name + "] on a line of its own").c_str());
+        return no_table(node, name);
     }
     Result<const toml::array*> list(const char* name, const toml::node& node, std::size_t most) const {
         const auto* a = node.as_array();
         if (a == nullptr || !std::all_of(a->begin(), a->end(), [](const toml::node& n) { return n.is_table(); }))
-            return at(node, (std::string(name) + " is a list: write [[" + name + "]] on a line of its own").c_str());
+            return no_list(node, name);
         if (a->size() > most) return at(node, ("at most " + std::to_string(most) + " [[" + name + "]]").c_str());
         return a;
     }
@@ -189,7 +186,7 @@ struct Reader : TomlFile {
             } else if (k == "schema") {
                 ways++;
                 agent.output = Output::schema;
-                agent.schema = TRY(text("schema", node, 32768));
+                agent.schema = TRY(text("schema", node, grammar::max_source));
                 TRY(compiles(node));
             } else if (k == "text") {
                 ways++;
@@ -218,10 +215,10 @@ struct Reader : TomlFile {
 
     // What the schema uses is supported, and small enough.
     Result<void> compiles(const toml::node& node) {
-        const std::unique_ptr<std::byte[]> compiled(new (std::nothrow) std::byte[grammar_bytes]),
-            scratch(new (std::nothrow) std::byte[scratch_bytes]);
+        const std::unique_ptr<std::byte[]> compiled(new (std::nothrow) std::byte[grammar::heap_bytes]),
+            scratch(new (std::nothrow) std::byte[grammar::scratch_bytes]);
         if (!compiled || !scratch) return full();
-        grammar::Heap kept({compiled.get(), grammar_bytes}), temporary({scratch.get(), scratch_bytes});
+        grammar::Heap kept({compiled.get(), grammar::heap_bytes}), temporary({scratch.get(), grammar::scratch_bytes});
         std::string copy(agent.schema);
         if (const auto grammar = grammar::compile_schema(copy, {}, kept, temporary); !grammar)
             return at(node, grammar.error().text);

@@ -38,8 +38,7 @@ struct Reader : hal::TomlFile {
     Result<void> list(const char* name, const toml::node& node,
                       Result<void> (Reader::*read)(const toml::table&) const) const {
         const auto* nodes = node.as_array();
-        if (nodes == nullptr)
-            return at(node, (std::string(name) + " is a list: write [[" + name + "]] on a line of its own").c_str());
+        if (nodes == nullptr) return no_list(node, name);
         for (const toml::node& n : *nodes) TRY(table(name, n, read));
         return {};
     }
@@ -73,8 +72,7 @@ struct Reader : hal::TomlFile {
     Result<void> table(const char* name, const toml::node& node,
                        Result<void> (Reader::*read)(const toml::table&) const) const {
         const auto* t = node.as_table();
-        if (t == nullptr)
-            return at(node, (std::string(name) + " is a table: write [" + name + "] on a line of its own").c_str());
+        if (t == nullptr) return no_table(node, name);
         return (this->*read)(*t);
     }
 

@@ -98,6 +98,10 @@ struct CompileOptions {
         true;  // "format" constrains: date, time, date-time, duration, uuid, ipv4, email, hostname; others are errors
 };
 
+// What compile_schema and its result need for any schema that is accepted, in slmd and where one is checked before.
+constexpr std::size_t heap_bytes = 512u << 10, scratch_bytes = 2048u << 10;
+constexpr std::size_t max_source = 32768;  // bytes of a schema
+
 // A JSON Schema, which is changed. What remains in heap is the grammar; scratch is free again. Errors: of Schema::read;
 // not_supported naming what and where; incorrect_parameters when no value obeys it; memory_full.
 Result<Grammar> compile_schema(std::span<char> text, const CompileOptions& options, Heap& heap, Heap& scratch);

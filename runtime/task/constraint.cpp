@@ -15,7 +15,7 @@ void build(const text::Tokenizer& tokenizer, grammar::Vocabulary& vocabulary) {
 
 void Constraint::lay_out(Arena& arena, const grammar::Vocabulary& vocabulary) {
     vocabulary_ = &vocabulary;
-    heap_ = grammar::Heap({arena.scratch<std::byte>(heap_bytes), heap_bytes});
+    heap_ = grammar::Heap({arena.scratch<std::byte>(grammar::heap_bytes), grammar::heap_bytes});
     matcher_.lay_out(arena);
     source_.lay_out(arena);
     mask_ = arena.scratch<std::uint64_t>(vocabulary.words());
@@ -23,8 +23,9 @@ void Constraint::lay_out(Arena& arena, const grammar::Vocabulary& vocabulary) {
 
 Result<void> Constraint::open(Kind kind, std::span<char> written, std::string_view text, std::span<std::byte> scratch) {
     heap_.release(0);
-    if (written.size() > max_source)
-        return Error::make(Code::text_too_long, "the schema has %zu bytes; at most %zu", written.size(), max_source);
+    if (written.size() > grammar::max_source)
+        return Error::make(Code::text_too_long, "the schema has %zu bytes; at most %zu", written.size(),
+                           grammar::max_source);
     if (kind == Kind::schema) {
         grammar::Heap temporary(scratch);
         grammar_ = TRY(grammar::compile_schema(written, {}, heap_, temporary));

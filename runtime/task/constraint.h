@@ -19,9 +19,8 @@ void build(const text::Tokenizer& tokenizer, grammar::Vocabulary& vocabulary);
 class Constraint {
   public:
     enum class Kind : unsigned char { none, schema, regex };
-    static constexpr std::size_t heap_bytes = 512u << 10;      // of a compiled grammar
-    static constexpr std::size_t scratch_bytes = 2048u << 10;  // while it is compiled; constraints of a thread share it
-    static constexpr std::size_t max_source = 32768;           // bytes of a schema
+    // While a grammar is compiled; constraints of a thread share it.
+    static constexpr std::size_t scratch_bytes = grammar::scratch_bytes;
 
     void lay_out(Arena& arena, const grammar::Vocabulary& vocabulary);
     // Compiles it; written is changed. text: what values with "from": "source" have to stand in; it must outlive this.
