@@ -14,17 +14,15 @@ Prints accuracy with its standard error, the expected calibration error (10 bins
 time a request.
 """
 import argparse
-import json
 import math
 import os
 import pathlib
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
 import threading
 import time
+
+from wire import Client, Slmd
 
 parser = argparse.ArgumentParser(usage=__doc__)
 parser.add_argument("image")
@@ -50,24 +48,10 @@ lead = " " if o.raw and before.endswith(" ") else ""
 before = before.rstrip(" \n") if "{label}" in template or not o.raw else before
 
 
-class Client:
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(path)
-        self.file = self.socket.makefile("rw", encoding="utf-8")
-
-    def call(self, method, **params):
-        self.file.write(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}) + "\n")
-        self.file.flush()
-        reply = json.loads(self.file.readline())
-        if "error" in reply:
-            raise SystemExit(f"{method}: {reply['error']}")
-        return reply["result"]
-
-    def classify(self, text, **more):
-        r = self.call("cls", prompt=before.replace("{text}", text), labels=[lead + label for label in labels[: o.first]], raw=o.raw, **more)
-        r["label"] = r["label"].strip()
-        return r
+def classify(client, text, **more):
+    r = client.call("cls", prompt=before.replace("{text}", text), labels=[lead + label for label in labels[: o.first]], raw=o.raw, **more)
+    r["label"] = r["label"].strip()
+    return r
 
 
 def cpu_ms(pid):
@@ -79,34 +63,26 @@ def run(path, which, out, more):
     client = Client(path)
     for text, label in which:
         begin = time.perf_counter()
-        r = client.classify(text, **more)
+        r = classify(client, text, **more)
         out.append((r["label"] == label, r["probability"], time.perf_counter() - begin, r["prompt_tokens"]))
 
 
-with tempfile.TemporaryDirectory() as folder:
-    path = os.path.join(folder, "s")
-    slmd = subprocess.Popen([o.slmd, "--model", o.image, "--socket", path, "--slots", str(o.clients), *arguments], stderr=subprocess.PIPE, text=True)
-    for line in slmd.stderr:
-        if "ready:" in line:
-            break
-    else:
-        raise SystemExit("slmd did not become ready")
+with Slmd(o.slmd, o.image, o.clients, arguments) as slmd:
+    path, pid = slmd.path, slmd.process.pid
     more = {}
     if o.neutral is not None:
-        got = Client(path).classify(o.neutral, top=len(labels))
+        got = classify(Client(path), o.neutral, top=len(labels))
         of = {x["label"].strip(): x["probability"] for x in got["labels"]}
         more["priors"] = [1 / max(of[label], 1e-6) for label in labels]
-    Client(path).classify(lines[0][0], **more)  # what all prompts begin with is in the cache from here on
+    classify(Client(path), lines[0][0], **more)  # what all prompts begin with is in the cache from here on
     results = [[] for _ in range(o.clients)]
     threads = [threading.Thread(target=run, args=(path, lines[i :: o.clients], results[i], more)) for i in range(o.clients)]
-    begin, before_ms = time.perf_counter(), cpu_ms(slmd.pid)
+    begin, before_ms = time.perf_counter(), cpu_ms(pid)
     for t in threads:
         t.start()
     for t in threads:
         t.join()
-    seconds, cpu = time.perf_counter() - begin, cpu_ms(slmd.pid) - before_ms
-    slmd.terminate()
-    slmd.wait()
+    seconds, cpu = time.perf_counter() - begin, cpu_ms(pid) - before_ms
 
 all_of_them = [x for r in results for x in r]
 n = len(all_of_them)

@@ -16,16 +16,13 @@ milliseconds of a request as the client sees them.
 import argparse
 import json
 import math
-import os
 import pathlib
 import re
-import socket
-import subprocess
 import sys
-import tempfile
 import time
 
 import functions
+from wire import Client, Slmd
 
 def plain(value):
     if isinstance(value, str):
@@ -82,39 +79,6 @@ def tools_of(line):
     return [{"type": "function", "function": f | {"parameters": functions.convert(f["parameters"], functions.TOLD)}} for f in line["function"]]
 
 
-class Client:
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(path)
-        self.file = self.socket.makefile("rw", encoding="utf-8")
-
-    def call(self, method, **params):
-        self.file.write(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}) + "\n")
-        self.file.flush()
-        return json.loads(self.file.readline())
-
-
-class Slmd:
-    def __init__(self, program, image, arguments):
-        self.folder = tempfile.TemporaryDirectory()
-        path = os.path.join(self.folder.name, "s")
-        self.process = subprocess.Popen([program, "--model", image, "--socket", path, "--slots", "1", *arguments], stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            if "ready:" in line:
-                break
-        else:
-            raise SystemExit("slmd did not become ready")
-        self.client = Client(path)
-
-    def __enter__(self):
-        return self.client
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait()
-        self.folder.cleanup()
-
-
 def measure(client, category, lines, ask, out=None):
     """ask(client, line): the calls, or an error's text."""
     good = called = refused = 0
@@ -152,10 +116,11 @@ def main():
     more = {"tool_choice": o.choice} if o.choice else {}
 
     def ask(client, line):
-        reply = client.call("gen", prompt=line["question"][0][-1]["content"], tools=tools_of(line), temp=0, max=400, **more)
+        reply = client.reply("gen", prompt=line["question"][0][-1]["content"], tools=tools_of(line), temp=0, max=400, **more)
         return reply["error"]["message"] if "error" in reply else reply["result"].get("calls", [])
 
-    with Slmd(o.slmd, o.image, sys.argv[end + 1 :]) as client:
+    with Slmd(o.slmd, o.image, 1, sys.argv[end + 1 :]) as slmd:
+        client = Client(slmd.path)
         out = open(o.wrong, "w", encoding="utf-8") if o.wrong else None
         for category in o.categories.split(","):
             measure(client, category, read(pathlib.Path(o.folder), category, o.limit), ask, out)
