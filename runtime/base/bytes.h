@@ -18,6 +18,12 @@ T load(const void* p) {
     return v;
 }
 
+// Two lower-case digits for each byte, and the 0 behind them: 2 n + 1 characters.
+inline void write_hex(std::span<const std::uint8_t> bytes, char* out) {
+    for (const std::uint8_t b : bytes) *out++ = "0123456789abcdef"[b >> 4], *out++ = "0123456789abcdef"[b & 15];
+    *out = 0;
+}
+
 inline std::size_t round_up(std::size_t n, std::size_t to) { return (n + to - 1) / to * to; }
 
 // A cursor that never reads past its end: after the first failure every read gives zero and ok() stays false.

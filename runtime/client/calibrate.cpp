@@ -5,6 +5,7 @@
 
 #include "agent/calibration_file.h"
 #include "agent/plot.h"
+#include "base/bytes.h"
 #include "base/file.h"
 #include "image/sha256.h"
 
@@ -53,8 +54,7 @@ Result<void> calibrate(const char* agent_path, std::string_view sha256, std::str
         hash = TRY(image::sha256(file.bytes()));
     }
     Calibration header;
-    for (std::size_t i = 0; i < hash.size(); i++)
-        snprintf(header.agent_sha256 + 2 * i, 3, "%02x", static_cast<unsigned>(hash[i]));
+    write_hex(hash, header.agent_sha256);
     if (sha256 != header.agent_sha256)
         return Error::make(Code::not_allowed, "%s: slmd has another text of it; systemctl reload slmd first",
                            agent_path);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/bytes.h"
 #include "base/file.h"
 #include "daemon/log.h"
 #include "daemon/service.h"
@@ -201,8 +202,7 @@ void Service::read_state(const agent::Entry& entry, AgentState& state) {
     const auto read = [&]() -> Result<void> {
         const MappedFile file = TRY(MappedFile::open(path));
         const image::Sha256 hash = TRY(image::sha256(file.bytes()));
-        for (std::size_t i = 0; i < hash.size(); i++)
-            snprintf(state.sha256 + 2 * i, 3, "%02x", static_cast<unsigned>(hash[i]));
+        write_hex(hash, state.sha256);
         TRY(agent::path_beside(path, ".calibration", beside));
         TRY(agent::read_calibration(beside, state.calibration));
         return agent::check_calibration(state.calibration, state.sha256, model_name_);

@@ -119,8 +119,7 @@ Result<Identity> identity_of(const char* path, int fd, const StoredHeader& heade
     static_assert(sizeof about == sizeof(StoredHeader) + sizeof about.file);  // no padding is hashed
     const Sha256 digest = TRY(sha256(std::as_bytes(std::span(&about, 1))));
     Identity identity;
-    for (std::size_t i = 0; i < sizeof identity.hex / 2; i++)
-        std::snprintf(identity.hex + 2 * i, 3, "%02x", static_cast<unsigned>(digest[i]));
+    write_hex(std::span(digest).first(sizeof identity.hex / 2), identity.hex);
     return identity;
 }
 

@@ -9,6 +9,7 @@
 #include <cstdarg>
 #include <cstring>
 
+#include "base/bytes.h"
 #include "image/sha256.h"
 
 namespace slmd::image {
@@ -71,8 +72,7 @@ bool decode_base64(std::string_view body, Pem& out) {
 
 KeyName name_of(const KeyId& id) {
     KeyName name;
-    for (std::size_t i = 0; i < id.bytes.size(); i++)
-        std::snprintf(name.hex + 2 * i, 3, "%02x", static_cast<unsigned>(id.bytes[i]));
+    write_hex(id.bytes, name.hex);
     return name;
 }
 
