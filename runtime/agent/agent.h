@@ -33,6 +33,16 @@ struct Example {
     bool shown = false;
 };
 
+// What the model may have done on the board beside its answer: each tool of an agent is one name that it may call.
+constexpr int max_pulse_ms = 3600000;
+struct Tool {
+    // Switches an output of slmd's configuration, looks at a line, or reads what the board says of itself.
+    enum Kind : unsigned char { output, pin, hardware } kind = output;
+    std::string_view name, description;
+    std::span<const std::string_view> subjects;  // by their names in slmd; of several the call names one
+    int max_ms = 0;                              // of an output: for how long a call may ask; 0: it does not say
+};
+
 enum class Output : unsigned char { choice, schema, text };
 // Which answers may be handed to a larger model where the configuration has one: none, those that failed a check,
 // those that are unsure too.
@@ -41,6 +51,8 @@ enum class Escalate : unsigned char { never, fail, unsure };
 struct Agent {
     static constexpr std::size_t max_fields = 8, max_labels = 512, max_checks = 16, max_shots = 16, max_examples = 256;
     static constexpr std::size_t name_bytes = 32, field_bytes = 16384, label_bytes = 64;
+    static constexpr std::size_t max_tools = 16, max_subjects = 16;
+    static constexpr int max_steps = 8;
 
     std::string_view name, description;
     std::string_view model;  // the only one that it is for; "": any
@@ -54,6 +66,10 @@ struct Agent {
     std::size_t text_bytes = 0;     // of a text
     std::size_t source = 0;         // the field that values are taken from
     std::span<const Check> checks;
+    std::span<const Tool> tools;  // of a text
+    std::string_view tool_list;   // what the model is told of them, as task::describe_tools takes it
+    bool must_call = false;       // its first answer is a call, not words
+    int steps = 3;                // answers of the model at most, the last of several in words only
     int max_tokens = 256;
     std::int64_t deadline_ms = 0;  // 0: none
     float threshold = 0;           // of confidence; below it: unsure

@@ -80,7 +80,7 @@ struct Reader : TomlFile {
     }
 
     Result<void> root(const toml::table& t) {
-        const toml::node *input = nullptr, *checks = nullptr, *examples = nullptr;
+        const toml::node *input = nullptr, *checks = nullptr, *examples = nullptr, *tools = nullptr;
         for (const auto& [key, node] : t) {
             const std::string_view k = key.str();
             if (k == "description")
@@ -97,6 +97,8 @@ struct Reader : TomlFile {
                 output = &node;
             else if (k == "check")
                 checks = &node;
+            else if (k == "tool")
+                tools = &node;
             else if (k == "limits")
                 TRY(limits(*TRY(table("limits", node))));
             else if (k == "confidence")
@@ -109,9 +111,10 @@ struct Reader : TomlFile {
             } else if (k == "example")
                 examples = &node;
             else
-                return unknown(key,
-                               "description, model, system, prompt, [input.NAME], [output], [[check]], [limits], "
-                               "[confidence], escalate, [[example]]");
+                return unknown(
+                    key,
+                    "description, model, system, prompt, [input.NAME], [output], [[check]], [[tool]], [limits], "
+                    "[confidence], escalate, [[example]]");
         }
         for (const auto& [what, node] : {std::pair{"prompt", prompt}, {"[output]", output}, {"[input.NAME]", input}})
             if (node == nullptr) return error(t.source(), (std::string("there is no ") + what).c_str());
@@ -123,6 +126,8 @@ struct Reader : TomlFile {
             if (agent.prompt.find("{" + std::string(f.name) + "}") == std::string_view::npos)
                 return at(*prompt,
                           ("the prompt has no {" + std::string(f.name) + "}: the model would not see it").c_str());
+        if (agent.must_call && tools == nullptr) return at(*output, "must_call goes with [[tool]]");
+        if (tools != nullptr) TRY(read_tools(*TRY(list("tool", *tools, Agent::max_tools))));
         if (checks != nullptr) TRY(read_checks(*TRY(list("check", *checks, Agent::max_checks))));
         if (examples != nullptr) TRY(read_examples(*TRY(list("example", *examples, Agent::max_examples))));
         return {};
@@ -192,10 +197,13 @@ struct Reader : TomlFile {
                 ways++;
                 agent.output = Output::text;
                 agent.text_bytes = static_cast<std::size_t>(TRY(number("text", node, 1, 16384, true)));
+            } else if (k == "must_call") {
+                if (!node.is_boolean()) return at(node, "must_call is true or false");
+                agent.must_call = node.value_or(false);
             } else if (k == "source")
                 source = &node;
             else
-                return unknown(key, "choice, none, schema, text, source");
+                return unknown(key, "choice, none, schema, text, must_call, source");
         }
         if (ways != 1) return at(t, "[output] has exactly one of choice, schema and text");
         if (none && labels == nullptr) return at(t, "none goes with choice");
@@ -314,8 +322,10 @@ struct Reader : TomlFile {
                 agent.max_tokens = static_cast<int>(TRY(number("max_tokens", node, 1, 32768, true)));
             else if (key.str() == "deadline_ms")
                 agent.deadline_ms = static_cast<std::int64_t>(TRY(number("deadline_ms", node, 1, 86400000, true)));
+            else if (key.str() == "steps")
+                agent.steps = static_cast<int>(TRY(number("steps", node, 1, Agent::max_steps, true)));
             else
-                return unknown(key, "max_tokens, deadline_ms");
+                return unknown(key, "max_tokens, deadline_ms, steps");
         return {};
     }
     Result<void> confidence(const toml::table& t) {
@@ -329,9 +339,92 @@ struct Reader : TomlFile {
 
     Result<void> read_checks(const toml::array& list) {
         const auto checks = TRY(many<Check>(list.size()));
-        for (std::size_t i = 0; i < list.size(); i++) checks[i] = TRY(read_check(*this, *list[i].as_table(), heap));
+        for (std::size_t i = 0; i < list.size(); i++) {
+            checks[i] = TRY(read_check(*this, *list[i].as_table(), heap));
+            if (!agent.tools.empty() && agent.steps == 1)
+                return at(list[i], "a check looks at words, and with steps = 1 none are said after a call");
+            if (checks[i].kind == CheckKind::agree && !agent.tools.empty())
+                return at(list[i], "agree asks again, and with [[tool]] the board would be switched again");
+        }
         agent.checks = checks;
         return {};
+    }
+
+    Result<void> read_tools(const toml::array& list) {
+        if (agent.output != Output::text)
+            return at(list, "[[tool]] goes with output = { text = BYTES }: what is said when all is done");
+        const auto tools = TRY(many<Tool>(list.size()));
+        std::size_t n = 0;
+        for (const toml::node& node : list) {
+            Tool& tool = tools[n++];
+            const toml::node *what = nullptr, *max_ms = nullptr;
+            for (const auto& [key, value] : *node.as_table()) {
+                const std::string_view k = key.str();
+                if (k == "name")
+                    tool.name = TRY(text("name", value, Agent::name_bytes));
+                else if (k == "description")
+                    tool.description = TRY(text("description", value, 400));
+                else if (k == "output" || k == "pin" || k == "hardware") {
+                    if (what != nullptr) return at(node, "a tool has one of output, pin and hardware");
+                    what = &value;
+                    tool.kind = k == "output" ? Tool::output : k == "pin" ? Tool::pin : Tool::hardware;
+                } else if (k == "max_ms") {
+                    max_ms = &value;
+                    tool.max_ms = static_cast<int>(TRY(number("max_ms", value, 1, max_pulse_ms, true)));
+                } else
+                    return unknown(key, "name, description, output, pin, hardware, max_ms");
+            }
+            if (!is_name(tool.name)) return at(node, "a tool's name is letters, digits, - and _, at most 32");
+            if (what == nullptr)
+                return at(node, "a tool has one of output, pin and hardware: a name, or a list of names");
+            if (max_ms != nullptr && tool.kind != Tool::output) return at(*max_ms, "max_ms goes with output");
+            tool.subjects = TRY(read_subjects(*what));
+            for (const Tool& other : tools.first(n - 1))
+                if (other.name == tool.name)
+                    return at(node, ("two tools are called " + std::string(tool.name)).c_str());
+        }
+        agent.tools = tools;
+        std::string json;
+        for (const Tool& tool : agent.tools) describe(tool, json);
+        agent.tool_list = TRY(keep("[" + json + "]"));
+        return {};
+    }
+    static void describe(const Tool& tool, std::string& out) {
+        out += out.empty() ? "{\"name\":" : ",{\"name\":";
+        write_string(tool.name, out);
+        if (!tool.description.empty()) write_string(tool.description, out += ",\"description\":");
+        std::string properties, required;
+        if (tool.subjects.size() > 1) {
+            properties += "\"name\":{\"enum\":[";
+            for (const std::string_view subject : tool.subjects) {
+                if (properties.back() != '[') properties += ',';
+                write_string(subject, properties);
+            }
+            properties += "]}", required += "\"name\"";
+        }
+        if (tool.kind == Tool::output) {
+            if (!properties.empty()) properties += ',', required += ',';
+            properties += "\"on\":{\"type\":\"boolean\"}";
+            if (tool.max_ms > 0)
+                properties +=
+                    ",\"ms\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":" + std::to_string(tool.max_ms) + "}";
+            required += "\"on\"";
+        }
+        out += ",\"parameters\":{\"type\":\"object\",\"properties\":{" + properties + "}";
+        if (!required.empty()) out += ",\"required\":[" + required + "]";
+        out += "}}";
+    }
+    Result<std::span<const std::string_view>> read_subjects(const toml::node& node) {
+        const auto* const list = node.as_array();
+        const std::size_t count = list == nullptr ? 1 : list->size();
+        if (count == 0 || count > Agent::max_subjects) return at(node, "1 to 16 names");
+        const auto names = TRY(many<std::string_view>(count));
+        for (std::size_t i = 0; i < count; i++) {
+            const toml::node& name = list == nullptr ? node : (*list)[i];
+            names[i] = TRY(text("a line or a reading", name, 23));
+            if (names[i].empty()) return at(name, "the name of an output, a line or a reading of slmd is empty");
+        }
+        return std::span<const std::string_view>(names);
     }
 
     Result<void> read_examples(const toml::array& list) {

@@ -161,6 +161,22 @@ class Trial {
     std::unique_ptr<std::byte[]> memory_;
 };
 
+// "  light(on: true): on for 500 ms", to stderr.
+void print_call(const wire::JsonLine& reader, const JsonNode& call) {
+    fprintf(stderr, "  %s(", text_of(reader, call, "name").c_str());
+    const JsonNode* const arguments = reader.find(call, "arguments");
+    const char* comma = "";
+    for (int i = arguments != nullptr ? reader.first(*arguments) : 0; arguments != nullptr && i < arguments->next;
+         i = reader.node(i).next) {
+        const JsonNode& n = reader.node(i);
+        const Print key(n.key), value(n.type == JsonType::boolean ? (n.truth ? "true" : "false") : n.text);
+        fprintf(stderr, "%s%.*s: %.*s", comma, key.size, key.text, value.size, value.text);
+        comma = ", ";
+    }
+    const std::string error = text_of(reader, call, "error");
+    fprintf(stderr, "): %s\n", error.empty() ? text_of(reader, call, "result").c_str() : error.c_str());
+}
+
 }  // namespace
 
 int check_agents(std::span<char* const> files) {
@@ -236,6 +252,8 @@ int run_agent(Connection& connection, const char* name, std::string input, bool 
                    *calibrated = reader.find(*r.value(), "calibrated"), *checks = reader.find(*r.value(), "checks");
     fprintf(stderr, "%s, confidence %.3f%s\n", verdict.c_str(), confidence != nullptr ? confidence->number : 0.0,
             calibrated != nullptr && calibrated->truth ? "" : " (not calibrated)");
+    if (const JsonNode* const calls = reader.find(*r.value(), "calls"); calls != nullptr)
+        for (int i = reader.first(*calls); i < calls->next; i = reader.node(i).next) print_call(reader, reader.node(i));
     for (int i = checks != nullptr ? reader.first(*checks) : 0; checks != nullptr && i < checks->next;
          i = reader.node(i).next) {
         const JsonNode& c = reader.node(i);

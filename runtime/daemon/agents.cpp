@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "daemon/check.h"
 #include "daemon/log.h"
 #include "daemon/service.h"
 #include "image/sha256.h"
@@ -16,7 +17,7 @@ namespace slmd::daemon {
 // Of a request that is complete: whole while its constraint is, and in the ring of one that does not stream.
 std::string_view Service::answer(const Job& job) const {
     if (job.classifies) return job.scores[0].label;
-    if (job.is_bound()) return memory_.constraints[job.constraint].matcher().text();
+    if (job.is_bound() && job.outcome.json) return memory_.constraints[job.constraint].matcher().text();
     return {job.answer, job.used};
 }
 
@@ -26,12 +27,14 @@ Result<bool> Service::conclude(Job& job) {
         TRY(compare(job));
     } else {
         job.first_used = job.used;
-        job.outcome.json = job.bound == task::Constraint::Kind::schema;
+        const bool calls = job.agent != nullptr && !job.agent->tools.empty();
+        job.outcome.json = job.bound == task::Constraint::Kind::schema && !calls;
         if (job.outcome.json && !job.tools) tell_spans(job);
         if (job.agent == nullptr) return true;
+        if (!job.agent->tools.empty() && TRY(take_calls(job))) return false;
         TRY(examine(job));
     }
-    judge(job);
+    judge(job, job.how() != task::Finish::stop);
     return !TRY(next_wording(job));
 }
 
@@ -73,8 +76,8 @@ Result<void> Service::compare(Job& job) {
     return {};
 }
 
-// The verdict, of what is known so far.
-void Service::judge(Job& job) {
+// The verdict, of what is known so far. cut: the answer ended early.
+void Service::judge(Job& job, bool cut) {
     const agent::Agent& a = *job.agent;
     wire::Outcome& o = job.outcome;
     bool fails = false;
@@ -88,10 +91,12 @@ void Service::judge(Job& job) {
         fails = fails || f.verdict == agent::Verdict::fail;
     }
     o.checks = {job.checks, a.checks.size()};
+    o.calls = {job.calls, static_cast<std::size_t>(job.call_count)};
+    fails = fails || std::any_of(o.calls.begin(), o.calls.end(), [](const wire::CallResult& c) { return c.failed; });
     if (job.wording == 0) {
         o.calibrated = job.agent_state->calibrated;
         o.confidence = o.calibrated ? agent::confidence(job.agent_state->calibration, o.features) : o.features.mean;
-        job.cut = job.how() != task::Finish::stop;
+        job.cut = cut;
     }
     const bool unsure = o.confidence < a.threshold || job.cut;
     o.verdict = fails ? "fail" : unsure ? "unsure" : "pass";
@@ -120,7 +125,9 @@ Result<void> Service::ask_agent(Job& job, std::string_view prompt) {
         TRY(agent::fill_in(a, prompt, job.values, {job.text + at, prompt_bytes - at - a.schema.size()}));
     job.turn_count = 1;
     job.turns[0] = {false, at, at + static_cast<std::uint32_t>(filled.size())};
-    job.grammar_begin = at = job.turns[0].end;
+    at = job.turns[0].end;
+    if (!a.tools.empty()) return offer_tools(job);
+    job.grammar_begin = at;
     std::copy(a.schema.begin(), a.schema.end(), job.text + at);
     job.grammar_end = at + static_cast<std::uint32_t>(a.schema.size());
     return {};
@@ -141,6 +148,7 @@ Result<void> Service::prepare(Job& job, const wire::Request& request) {
         return Error::make(Code::no_model, "agent %.*s is for the model %.*s; %s is loaded",
                            static_cast<int>(a.name.size()), a.name.data(), static_cast<int>(a.model.size()),
                            a.model.data(), model_name_);
+    if (!a.tools.empty()) TRY(check_tools(a, request.trusted));
     std::copy(input.begin(), input.end(), job.text);
     TRY(agent::read_input(a, {job.text, input.size()}, request.fields, job.values));
     job.agent = &a;
@@ -149,8 +157,10 @@ Result<void> Service::prepare(Job& job, const wire::Request& request) {
     const std::string_view source = job.values[a.source];
     job.source_begin = static_cast<std::uint32_t>(source.data() - job.text);
     job.source_end = job.source_begin + static_cast<std::uint32_t>(source.size());
-    job.bound = a.output == agent::Output::schema ? task::Constraint::Kind::schema : task::Constraint::Kind::none;
+    job.bound = a.output == agent::Output::schema || !a.tools.empty() ? task::Constraint::Kind::schema
+                                                                      : task::Constraint::Kind::none;
     job.classifies = a.output == agent::Output::choice;
+    for (std::size_t i = 0; i < a.checks.size(); i++) job.findings[i] = {&a.checks[i], agent::Verdict::absent, ""};
     for (const agent::Label& label : a.labels) job.labels[job.label_count++] = {label.name, label.prior};
     job.top = std::min(3, job.label_count);
     job.settings = wire::Settings{};
@@ -184,6 +194,8 @@ Result<void> Service::read_agents(const Config& config) {
     int good = 0;
     for (const agent::Entry& e : next.entries()) {
         good += e.error.empty();
+        if (const auto tools = daemon::check_tools(config, e.agent); !tools)
+            log(Level::warning, {{"SLMD_EVENT", "agent"}}, "%s", tools.error().text);
         if (!e.error.empty())
             log(Level::warning, {{"SLMD_EVENT", "agent"}}, "%.*s", static_cast<int>(e.error.size()), e.error.data());
     }

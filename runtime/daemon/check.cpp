@@ -85,8 +85,10 @@ Result<void> say_agents(const Config& config, Summary& line) {
     for (int i = 0; i < config.agent_folders; i++) folders[i] = config.agents[i];
     TRY(set.read({folders, static_cast<std::size_t>(config.agent_folders)}));
     if (!set.entries().empty()) line.add("; %zu agents", set.entries().size());
-    for (const agent::Entry& e : set.entries())
+    for (const agent::Entry& e : set.entries()) {
         if (!e.error.empty()) line.add("; bad: %.*s", static_cast<int>(e.error.size()), e.error.data());
+        if (const auto tools = check_tools(config, e.agent); !tools) line.add("; %s", tools.error().text);
+    }
     return {};
 }
 

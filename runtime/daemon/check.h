@@ -10,6 +10,9 @@ namespace slmd::daemon {
 // do"; where an option said it, without file and line.
 Result<void> check_config(const Config& config, char* out, std::size_t size);
 
+// The outputs and lines that an agent's tools name are those of the configuration. Errors: not_found, naming the tool.
+Result<void> check_tools(const Config& config, const agent::Agent& agent);
+
 // The folder that holds path; "." when it names none.
 void folder_of(const char* path, char* out, std::size_t size);
 

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "agent/calibration_file.h"
+#include "agent/calls.h"
 #include "agent/set.h"
 #include "agent/spans.h"
 #include "base/arena.h"
@@ -79,7 +80,16 @@ struct Job {
     std::uint32_t input_end;  // in text: an agent's prompt begins here
     int wording;              // 0: the answer is made; n: the prompt of its check n - 1 is asked, to compare
     bool cut;                 // the answer ended early
-    std::size_t first_used;   // of `answer`: the answer, when a further prompt is asked
+    // Of an agent with tools: the model calls, the board does it (act), the model is told, until it answers in words.
+    int step;              // answers of the model before this one
+    bool acting;           // the event loop's thread has calls to carry out
+    int tokens_before;     // of the answer, in the steps before
+    std::uint32_t dialog;  // in text: what was said after the prompt ends here
+    agent::Call pending[agent::max_calls];
+    int pending_count;
+    wire::CallResult calls[agent::Agent::max_steps * agent::max_calls];
+    int call_count;
+    std::size_t first_used;  // of `answer`: the answer, when a further prompt is asked
     agent::Finding findings[agent::Agent::max_checks];
     wire::CheckResult checks[agent::Agent::max_checks];
     wire::ValueSpan spans[max_spans];

@@ -420,6 +420,7 @@ Result<void> Server::run() {
             reload();
         }
         if (missing_ttys() > 0) open_missing_ttys(false);
+        service_.act();
         bool timed = false;
         for (int i = 0; i < places_; i++) {
             Client& c = memory_.clients[i];

@@ -252,7 +252,8 @@ void Service::rest(std::int64_t worked_ns) {
 }
 
 bool Service::runnable(const Job& job) const {
-    return job.state == Job::live && (has_room(job) || !job.stream || job.cancel.load(std::memory_order_relaxed));
+    return job.state == Job::live && !job.acting &&
+           (has_room(job) || !job.stream || job.cancel.load(std::memory_order_relaxed));
 }
 
 // Sleeps while there is nothing to do.
@@ -289,6 +290,7 @@ Service::Round Service::next() {
                 } else {
                     if (job.wording == 0) {
                         tell_answer(job);
+                        if (job.step > 0) judge(job, true);
                         job.outcome.finish = task::finish_name(task::Finish::deadline);
                     }
                     finish(job, nullptr);
@@ -382,10 +384,10 @@ void Service::open(Job& job) {
         memcpy(system, config_.system, sizeof system);
     }
     const std::string_view own(job.text + job.system_begin, job.system_end - job.system_begin);
-    const std::string_view before = job.agent != nullptr ? job.agent->system
-                                    : !own.empty()       ? own
-                                    : job.settings.raw   ? ""
-                                                         : system;
+    const std::string_view before = !own.empty()           ? own
+                                    : job.agent != nullptr ? job.agent->system
+                                    : job.settings.raw     ? ""
+                                                           : system;
     if (!before.empty()) messages[count++] = {text::Role::system, before};
     if (job.agent != nullptr)
         for (const agent::Shot& shot : job.agent->shots) {
@@ -422,7 +424,7 @@ Result<void> Service::open_task(Job& job, std::span<const text::Message> message
     o.sampler.seed = static_cast<std::uint64_t>(s.seed);
     o.sampler.bias = {bias, static_cast<std::size_t>(s.biases)};
     o.max_tokens = static_cast<int>(s.max);
-    if (job.agent != nullptr) o.max_bytes = job.agent->text_bytes;
+    if (job.agent != nullptr && !job.is_bound()) o.max_bytes = job.agent->text_bytes;
     o.raw = s.raw;
     o.stop = {stops, static_cast<std::size_t>(s.stops)};
     o.deadline_ns = job.deadline_ns;
@@ -490,12 +492,14 @@ void Service::settle(Job& job, const Result<bool>& ended) {
         if (!complete || complete.value()) finish(job, nullptr);
     } else {
         job.done = job.cached();
-        job.tokens_out = job.classifies ? 0 : job.generation.answer_tokens();
+        job.tokens_out = job.classifies ? 0 : job.tokens_before + job.generation.answer_tokens();
         if (job.first_ns == 0 && job.tokens_out > 0) job.first_ns = now_ns();
         if (!complete) return finish(job, &complete.error());
         if (done && complete.value()) finish(job, nullptr);
     }
     if (!done || job.state != Job::live) return;
+    job.tokens_before = job.tokens_out;
+    job.acting = job.pending_count > 0;
     slot_job_[job.slot] = -1;  // the next question
     job.slot = job.constraint = -1;
     job.opened = false;
@@ -506,6 +510,7 @@ void Service::tell_answer(Job& job) {
     wire::Outcome& o = job.outcome;
     o.finish = task::finish_name(job.how());
     o.prompt_tokens = job.prompt_tokens();
+    if (job.step > 0) return;  // an agent's confidence is that of what it did first
     o.features = job.classifies ? job.classification.features() : job.generation.features();
     if (job.agent != nullptr && job.agent_state->calibrated) {
         agent::Drift& drift = job.agent_state->drift;
@@ -621,6 +626,8 @@ Result<int> Service::submit(const wire::Request& request) {
     job.label_count = job.turn_count = 0;
     job.constraint = -1;
     job.wants_spans = request.spans, job.tools = false;
+    job.step = job.tokens_before = job.pending_count = job.call_count = 0;
+    job.acting = false;
     job.system_begin = job.system_end = 0;
     job.head = job.used = 0;
     if (request.agent.empty())

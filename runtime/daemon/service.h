@@ -62,6 +62,8 @@ class Service final : public wire::Host {
     void attach(Machine& machine) { machine_ = &machine; }
     // From the next pass on.
     void set_effort(const Effort& effort);
+    // Does on the board what agents have called.
+    void act();
     // A request runs or waits.
     bool busy();
     // Of the engine, when ready.
@@ -102,12 +104,16 @@ class Service final : public wire::Host {
     Result<void> copy(Job& job, const wire::Request& request);
     Result<void> prepare(Job& job, const wire::Request& request);
     Result<void> ask_agent(Job& job, std::string_view prompt);
+    Result<void> offer_tools(Job& job);
+    Result<void> check_tools(const agent::Agent& agent, bool trusted) const;
+    Result<bool> take_calls(Job& job);
+    void carry_out(Job& job);
     // What an answer says beside itself, and the next question of an agent. Returns false when there is one.
     Result<bool> conclude(Job& job);
     std::string_view answer(const Job& job) const;
     Result<void> examine(Job& job);
     Result<void> compare(Job& job);
-    void judge(Job& job);
+    void judge(Job& job, bool cut);
     Result<bool> next_wording(Job& job);
     void tell_spans(Job& job);
     void step(const Round& round);

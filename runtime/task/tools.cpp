@@ -154,7 +154,7 @@ Result<ToolTexts> describe_tools(std::span<char> tools, std::string_view choice,
             comma = ",";
         }
         w.put("},\"anyOf\":[");
-        if (words) w.put(object).put("\"required\":[\"text\"],\"properties\":{\"text\":{\"type\":\"string\"}}},");
+        if (words) w.put(words_schema).put(",");
         w.put(object).put("\"required\":[\"calls\"],\"properties\":{\"calls\":{\"type\":\"array\",\"minItems\":1,");
         static_assert(max_calls == 8);
         w.put("\"maxItems\":8,\"items\":{\"anyOf\":[");

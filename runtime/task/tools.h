@@ -10,6 +10,10 @@ namespace slmd::task {
 
 constexpr int max_tools = 64, max_calls = 8;
 
+// Of an answer in words only.
+constexpr std::string_view words_schema =
+    R"({"type":"object","additionalProperties":false,"required":["text"],"properties":{"text":{"type":"string"}}})";
+
 struct ToolTexts {
     std::string_view system;  // what the model is told
     std::string_view schema;  // of its answer: {"calls": [{"name", "arguments"}, ...]} or {"text"}; "": anything

@@ -449,7 +449,7 @@ void Session::pump_at(Active& a) {
     }
 }
 
-// What ends an answer, a line at a time: labels (the best one with its margin), checks, places, the result.
+// What ends an answer, a line at a time: labels (the best one with its margin), calls, checks, places, the result.
 void Session::at_result_step() {
     Active& a = *list_active_;
     const Outcome& o = *host_->view(a.handle).outcome;
@@ -463,6 +463,15 @@ void Session::at_result_step() {
         return info(out_);
     }
     at -= o.labels.size();
+    if (!o.failed && at < o.calls.size()) {
+        const CallResult& c = o.calls[at];
+        out_.put("#CALL: ").at_string(c.name).put(',').number(!c.failed).put(',');
+        out_.at_string(c.arguments.substr(0, fit_at(c.arguments, width / 2)));
+        const std::size_t left = width - std::min(width, out_.size() + 10);
+        if (const std::size_t n = fit_at(c.result, left); n > 0) out_.put(',').at_string(c.result.substr(0, n));
+        return info(out_);
+    }
+    at -= o.calls.size();
     if (!o.failed && at < o.checks.size()) {
         const CheckResult& c = o.checks[at];
         out_.put("#CHK: ").at_string(c.name.substr(0, fit_at(c.name, width - 20))).put(',').at_string(c.verdict);

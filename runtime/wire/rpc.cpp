@@ -369,7 +369,7 @@ void Session::rpc_outcome(Line& line, const Outcome& o, bool labels) {
 
 // An answer in pieces: what was said or chosen, then what there is to say about it.
 void Session::rpc_result_step() {
-    enum { open, text, labels, verdict, checks, spans, tail };  // list_sub_; list_at_ counts within
+    enum { open, text, labels, calls, verdict, checks, spans, tail };  // list_sub_; list_at_ counts within
     Active& a = *list_active_;
     const View v = host_->view(a.handle);
     const Outcome& o = *v.outcome;
@@ -399,7 +399,7 @@ void Session::rpc_result_step() {
         case text:
             if (v.text.empty()) {
                 out_.put(o.json ? "," : "\",");
-                go(verdict);
+                go(calls);
                 return rpc_piece(out_);
             } else {
                 // Of tools the answer is an object whose members, calls or text, become those of the result.
@@ -423,6 +423,19 @@ void Session::rpc_result_step() {
             }
             out_.put("],");
             if (a.labels) out_.put("\"calibrated\":false,");
+            go(verdict);
+            return rpc_piece(out_);
+        case calls:
+            if (o.calls.empty()) return go(verdict);
+            if (at == 0) out_.put("\"calls\":[");
+            if (at < o.calls.size()) {
+                const CallResult& c = o.calls[at];
+                out_.put(at > 0 ? ",{" : "{").put("\"name\":").json_string(c.name);
+                out_.put(",\"arguments\":").put(c.arguments);
+                out_.put(c.failed ? ",\"error\":" : ",\"result\":").json_string(c.result);
+                return rpc_piece(out_.put('}'));
+            }
+            out_.put("],");
             go(verdict);
             return rpc_piece(out_);
         case verdict:

@@ -690,6 +690,7 @@ Result<int> Session::submit_agent(std::span<const Arg> args, Settings settings) 
     Request request{{&turn, 1}, &settings, false};
     request.agent = args[0].string;
     request.fields = args[1].value != 0;
+    request.trusted = options_.trusted;
     return host_->submit(request);
 }
 

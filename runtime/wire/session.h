@@ -46,6 +46,13 @@ struct ValueSpan {
     int begin, end;
 };
 
+// What an agent had done on the board.
+struct CallResult {
+    std::string_view name, arguments;  // a JSON object
+    std::string_view result;           // what came of it, for the model and for people
+    bool failed = false;
+};
+
 // What a client asks for. Host::submit copies the texts.
 struct Request {
     std::span<const Turn> turns;  // user and assistant in turn, the last one a user's
@@ -59,6 +66,7 @@ struct Request {
     std::string_view tools{}, tool_choice{};  // what may be called; no schema and no regex then
     std::string_view agent{};                 // by name; the only turn is its input
     bool fields = false;                      // which is a JSON object of fields
+    bool trusted = false;                     // it may see and drive the board's hardware
 };
 
 struct Outcome {
@@ -79,6 +87,7 @@ struct Outcome {
     bool calibrated = false;                // against examples; else the model's own word
     std::span<const CheckResult> checks{};  // there until the request is released
     std::span<const ValueSpan> spans{};     // likewise
+    std::span<const CallResult> calls{};    // likewise, in the order in which they were made
 };
 
 // How a request stands.

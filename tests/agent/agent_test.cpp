@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "agent/calls.h"
 #include "agent/set.h"
 #include "agent/spans.h"
 
@@ -228,6 +229,107 @@ TEST(Agent, that_is_wrong_says_where_and_why) {
     std::string text = whole;
     text.replace(text.find("{labels-like}"), 13, "some");
     EXPECT_EQ(read_agent(folder.write("big.toml", text).c_str(), small).error().code, Code::memory_full);
+}
+
+namespace {
+constexpr char with_tools[] = R"(
+prompt = "{wish}"
+input.wish = {}
+output = { text = 200 }
+limits.steps = 2
+
+[[tool]]
+name = "light"
+description = 'Switches a "light"'
+output = ["red", "green"]
+max_ms = 2000
+
+[[tool]]
+name = "warm"
+hardware = "temperature"
+
+[[tool]]
+name = "door"
+pin = "DOOR"
+)";
+}
+
+TEST(Tools, are_told_and_their_calls_are_read) {
+    const Folder folder;
+    Memory m;
+    const auto read = read_agent(folder.write("board.toml", with_tools).c_str(), m.heap);
+    ASSERT_TRUE(read) << read.error().text;
+    const Agent& a = read.value();
+    EXPECT_EQ(a.steps, 2);
+    EXPECT_EQ(a.tool_list,
+              R"([{"name":"light","description":"Switches a \"light\"","parameters":{"type":"object","properties":)"
+              R"({"name":{"enum":["red","green"]},"on":{"type":"boolean"},"ms":{"type":"integer","minimum":1,)"
+              R"("maximum":2000}},"required":["name","on"]}},{"name":"warm","parameters":{"type":"object",)"
+              R"("properties":{}}},{"name":"door","parameters":{"type":"object","properties":{}}}])");
+    std::string answer = R"({"calls":[{"name":"light","arguments":{"name":"green","on":true,"ms":500}},)"
+                         R"({"name":"warm","arguments":{}},{"name":"light","arguments":{"on":false,"name":"red"}}]})";
+    auto calls = read_calls(a, answer);
+    ASSERT_TRUE(calls) << calls.error().text;
+    ASSERT_EQ(calls->count, 3);
+    EXPECT_EQ(calls->calls[0].subject, "green");
+    EXPECT_TRUE(calls->calls[0].on);
+    EXPECT_EQ(calls->calls[0].ms, 500);
+    EXPECT_EQ(calls->calls[0].arguments, R"({"name":"green","on":true,"ms":500})");
+    EXPECT_EQ(calls->calls[1].subject, "temperature");
+    EXPECT_EQ(calls->calls[1].tool->kind, Tool::hardware);
+    EXPECT_FALSE(calls->calls[2].on);
+    EXPECT_EQ(calls->calls[2].ms, 0);
+    answer = R"({"text":"a \"b\""})";
+    EXPECT_EQ(read_calls(a, answer)->text, "a \"b\"");
+    for (const char* const bad :
+         {"[]", "{}", R"({"calls":5})", R"({"calls":[5]})", R"({"calls":[{"name":"pump","arguments":{}}]})",
+          R"({"calls":[{"name":"light","arguments":{"name":"blue","on":true}}]})",
+          R"({"calls":[{"name":"light","arguments":{"name":"red"}}]})",
+          R"({"calls":[{"name":"light","arguments":{"name":"red","on":true,"ms":0}}]})",
+          R"({"calls":[{"name":"light","arguments":{"name":"red","on":true,"ms":1e300}}]})",
+          R"({"calls":[{"name":"warm","arguments":[]}]})", R"({"calls":[{"name":"warm"}]})", "{\"text\":"}) {
+        answer = bad;
+        EXPECT_FALSE(read_calls(a, answer)) << bad;
+    }
+    std::string nine = "{\"calls\":[";
+    for (int i = 0; i < 9; i++) nine += std::string(i == 0 ? "" : ",") + R"({"name":"warm","arguments":{}})";
+    nine += "]}";
+    EXPECT_FALSE(read_calls(a, nine));
+}
+
+TEST(Tools, that_are_wrong_say_where_and_why) {
+    const Folder folder;
+    const auto wrong = [&](const std::string& from, const std::string& to) {
+        std::string text = with_tools;
+        text.replace(text.find(from), from.size(), to);
+        Memory m;
+        const auto read = read_agent(folder.write("bad.toml", text).c_str(), m.heap);
+        EXPECT_FALSE(read) << to;
+        return read ? std::string() : std::string(read.error().text).substr(folder.path.string().size() + 1);
+    };
+    EXPECT_EQ(wrong("text = 200", "choice = ['a', 'b']"),
+              "bad.toml:7: [[tool]] goes with output = { text = BYTES }: what is said when all is done");
+    EXPECT_EQ(wrong("text = 200", "text = 200, must_call = 1"), "bad.toml:4: must_call is true or false");
+    EXPECT_EQ(wrong("steps = 2", "steps = 9"), "bad.toml:5: steps is 1 to 8");
+    EXPECT_EQ(wrong("name = \"warm\"", "name = \"light\""), "bad.toml:13: two tools are called light");
+    EXPECT_EQ(wrong("name = \"warm\"", "name = \"so warm\""),
+              "bad.toml:13: a tool's name is letters, digits, - and _, at most 32");
+    EXPECT_EQ(wrong("hardware = \"temperature\"", ""),
+              "bad.toml:13: a tool has one of output, pin and hardware: a name, or a list of names");
+    EXPECT_EQ(wrong("hardware = \"temperature\"", "hardware = 'a'\npin = 'b'"),
+              "bad.toml:13: a tool has one of output, pin and hardware");
+    EXPECT_EQ(wrong("[\"red\", \"green\"]", "[]"), "bad.toml:10: 1 to 16 names");
+    EXPECT_EQ(wrong("[\"red\", \"green\"]", "[\"red\", 7]"), "bad.toml:10: a line or a reading is a text in quotes");
+    EXPECT_EQ(wrong("[\"red\", \"green\"]", "''"),
+              "bad.toml:10: the name of an output, a line or a reading of slmd is empty");
+    EXPECT_EQ(wrong("pin = \"DOOR\"", "pin = 'DOOR'\nmax_ms = 5"), "bad.toml:20: max_ms goes with output");
+    EXPECT_EQ(wrong("max_ms = 2000", "max_ms = 0"), "bad.toml:11: max_ms is 1 to 3.6e+06");
+    EXPECT_EQ(wrong("pin = \"DOOR\"", "pins = 'DOOR'"),
+              "bad.toml:19: unknown key \"pins\"; known: name, description, output, pin, hardware, max_ms");
+    EXPECT_EQ(wrong("pin = \"DOOR\"", "pin = 'DOOR'\n[[check]]\nkind = 'agree'\nprompt = '{wish}'"),
+              "bad.toml:20: agree asks again, and with [[tool]] the board would be switched again");
+    EXPECT_EQ(wrong("steps = 2", "steps = 1\n[[check]]\nkind = 'quotes'"),
+              "bad.toml:6: a check looks at words, and with steps = 1 none are said after a call");
 }
 
 TEST(Set, has_the_agents_of_all_folders_the_good_and_the_bad) {

@@ -77,6 +77,174 @@ std::size_t descriptors(pid_t pid) {
 
 }  // namespace
 
+namespace {
+constexpr char lamp_and_door[] = R"(
+[socket]
+trusted = true
+[[output]]
+name = "lamp"
+line = "LAMP"
+max_pulse_ms = 300
+[[output]]
+name = "bell"
+line = "BELL"
+max_pulse_ms = 0
+interlock = "LOCK"
+[[trigger]]
+name = "door"
+line = "DOOR"
+prompt = "Is it dark?"
+agent = "acts"
+to = "events"
+)";
+constexpr char lamp_is_there[] =
+    "board pi-5\nmodel Raspberry Pi 5 Model B\n0 thermal 50\n0 thermal.throttle 80\n0 gpio.DOOR 0\n1 gpio.DOOR 1\n0 "
+    "gpio.LAMP open\n"
+    "0 gpio.BELL open\n0 gpio.LOCK 0\n";
+constexpr char acts[] = R"(
+prompt = '{wish}'
+input.wish = {}
+output = { text = 100, must_call = true }
+limits = { steps = 1, max_tokens = 500 }
+[[tool]]
+name = 'lamp'
+output = 'lamp'
+)";
+constexpr char asks[] = R"(
+prompt = '{wish}'
+input.wish = {}
+output = { text = 40, must_call = true }
+limits = { steps = 3, max_tokens = 500 }
+[[tool]]
+name = 'switch'
+output = ['lamp', 'bell']
+max_ms = 400
+[[tool]]
+name = 'heat'
+hardware = ['temperature', 'model']
+[[tool]]
+name = 'door'
+pin = 'door'
+[[tool]]
+name = 'wind'
+hardware = 'wind'
+)";
+constexpr char rings[] = R"(
+prompt = '{wish}'
+input.wish = {}
+output = { text = 100, must_call = true }
+limits = { steps = 1, max_tokens = 500 }
+[[tool]]
+name = 'bell'
+output = 'bell'
+)";
+constexpr char lost[] = R"(
+prompt = '{wish}'
+input.wish = {}
+output.text = 40
+[[tool]]
+name = 'pump'
+output = 'pump'
+)";
+}  // namespace
+
+// What the model says of them is noise; what is done is exactly what it said, and the model is told.
+TEST(Tools, do_on_the_board_what_the_model_calls) {
+    const std::string agents = folder() + "/tools";
+    std::filesystem::create_directory(agents);
+    for (const auto& [name, text] : {std::pair{"acts", acts}, {"asks", asks}, {"rings", rings}, {"lost", lost}})
+        std::ofstream(agents + "/" + name + ".toml") << text;
+    auto arguments = board("tools", lamp_and_door, lamp_is_there);
+    arguments.insert(arguments.end(), {"--agents", agents});
+    Daemon d({.arguments = arguments, .image = roomy_image()});
+    Wire w = d.connect();
+    EXPECT_NE(slurp(d.log).find("agent lost, tool pump: the configuration has no [[output]] \"pump\""),
+              std::string::npos);
+    int acted = 0, worded = 0, lit = 0, rung = 0, heard = 0;
+    for (int i = 0; i < 24; i++) {
+        const bool one = i % 3 != 0;
+        const json reply = w.call("run", {{"agent", i % 3 == 0   ? "asks"
+                                                    : i % 3 == 1 ? "acts"
+                                                                 : "rings"},
+                                          {"input", "Wish " + std::to_string(i * 7)}});
+        ASSERT_TRUE(reply.contains("result")) << reply.dump();
+        const json r = reply["result"];
+        bool failed = false;
+        for (const json& c : r.value("calls", json::array())) {
+            const json &a = c["arguments"], said = c.contains("result") ? c["result"] : json();
+            failed |= c.contains("error");
+            if (c["name"] == "wind") {
+                EXPECT_EQ(c["error"], "this board says nothing of \"wind\"; AT#HW? lists what it says");
+            } else if (c["name"] == "heat") {
+                EXPECT_EQ(said, a["name"] == "model" ? "Raspberry Pi 5 Model B" : "50");
+                heard++;
+            } else if (c["name"] == "door") {
+                EXPECT_TRUE(said == "inactive" || said == "active");
+            } else if (c["name"] == "bell" || a.value("name", "lamp") == "bell") {
+                rung += a["on"] == true;
+                EXPECT_EQ(c.value("error", "off"), a["on"] ? "bell: its interlock LOCK is open" : "off") << c.dump();
+            } else if (a["on"] == false) {
+                EXPECT_EQ(said, "off");
+            } else if (a.value("ms", 300) > 300) {
+                EXPECT_EQ(c["error"], "lamp stays on for 300 ms at most");
+            } else if (!c.contains("error")) {
+                EXPECT_EQ(said, "on for " + std::to_string(a.value("ms", 300)) + " ms");
+                lit++;
+            } else {
+                EXPECT_EQ(c["error"], "lamp: 60 times in the last minute already");
+            }
+        }
+        acted += r.contains("calls");
+        worded += r["text"] != "";
+        if (one) {
+            EXPECT_EQ(r["text"], "");
+        }
+        if (r["finish"] == "stop") {
+            EXPECT_EQ(r["verdict"], failed ? "fail" : "pass") << r.dump();
+        }
+    }
+    std::printf("%d acted, %d in words too, the lamp %d times, the bell %d times refused, %d readings\n", acted, worded,
+                lit, rung, heard);
+    EXPECT_GT(acted, 4);
+    EXPECT_GT(worded, 4);
+    EXPECT_GT(lit, 0);
+    EXPECT_GT(rung, 0);
+    EXPECT_GT(heard, 0);
+    const auto log = lines("tools");
+    EXPECT_EQ(
+        std::count_if(log.begin(), log.end(), [](const Change& c) { return c.name == "gpio.BELL" && c.level == 1; }),
+        0);
+    EXPECT_GT(
+        std::count_if(log.begin(), log.end(), [](const Change& c) { return c.name == "gpio.LAMP" && c.level == 1; }),
+        0);
+
+    // who may not touch the board may not have it touched
+    d.tty.send("AT+CMEE=2\rAT#RUN=\"acts\",\"Wish 0\"\r");
+    EXPECT_NE(d.tty.until("may not").find("agent acts works on the board, and this port may not"), std::string::npos);
+    EXPECT_EQ(w.call("run", {{"agent", "lost"}, {"input", "x"}})["error"]["code"], 22);
+    // a line that rises asks an agent, which may
+    for (int i = 0; i < patience_ms / 20 && slurp(d.log).find("trigger door:") == std::string::npos; i++)
+        usleep(20'000);
+    EXPECT_NE(slurp(d.log).find("trigger door:"), std::string::npos) << slurp(d.log);
+    // what slmd would say of them before it starts
+    std::string check = slmd_path() + " --check-config --model " + roomy_image();
+    for (const std::string& a : arguments) check += " " + a;
+    const Ran said = shell(check);
+    EXPECT_NE((said.out + said.err).find("agent lost, tool pump: the configuration has no [[output]]"),
+              std::string::npos)
+        << said.out << said.err;
+    // several at a time, some of whom leave
+    for (int i = 0; i < 12; i++) {
+        Wire other = d.connect();
+        other.send(
+            json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", "run"}, {"params", {{"agent", "asks"}, {"input", "Wish"}}}}
+                .dump() +
+            "\n");
+        usleep(static_cast<useconds_t>(3000 * i));
+    }
+    EXPECT_TRUE(w.call("run", {{"agent", "asks"}, {"input", "Wish 7"}}).contains("result"));
+}
+
 TEST(Lines, an_edge_is_answered_where_it_should_be) {
     auto a = board("edges", pins, std::string(lines_there) + "2 gpio.DOOR 1\n2 gpio.NOTE 1\n");
     const std::string state = folder() + "/edges.state";

@@ -861,20 +861,6 @@ TEST(Bound, values_from_the_source_stand_in_it) {
     }
 }
 
-// The tiny model with a context that it was not trained for: what it says there is noise.
-std::string roomy_image() {
-    const std::string from = std::string(SLMD_SOURCE) + "/models/tiny", to = folder() + "/roomy", image = to + ".slm";
-    std::filesystem::create_directory(to);
-    for (const char* file : {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"})
-        std::filesystem::copy_file(from + "/" + file, to + "/" + file);
-    json config = json::parse(slurp(from + "/config.json"));
-    config["max_position_embeddings"] = 2048;
-    std::ofstream(to + "/config.json") << config.dump();
-    const Ran r = shell(std::string(SLMD_BUILD) + "/slmpack import " + to + " -o " + image);
-    EXPECT_EQ(r.code, 0) << r.err;
-    return image;
-}
-
 // Whatever is drawn, it is an answer in words or calls of what there is, with arguments as described.
 TEST(Bound, tools_are_called_as_they_are_described) {
     Daemon d({.image = roomy_image()});

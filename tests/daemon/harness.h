@@ -110,6 +110,25 @@ inline const std::string& untied_image() {
     return path;
 }
 
+// The tiny model with a context that it was not trained for: what it says there is noise.
+inline const std::string& roomy_image() {
+    static const std::string path = [] {
+        const std::string from = std::string(SLMD_SOURCE) + "/models/tiny", to = folder() + "/roomy",
+                          image = to + ".slm";
+        std::filesystem::create_directory(to);
+        for (const char* file :
+             {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"})
+            std::filesystem::copy_file(from + "/" + file, to + "/" + file);
+        json config = json::parse(slurp(from + "/config.json"));
+        config["max_position_embeddings"] = 2048;
+        std::ofstream(to + "/config.json") << config.dump();
+        const Ran r = shell(std::string(SLMD_BUILD) + "/slmpack import " + to + " -o " + image);
+        EXPECT_EQ(r.code, 0) << r.err;
+        return image;
+    }();
+    return path;
+}
+
 // A logit bias that keeps the tiny model talking: its end tokens are forbidden.
 inline std::string endless() {
     const json t = json::parse(slurp(std::string(SLMD_SOURCE) + "/models/tiny/tokenizer.json"));

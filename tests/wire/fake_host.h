@@ -80,12 +80,16 @@ struct FakeHost final : Host {
         if (r.agent == "invoice") spans(job, r);
         static constexpr CheckResult checks[] = {{"iban /iban", "pass", ""}, {"sum", "fail", "1.00, not \"2.00\""}};
         job.outcome.checks = checks;
+        static constexpr CallResult calls[] = {{"light", "{\"on\":true}", "on for 500 ms"},
+                                               {"warm", "{}", "this board says \"nothing\"", true}};
+        if (r.agent == "switcher") job.outcome.calls = calls;
+        last_trusted = r.trusted;
         job.outcome.verdict = "fail", job.outcome.route = "keep";
         job.outcome.features.min = 0.99999988f;
         job.outcome.confidence = 0.75f, job.outcome.calibrated = true;
     }
     std::string last_agent;
-    bool last_fields = false;
+    bool last_fields = false, last_trusted = false;
     std::vector<std::string> last_labels;
     std::vector<float> last_priors;
     int last_top = 0;

@@ -177,6 +177,11 @@ TEST(Agents, answer_on_a_serial_line) {
     EXPECT_EQ(b.host.last_agent, "sentiment");
     EXPECT_EQ(b.host.submitted.back(), "Fine");
     EXPECT_EQ(b.host.last.deadline_ms, -1);  // the agent's own
+    EXPECT_NE(b.say("AT#RUN=\"switcher\",\"x\"\r")
+                  .find("#CALL: \"light\",1,\"{\\\"on\\\":true}\",\"on for 500 ms\"\r\n#CALL: "
+                        "\"warm\",0,\"{}\",\"this board"),
+              std::string::npos);
+    EXPECT_TRUE(b.host.last_trusted);
     EXPECT_EQ(b.say("AT#RUN=\"invoice\",\"x\",500\r").substr(0, 40),
               "\r\n#TOK: \"{\\\"a\\\":12,\\\"b/c\\\":[\\\"x\\\"]}\"\r\n#C");
     EXPECT_EQ(b.host.last.deadline_ms, 500);
@@ -258,6 +263,13 @@ TEST(Agents, answer_in_json) {
     EXPECT_EQ(r["spans"], (json{{{"at", "/a"}, {"begin", 3}, {"end", 5}}, {{"at", "/b~1c/0"}}}));
     EXPECT_EQ(r["verdict"], "fail");
     r = call("run", {{"agent", "writer"}, {"input", "x"}})["result"];
+    EXPECT_EQ(r["text"], FakeHost::answer_to("x"));
+
+    EXPECT_FALSE(r.contains("calls"));
+    r = call("run", {{"agent", "switcher"}, {"input", "x"}})["result"];
+    EXPECT_EQ(r["calls"],
+              (json{{{"name", "light"}, {"arguments", {{"on", true}}}, {"result", "on for 500 ms"}},
+                    {{"name", "warm"}, {"arguments", json::object()}, {"error", "this board says \"nothing\""}}}));
     EXPECT_EQ(r["text"], FakeHost::answer_to("x"));
 
     r = call("ext", {{"prompt", "12"}, {"schema", {{"type", "object"}}}, {"temp", 0.5}})["result"];

@@ -28,6 +28,8 @@ function(slmd_room NAME)
   add_library(slmd_${NAME} STATIC ${ARG_UNPARSED_ARGUMENTS})
   target_link_libraries(slmd_${NAME} PUBLIC slmd_flags ${ARG_LINK})
   if(NOT ARG_TOOL)
-    target_compile_options(slmd_${NAME} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions -fno-rtti>)
+    # What a program does not call of a room is not in it (--gc-sections).
+    target_compile_options(slmd_${NAME} PRIVATE -ffunction-sections -fdata-sections
+      $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions -fno-rtti>)
   endif()
 endfunction()
