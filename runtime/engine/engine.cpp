@@ -6,9 +6,11 @@
 #include <cstring>
 #include <new>
 
+#include "base/bytes.h"
 #include "base/cluster.h"
 #include "base/memory.h"
 #include "engine/forward.h"
+#include "image/check.h"
 
 namespace slmd::engine {
 namespace {
@@ -18,7 +20,13 @@ constexpr int worth_copying = 16;  // tokens that another slot shares beyond wha
 
 int cores_to_use() { return std::min(fastest_cluster().cores, Team::max_size); }
 
-Result<Config> checked(const image::ModelParams& p, Config c) {
+Result<Config> checked(const image::Image& image, Config c) {
+    const image::ModelParams& p = image.params();
+    if (image::is_adapter(image.header()))
+        return Error::make(
+            Code::model_format,
+            "an adapter for %.40s, not a model: give slmd its base as model, and this one in [[adapter]]",
+            image.header().base.name);
     TRY(check_params(p));
     if (c.threads == 0) c.threads = c.with != nullptr ? c.with->threads() : cores_to_use();
     struct {
@@ -28,7 +36,8 @@ Result<Config> checked(const image::ModelParams& p, Config c) {
                         {"slots", c.slots, 1, max_slots},
                         {"threads", c.threads, 1, Team::max_size},
                         {"batch", c.batch, 1, max_batch},
-                        {"draft", c.draft, 0, max_draft}};
+                        {"draft", c.draft, 0, max_draft},
+                        {"adapters", static_cast<int>(c.adapters.size()), 0, max_adapters}};
     for (const auto& l : limits)
         if (l.value < l.low || l.value > l.high)
             return Error::make(Code::incorrect_parameters, "%s = %d: this model takes %d to %d", l.name, l.value, l.low,
@@ -48,15 +57,34 @@ struct Layout {
     Shapes shapes;
     Buffers buffers;
     Cache slots[max_slots];
+    LowRank* adapters[max_adapters];  // [layers * adapted_count] each
 };
+
+std::size_t adapter_targets(const image::ModelParams& p) { return std::size_t{p.layers} * image::adapted_count; }
 
 // Of the last token of each slot, and of what is guessed in one pass.
 int logit_rows(const Config& c) { return c.slots + c.draft; }
 
-void lay_out(Arena& arena, const image::ModelParams& p, const Config& c, Layout& l) {
+// rank: of the adapters the largest.
+void lay_out(Arena& arena, const image::ModelParams& p, const Config& c, int rank, Layout& l) {
     l.shapes = shapes_of(p);
+    l.shapes.rank = static_cast<int>(round_up(static_cast<std::size_t>(rank), compute::group));
+    for (std::size_t i = 0; i < c.adapters.size(); i++) l.adapters[i] = arena.persistent<LowRank>(adapter_targets(p));
     for (int i = 0; i < c.slots; i++) lay_out(arena, p, c.context, c.batch, l.slots[i]);
     lay_out(arena, l.shapes, {c.context, c.batch, c.threads, logit_rows(c)}, l.buffers);
+}
+
+// Checks all of them; the largest rank.
+Result<int> check_adapters(const image::Image& image, const Config& c) {
+    int rank = 0;
+    for (const image::Image* adapter : c.adapters) {
+        const auto one = check_adapter(*adapter, image);
+        if (!one)
+            return Error::make(Code::incorrect_parameters, "adapter %.32s: %s", adapter->params().name,
+                               one.error().text);
+        rank = std::max(rank, one.value());
+    }
+    return rank;
 }
 
 }  // namespace
@@ -78,6 +106,7 @@ struct Engine::State {
     Pick picks[max_tree_nodes];
     int pick_count = 0;
     Wanted wanted[max_slots + max_draft];
+    AdaptedRows adapted[max_batch / adapted_rows + max_slots];
     void* memory = nullptr;
     std::size_t memory_bytes = 0;
 
@@ -89,6 +118,11 @@ struct Engine::State {
     void forget_logits() {
         for (Ready& r : ready) r = {};
     }
+    Result<void> check_adapter(int adapter) const {
+        if (adapter < no_adapter || adapter >= static_cast<int>(config.adapters.size()))
+            return Error::make(Code::invalid_index, "adapter %d: there are %zu", adapter, config.adapters.size());
+        return {};
+    }
     bool give_ready(Step& step, int shared);
     int keep_prefix(const Step& step, int shared);
     struct Growth {
@@ -98,6 +132,20 @@ struct Engine::State {
     };
     Growth grow(const Step& step, int rows, int last_row, int room);
     bool pick(const Tree& tree, int fork, int row);
+    std::size_t find_adapted(int row_count) {
+        std::size_t n = 0;
+        for (int i = 0; i < row_count; i++) {
+            const int adapter = rows[i].cache->adapter;
+            if (adapter == no_adapter) continue;
+            const LowRank* const targets = layout.adapters[adapter];
+            if (n > 0 && adapted[n - 1].targets == targets && adapted[n - 1].first + adapted[n - 1].count == i &&
+                adapted[n - 1].count < adapted_rows)
+                adapted[n - 1].count++;
+            else
+                adapted[n++] = {targets, i, 1};
+        }
+        return n;
+    }
     Pass pass_over(int row_count, int wanted_count) {
         return {&model,
                 kernels,
@@ -110,28 +158,36 @@ struct Engine::State {
                 false,
                 config.progress,
                 {forks, static_cast<std::size_t>(fork_count)},
-                {picks, static_cast<std::size_t>(pick_count)}};
+                {picks, static_cast<std::size_t>(pick_count)},
+                {adapted, find_adapted(row_count)}};
     }
 };
 
 Result<Plan> plan(const image::Image& image, const Config& wanted) {
-    const Config c = TRY(checked(image.params(), wanted));
+    const Config c = TRY(checked(image, wanted));
     Plan plan;
     const image::Footprint image_bytes = image.footprint(c.residency);
     plan.add("image", image_bytes.resident);
     if (image_bytes.rows != 0) plan.add("embedding rows", image_bytes.rows);
     if (image_bytes.layers != 0) plan.add("streamed layers", image_bytes.layers);
+    const int rank = TRY(check_adapters(image, c));
     Layout layout{};
-    Arena arena;
-    lay_out(arena, image.params(), c, layout);
-    plan.add("KV cache", arena.persistent_bytes());
+    Arena arena, tables;
+    lay_out(arena, image.params(), c, rank, layout);
+    std::uint64_t adapters = 0;
+    for (const image::Image* adapter : c.adapters) {
+        adapters += adapter->footprint(image::Residency::whole).resident;
+        tables.persistent<LowRank>(adapter_targets(image.params()));
+    }
+    if (!c.adapters.empty()) plan.add("adapters", adapters + tables.persistent_bytes());
+    plan.add("KV cache", arena.persistent_bytes() - tables.persistent_bytes());
     plan.add("activations", arena.scratch_bytes());
     plan.add("engine state", sizeof(Engine) + sizeof(Engine::State));
     return plan;
 }
 
 Result<Engine*> Engine::open(const image::Image& image, const Config& wanted) {
-    const Config c = TRY(checked(image.params(), wanted));
+    const Config c = TRY(checked(image, wanted));
     const compute::Kernels* kernels = c.level == nullptr ? compute::levels()[0] : compute::find_level(c.level);
     if (kernels == nullptr) {
         char names[128] = "";
@@ -150,11 +206,12 @@ Result<Engine*> Engine::open(const image::Image& image, const Config& wanted) {
         return Error::make(Code::memory_full, "no memory for the engine's state");
     State& s = *owner.engine->state_;
     TRY(bind(image, s.model));
+    const int rank = TRY(check_adapters(image, c));
     s.config = c;
     s.kernels = kernels;
 
     Arena counting;
-    lay_out(counting, image.params(), c, s.layout);
+    lay_out(counting, image.params(), c, rank, s.layout);
     s.memory_bytes = counting.used();
     if (const std::uint64_t available = available_memory(); s.memory_bytes > available) {
         Config smaller = c;
@@ -162,7 +219,7 @@ Result<Engine*> Engine::open(const image::Image& image, const Config& wanted) {
             smaller.context = smaller.context * 3 / 4;
             Arena trial;
             Layout layout{};
-            lay_out(trial, image.params(), smaller, layout);
+            lay_out(trial, image.params(), smaller, rank, layout);
             if (trial.used() <= available) break;
         }
         return Error::make(Code::model_memory,
@@ -178,8 +235,9 @@ Result<Engine*> Engine::open(const image::Image& image, const Config& wanted) {
                            static_cast<unsigned long long>(s.memory_bytes >> 20));
     }
     Arena real({static_cast<std::byte*>(s.memory), s.memory_bytes});
-    lay_out(real, image.params(), c, s.layout);
+    lay_out(real, image.params(), c, rank, s.layout);
     if (real.overflow()) return Error::make(Code::unknown, "the plan is smaller than what is used");
+    for (std::size_t i = 0; i < c.adapters.size(); i++) TRY(bind(*c.adapters[i], image.params(), s.layout.adapters[i]));
     s.prefill_threads = c.threads;
     s.decode_threads = c.decode_threads;
     if (c.with != nullptr) {
@@ -214,8 +272,9 @@ int Engine::decode_threads() const { return state_->decode_threads; }
 const char* Engine::level() const { return state_->kernels->name; }
 std::uint64_t Engine::arena_bytes() const { return state_->memory_bytes; }
 
-std::span<const std::int32_t> Engine::cached(int slot) const {
+std::span<const std::int32_t> Engine::cached(int slot, int adapter) const {
     const Cache& c = state_->layout.slots[slot];
+    if (c.adapter != adapter) return {};
     return {c.tokens, static_cast<std::size_t>(c.count)};
 }
 void Engine::forget(int slot) {
@@ -225,7 +284,8 @@ void Engine::forget(int slot) {
 
 namespace {
 
-int shared_prefix(const Cache& c, std::span<const std::int32_t> tokens) {
+int shared_prefix(const Cache& c, std::span<const std::int32_t> tokens, int adapter) {
+    if (c.adapter != adapter) return 0;
     const auto end = tokens.begin() + std::min(c.count, static_cast<int>(tokens.size()));
     return static_cast<int>(std::mismatch(tokens.begin(), end, c.tokens).first - tokens.begin());
 }
@@ -286,12 +346,13 @@ int Engine::State::keep_prefix(const Step& step, int shared) {
     shared = cache.keepable(std::min(shared, n - 1));  // logits of the last token are not kept
     for (int other = 0; other < config.slots; other++) {
         const Cache& from = layout.slots[other];
-        const int theirs = from.keepable(std::min(shared_prefix(from, step.tokens), n - 1));
+        const int theirs = from.keepable(std::min(shared_prefix(from, step.tokens, step.adapter), n - 1));
         if (other == step.slot || theirs < shared + worth_copying) continue;
         copy(from, theirs, model.params, cache);
         shared = theirs;
     }
     cache.count = shared;
+    cache.adapter = step.adapter;
     if (shared == 0) cache.written = 0;
     return shared;
 }
@@ -380,7 +441,8 @@ Result<void> Engine::advance(std::span<Step> steps) {
         if (n == 0 || step.max_tokens < 1)
             return Error::make(Code::incorrect_parameters, "nothing to compute: %d tokens, at most %d at a time", n,
                                step.max_tokens);
-        shared[step.slot] = shared_prefix(s.layout.slots[step.slot], step.tokens);
+        TRY(s.check_adapter(step.adapter));
+        shared[step.slot] = shared_prefix(s.layout.slots[step.slot], step.tokens, step.adapter);
         TRY(check_tokens(step.tokens, shared[step.slot], vocab()));
         TRY(check_tokens(step.draft, 0, vocab()));
         if (step.tree != nullptr) TRY(check_tree(*step.tree, step.tokens.size(), s.config.context, vocab()));
@@ -467,8 +529,14 @@ Result<void> Engine::advance(std::span<Step> steps) {
 }
 
 Result<Engine::Progress> Engine::advance(int slot, std::span<const std::int32_t> tokens, int max_tokens,
-                                         const std::atomic<bool>& cancel, std::span<const std::int32_t> draft) {
-    Step step{.slot = slot, .tokens = tokens, .max_tokens = max_tokens, .draft = draft, .cancel = &cancel};
+                                         const std::atomic<bool>& cancel, std::span<const std::int32_t> draft,
+                                         int adapter) {
+    Step step{.slot = slot,
+              .tokens = tokens,
+              .max_tokens = max_tokens,
+              .draft = draft,
+              .cancel = &cancel,
+              .adapter = adapter};
     const int n = static_cast<int>(tokens.size());
     do {
         TRY(advance({&step, 1}));
@@ -479,7 +547,7 @@ Result<Engine::Progress> Engine::advance(int slot, std::span<const std::int32_t>
 }
 
 Result<void> Engine::score(std::span<const std::int32_t> tokens, int batch,
-                           void (*sink)(void*, int, std::span<const float>), void* context) {
+                           void (*sink)(void*, int, std::span<const float>), void* context, int adapter) {
     State& s = *state_;
     const int n = static_cast<int>(tokens.size());
     if (n > s.config.context)
@@ -487,10 +555,12 @@ Result<void> Engine::score(std::span<const std::int32_t> tokens, int batch,
     if (batch < 1 || batch > s.config.batch)
         return Error::make(Code::incorrect_parameters, "batch = %d: 1 to %d", batch, s.config.batch);
     TRY(check_tokens(tokens, 0, vocab()));
+    TRY(s.check_adapter(adapter));
     s.forget_logits();
     s.fork_count = s.pick_count = 0;
     Cache& cache = s.layout.slots[0];
     cache.count = 0;
+    cache.adapter = adapter;
     cache.written = n;
     for (int first = 0; first < n; first += batch) {
         const int count = std::min(n - first, batch);

@@ -16,6 +16,8 @@ class Engine;
 
 constexpr int max_slots = 16;
 constexpr int max_batch = 128;
+constexpr int max_adapters = 16;
+constexpr int no_adapter = -1;
 
 struct Config {
     int context = 2048;      // tokens a slot can hold
@@ -29,6 +31,9 @@ struct Config {
     // "scalar", "neon", "dotprod", "i8mm", "avx2", "avx512"; null: the best that the CPU has
     const char* level = nullptr;
     image::Residency residency = image::Residency::whole;  // for plan(): how the image will be opened
+    // Images of adapters for this model, at most max_adapters, opened whole; they must outlive the engine. A step names
+    // one by its place here.
+    std::span<const image::Image* const> adapters{};
     // Counts the layers that are computed: a pass over a long prompt may take longer than a watchdog waits. null: none.
     std::atomic<std::uint64_t>* progress = nullptr;
 };
@@ -49,7 +54,8 @@ struct Plan {
     }
 };
 
-// Errors: incorrect_parameters (with the range), model_format (a family or shape that this engine does not run).
+// Of the images their indexes are enough. Errors: incorrect_parameters (with the range; an adapter that does not fit),
+// model_format (a family or shape that this engine does not run).
 Result<Plan> plan(const image::Image& image, const Config& config);
 
 class Engine {
@@ -73,8 +79,8 @@ class Engine {
     const char* level() const;
     std::uint64_t arena_bytes() const;
 
-    // Tokens of slot that are in its cache.
-    std::span<const std::int32_t> cached(int slot) const;
+    // Tokens of slot that are in its cache, computed under that adapter.
+    std::span<const std::int32_t> cached(int slot, int adapter = no_adapter) const;
     void forget(int slot);
 
     // What one sequence wants: that its slot holds exactly `tokens`.
@@ -88,6 +94,7 @@ class Engine {
         // What may follow, instead of a draft: the passes that hold all of `tokens` compute its logits, and `logits`
         // stay empty. Done when tree->done(). The tokens and the tree's depth must fit the context together.
         Tree* tree = nullptr;
+        int adapter = no_adapter;  // what a slot holds under another one is of no use
 
         // Filled by advance().
         int cached = 0;             // of tokens; all: done, and logits are there
@@ -104,9 +111,9 @@ class Engine {
     // others wait as well.) Of a tree it computes as much as fits the batch behind the tokens. The tree's logits have
     // the bits that they have in the plain sequences to which they belong, whatever the passes. cancel is looked at
     // between layers; a pass that serves others too goes on. Errors: context_full, invalid_index (a slot that is not
-    // there, or twice), incorrect_parameters (a token outside the vocabulary, a tree that is too large or too deep),
-    // nothing is computed then; model_integrity and storage_failure, where a part of the image is read while it runs,
-    // naming it: the slots keep what was complete.
+    // there, or twice; an adapter that is not there), incorrect_parameters (a token outside the vocabulary, a tree that
+    // is too large or too deep), nothing is computed then; model_integrity and storage_failure, where a part of the
+    // image is read while it runs, naming it: the slots keep what was complete.
     Result<void> advance(std::span<Step> steps);
 
     struct Progress {
@@ -117,11 +124,13 @@ class Engine {
     };
     // The same for one sequence, in as many passes as max_tokens need. Errors: also aborted.
     Result<Progress> advance(int slot, std::span<const std::int32_t> tokens, int max_tokens,
-                             const std::atomic<bool>& cancel, std::span<const std::int32_t> draft = {});
+                             const std::atomic<bool>& cancel, std::span<const std::int32_t> draft = {},
+                             int adapter = no_adapter);
 
     // Logits of every position, for evaluation: sink is called once a position, in order. batch: tokens a pass.
     Result<void> score(std::span<const std::int32_t> tokens, int batch,
-                       void (*sink)(void* context, int position, std::span<const float> logits), void* context);
+                       void (*sink)(void* context, int position, std::span<const float> logits), void* context,
+                       int adapter = no_adapter);
 
   private:
     friend Result<Plan> plan(const image::Image&, const Config&);

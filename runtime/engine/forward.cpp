@@ -59,6 +59,11 @@ void lay_out(Arena& arena, const Shapes& s, const BufferSizes& sizes, Buffers& b
     b.sin_local = arena.scratch<float>(rows(s.local_pairs));
     b.member = arena.scratch<float>(times(sizes.threads, s.member_floats()));
     b.logits = arena.scratch<float>(times(sizes.logit_rows, s.vocab_rows));
+    if (s.rank != 0) {
+        b.low = arena.scratch<float>(rows(3 * s.rank));
+        b.low_q = quantized(all_rows, 3 * s.rank);
+        b.raised = arena.scratch<float>(times(sizes.threads, adapted_rows * raised_rows));
+    }
     const auto heads = [&](int n, int k_stride) {
         return Buffers::Heads{
             arena.scratch<std::int8_t>(times(n, k_stride)), arena.scratch<std::int8_t>(times(n, s.head_stride)),
@@ -90,6 +95,7 @@ void lay_out(Arena& arena, const image::ModelParams& p, int context, int batch, 
                                                                static_cast<std::size_t>(compute::chunk)));
     const std::size_t heads = p.layers * p.kv_heads;
     c = {};
+    c.adapter = -1;
     c.heads = arena.persistent<compute::KvHead>(heads);
     c.tokens = arena.persistent<std::int32_t>(static_cast<std::size_t>(context));
     if (ring < all) {
@@ -130,9 +136,11 @@ void copy(const Cache& from, int count, const image::ModelParams& p, Cache& to) 
 
 namespace {
 
-compute::Quantized rows_from(compute::Quantized q, int row) {
-    const auto at = [&](int stride) { return static_cast<std::ptrdiff_t>(row) * stride; };
-    return {q.q + at(q.stride), q.scale + at(q.stride / group), q.sum + at(q.stride / group), q.stride};
+// From a row on, and in it from a column, a multiple of 32.
+compute::Quantized rows_from(compute::Quantized q, int row, int column = 0) {
+    const auto at = [&](int stride, int in_row) { return static_cast<std::ptrdiff_t>(row) * stride + in_row; };
+    const std::ptrdiff_t first = at(q.stride / group, column / group);
+    return {q.q + at(q.stride, column), q.scale + first, q.sum + first, q.stride};
 }
 
 auto embedding_row(image::Kind kind) {
@@ -203,8 +211,81 @@ struct Worker {
         const auto f = l.kind == image::Kind::i4 ? k.i4 : l.kind == image::Kind::i4a ? k.i4a : k.i8;
         f(l.w, begin, end, input, rows, y, static_cast<std::size_t>(ldy));
     }
-    void multiply(const Linear& l, const compute::Quantized& input) {
-        deal(s.dim / block, [&](int begin, int end) { multiply(l, begin, end, input, count, b.delta, s.dim); });
+    // The place of a layer's matrix among those that adapters change.
+    static int adapted(std::uint32_t layer, Adapted matrix) {
+        return static_cast<int>(layer) * image::adapted_count + matrix;
+    }
+    // b.delta = a matrix [dim, ...], with what adapters add to it, times the input.
+    void multiply(const Linear& l, int of, const compute::Quantized& input) {
+        lower(of, 1, input);
+        deal(s.dim / block, [&](int begin, int end) {
+            multiply(l, begin, end, input, count, b.delta, s.dim);
+            raise(of, 0, begin, end, b.delta, s.dim);
+        });
+    }
+
+    // Adapters: u = A x of n matrices that follow each other, `of` being the first's place among a layer's.
+    void lower(int of, int n, const compute::Quantized& input) {
+        if (p.adapted.empty()) return;
+        const int stride = b.low_q.stride, blocks = s.rank / block;
+        // A unit: a block of one matrix's rows, for the rows of one adapter. Of a lower rank than the largest some are
+        // empty.
+        deal(static_cast<int>(p.adapted.size()) * n * blocks, [&](int begin, int end) {
+            for (int u = begin, next; u < end; u = next) {
+                const int at = u % blocks, m = u / blocks % n;
+                const AdaptedRows& rows = p.adapted[static_cast<std::size_t>(u / blocks / n)];
+                next = std::min(end, u - at + blocks);
+                const LowRank& l = rows.targets[of + m];
+                const int all = (l.rank + block - 1) / block, last = std::min(all, at + next - u);
+                if (at >= last) continue;
+                float* const y = b.low + rows.first * stride + m * s.rank;
+                multiply(l.a, at, last, rows_from(input, rows.first), rows.count, y, stride);
+                const int used = all * block, whole = round_to_group(used);
+                for (int t = 0; t < rows.count && last == all; t++)
+                    std::fill(y + t * stride + used, y + t * stride + whole, 0.0f);
+            }
+        });
+        sync();
+        const compute::Quantized to = rows_from(b.low_q, place);
+        for (const AdaptedRows& rows : p.adapted)
+            for (int t = std::max(rows.first, own.begin); t < std::min(rows.first + rows.count, own.end); t++)
+                for (int m = 0; m < n; m++) {
+                    const int values = rows.targets[of + m].rank, column = m * s.rank;
+                    const compute::Quantized q = rows_from(to, t, column);
+                    if (values != 0)
+                        k.quantize(b.low + t * stride + column, round_to_group(values), q.q, q.scale, q.sum);
+                }
+        sync_unless_each();
+    }
+
+    // y += s * B u for blocks of rows of the matrix at place `of`, which is the m-th of those that were lowered.
+    void raise(int of, int m, int begin, int end, float* y, int ldy) const {
+        float* const sums = b.raised + rank * (adapted_rows * raised_rows);
+        constexpr int blocks = raised_rows / block;
+        for (const AdaptedRows& rows : p.adapted) {
+            const LowRank& l = rows.targets[of];
+            if (l.rank == 0) continue;
+            for (int at = begin; at < end; at += blocks) {
+                const int last = std::min(end, at + blocks);
+                multiply(l.b, at, last, rows_from(b.low_q, place + rows.first, m * s.rank), rows.count,
+                         sums - at * block, raised_rows);
+                for (int t = 0; t < rows.count; t++)
+                    add_rows(y + (rows.first + t) * ldy + at * block, sums + t * raised_rows, l.scale,
+                             (last - at) * block);
+            }
+        }
+    }
+    static int round_to_group(int n) { return (n + group - 1) / group * group; }
+
+    // n is a multiple of 8: behind the last row may stand what another member computes.
+    void add_rows(float* y, const float* more, float factor, int n) const {
+        const int whole = n / compute::lanes * compute::lanes;
+        k.add(y, more, factor, whole);
+        if (whole == n) return;
+        float last[compute::lanes] = {};
+        std::memcpy(last, y + whole, block * sizeof(float));
+        k.add(last, more + whole, factor, compute::lanes);
+        std::memcpy(y + whole, last, block * sizeof(float));
     }
 
     void embed() const {
@@ -258,16 +339,19 @@ struct Worker {
     }
 
     // Query, key and value rows in one sweep over the blocks of the three matrices.
-    void project(const Layer& l) {
+    void project(const Layer& l, std::uint32_t layer) {
+        lower(adapted(layer, adapted_q), 3, in);
         const int q_blocks = s.q_rows / block, kv_blocks = s.kv_rows / block;
         deal(q_blocks + 2 * kv_blocks, [&](int first, int last) {
-            const auto overlap = [&](const Linear& m, int from, int blocks, float* y) {
+            const auto overlap = [&](const Linear& m, Adapted which, int from, int blocks, float* y) {
                 const int begin = std::max(first - from, 0), end = std::min(last - from, blocks);
-                if (begin < end) multiply(m, begin, end, in, count, y, s.qkv_stride);
+                if (begin >= end) return;
+                multiply(m, begin, end, in, count, y, s.qkv_stride);
+                raise(adapted(layer, which), which - adapted_q, begin, end, y, s.qkv_stride);
             };
-            overlap(l.q, 0, q_blocks, b.qkv);
-            overlap(l.k, q_blocks, kv_blocks, b.qkv + s.q_rows);
-            overlap(l.v, q_blocks + kv_blocks, kv_blocks, b.qkv + s.q_rows + s.kv_rows);
+            overlap(l.q, adapted_q, 0, q_blocks, b.qkv);
+            overlap(l.k, adapted_k, q_blocks, kv_blocks, b.qkv + s.q_rows);
+            overlap(l.v, adapted_v, q_blocks + kv_blocks, kv_blocks, b.qkv + s.q_rows + s.kv_rows);
         });
     }
 
@@ -499,7 +583,8 @@ struct Worker {
     }
 
     // gate and up of the same rows, then the gated values, quantized. Units: a group of 32 rows.
-    void feed_forward(const Layer& l) {
+    void feed_forward(const Layer& l, std::uint32_t layer) {
+        lower(adapted(layer, adapted_gate), 2, in);
         constexpr int unit = group / block;
         const auto gated = (params.flags & image::flag_gelu) != 0 ? k.gelu_mul : k.silu_mul;
         const int blocks = l.gate.w.rows / block;
@@ -507,6 +592,8 @@ struct Worker {
             const int last = std::min(end * unit, blocks), columns = (end - begin) * group;
             multiply(l.gate, begin * unit, last, in, count, b.gate, s.hidden_stride);
             multiply(l.up, begin * unit, last, in, count, b.up, s.hidden_stride);
+            raise(adapted(layer, adapted_gate), 0, begin * unit, last, b.gate, s.hidden_stride);
+            raise(adapted(layer, adapted_up), 1, begin * unit, last, b.up, s.hidden_stride);
             for (int t = 0; t < count; t++) {
                 float *gate = b.gate + t * s.hidden_stride + begin * group,
                       *up = b.up + t * s.hidden_stride + begin * group;
@@ -540,7 +627,7 @@ struct Worker {
             norm_all(l.attn_norm);
             if (!each || m.stream != nullptr) sync();
             if (m.stream != nullptr && p.stopped) return;  // its matrices are not there
-            project(l);
+            project(l, i);
             sync();
             if (p.stopped) return;
             if (l.norms_rows) {
@@ -551,14 +638,14 @@ struct Worker {
             sync();
             attend(l, i);
             sync();
-            multiply(l.attn_output, b.mid);
+            multiply(l.attn_output, adapted(i, adapted_output), b.mid);
             sync();
             add_delta(l.post_attention_norm);
             norm_all(l.ffn_norm);
             sync_unless_each();
-            feed_forward(l);
+            feed_forward(l, i);
             sync();
-            multiply(l.down, b.mid);
+            multiply(l.down, adapted(i, adapted_down), b.mid);
             sync();
         }
         if (rank == 0 && m.stream != nullptr) m.stream->rewind();

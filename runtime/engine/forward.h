@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/team.h"
+#include "engine/adapter.h"
 #include "engine/model.h"
 #include "engine/tree.h"
 
@@ -19,6 +20,7 @@ struct Cache {
     int written;             // positions below this may have been written, in rings over those a ring's length before
     int ring;                // slots of a sliding layer; 0: every layer holds the whole context
     int window;              // positions that a sliding layer sees
+    int adapter;             // under which K and V were computed; -1: none
 
     // The longest part of a shared prefix of n tokens from which computing can go on: all of it, or nothing when a ring
     // no longer holds what the next token sees.
@@ -46,16 +48,20 @@ struct Buffers {
         std::int8_t *k, *v;
         float *k_scale, *v_scale;
     };
-    Heads branch;      // [batch, kv_heads, head stride] of the rows that are in no cache
-    Heads tail;        // [threads] a KV head of tail_positions: the end of what such a row sees
-    float *gate, *up;  // [batch, hidden padded to 32]
-    float* member;     // [threads] of each member alone: member_floats()
-    float* logits;     // [logit rows, vocab padded to lanes]
+    Heads branch;              // [batch, kv_heads, head stride] of the rows that are in no cache
+    Heads tail;                // [threads] a KV head of tail_positions: the end of what such a row sees
+    float *gate, *up;          // [batch, hidden padded to 32]
+    float* low;                // [batch, 3 ranks] A x of up to three matrices that have the same input
+    compute::Quantized low_q;  // [rows of x, 3 ranks] the same: the input of B
+    float* raised;             // [threads, adapted_rows, raised_rows] B of it
+    float* member;             // [threads] of each member alone: member_floats()
+    float* logits;             // [logit rows, vocab padded to lanes]
 };
 
 struct Shapes {
     int dim, heads, kv_heads, head_dim, head_stride, q_rows, kv_rows, qkv_stride, hidden_stride, mid_stride, vocab_rows,
         pairs, local_pairs;
+    int rank;        // of all adapters the largest, padded to whole groups; 0: there is none
     int unit_heads;  // the least number of heads that are whole KV heads' and whole groups of 32 columns
     int member_floats() const {
         return std::max(dim, compute::max_head_dim) + 4 * compute::chunk +
@@ -63,6 +69,9 @@ struct Shapes {
     }
 };
 Shapes shapes_of(const image::ModelParams& params);
+
+// What of an adapter a member computes at a time, before it is added: rows of the pass, and of a matrix.
+constexpr int adapted_rows = 8, raised_rows = 128;
 
 struct BufferSizes {
     int context, batch, threads, logit_rows;
@@ -87,6 +96,12 @@ struct Row {
     const std::atomic<bool>* cancel;  // null: never
     int branch = in_cache;            // position where its branch begins
     int parent = -1;                  // the row before it; -1: the cache is before it
+};
+
+// Rows of a pass, one behind the other, that an adapter changes: as many as are dealt out together.
+struct AdaptedRows {
+    const LowRank* targets;  // [layers * adapted_count]
+    int first, count;        // at most adapted_rows
 };
 
 // A row whose logits are wanted.
@@ -114,7 +129,8 @@ struct Pass {
     std::atomic<std::uint64_t>* progress;  // one more a layer; null: nobody asks
     std::span<const int> forks{};          // rows that several picks follow
     std::span<const Pick> picks{};         // their logits go to the nodes
-    Result<void> streamed{};               // out: of a layer that could not be read; stopped is set then
+    std::span<const AdaptedRows> adapted{};
+    Result<void> streamed{};  // out: of a layer that could not be read; stopped is set then
 };
 
 // Runs the pass on the team. K and V of the rows are in their caches afterwards unless stopped. Errors: those of

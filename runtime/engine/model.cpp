@@ -15,16 +15,7 @@ Result<Linear> linear(const image::Image& image, const char* name, std::uint32_t
     if (t.kind == image::Kind::f32 || t.rows != rows || t.cols != cols)
         return Error::make(Code::model_format, "tensor %s is %u x %u of kind %u; the family needs %u x %u, quantized",
                            name, t.rows, t.cols, static_cast<unsigned>(t.kind), rows, cols);
-    Linear l{};
-    l.kind = t.kind;
-    l.rows = static_cast<int>(rows);
-    l.w = {padded(rows, compute::block),
-           padded(cols, compute::group),
-           reinterpret_cast<const std::uint8_t*>(t.codes.data()),
-           reinterpret_cast<const std::uint8_t*>(t.scales.data()),
-           reinterpret_cast<const float*>(t.steps.data()),
-           t.book};
-    return l;
+    return as_linear(t);
 }
 
 Result<const float*> vector(const image::Image& image, const char* name, std::uint32_t n) {
@@ -110,6 +101,15 @@ Result<void> check_names(const image::Image& image) {
 }
 
 }  // namespace
+
+Linear as_linear(const image::Tensor& t) {
+    return {
+        {padded(t.rows, compute::block), padded(t.cols, compute::group),
+         reinterpret_cast<const std::uint8_t*>(t.codes.data()), reinterpret_cast<const std::uint8_t*>(t.scales.data()),
+         reinterpret_cast<const float*>(t.steps.data()), t.book},
+        t.kind,
+        static_cast<int>(t.rows)};
+}
 
 Result<void> check_params(const image::ModelParams& p) {
     if ((p.flags & ~image::known_flags) != 0)

@@ -44,6 +44,9 @@ struct Model {
     float attn_scale;  // of a score of two rotated int8 vectors: 1 / sqrt(head_dim) / Hadamard size
 };
 
+// As the kernels take a matrix that lies in an image.
+Linear as_linear(const image::Tensor& tensor);
+
 // Limits of shapes that this engine runs; names what is outside. Errors: model_format.
 Result<void> check_params(const image::ModelParams& params);
 

@@ -39,6 +39,8 @@ bool terminated(const char* text, std::size_t size) { return std::memchr(text, 0
 
 }  // namespace
 
+bool is_adapter(const RawHeader& header) { return !zero(header.base.index_sha256); }
+
 bool has_hashes(const RawHeader& header) {
     return std::any_of(std::begin(header.section_sha256), std::end(header.section_sha256),
                        [](const auto& hash) { return !zero(hash); });
@@ -86,6 +88,8 @@ Result<void> check_header(const char* path, const RawHeader& h) {
         return Error::make(Code::model_format, "%s: section params is absent or has a wrong size", path);
     if (find_section(h, SectionId::tensors) == nullptr)
         return Error::make(Code::model_format, "%s: section tensors is absent", path);
+    if (!terminated(h.base.name, sizeof h.base.name))
+        return Error::make(Code::model_format, "%s: its base has a name without end", path);
     TRY(check_signature(path, h.signature));
     const bool hashed = has_hashes(h);
     for (std::uint32_t i = 0; i < max_sections; i++) {

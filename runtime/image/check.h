@@ -17,6 +17,9 @@ Result<void> check_header(const char* path, const RawHeader& header);
 Result<void> check_index(const char* path, const RawHeader& header, std::span<const TensorEntry> tensors,
                          const ModelParams& params);
 
+// It is for another image, and no model.
+bool is_adapter(const RawHeader& header);
+
 // False in an image that was written before there were hashes: nothing can vouch for its tensors.
 bool has_hashes(const RawHeader& header);
 

@@ -16,7 +16,15 @@ constexpr char raw_magic[8] = {'S', 'L', 'M', 'R', 'A', 'W', '1', 0};
 constexpr char stored_magic[8] = {'S', 'L', 'M', 'Z', 'S', 'T', '1', 0};
 constexpr std::uint32_t skippable_magic = 0x184D2A50, seek_table_magic = 0x184D2A5E, seekable_magic = 0x8F92EAB1;
 
-enum class SectionId : std::uint32_t { index = 1, params = 2, tokenizer = 3, chat = 4, provenance = 5, tensors = 6, golden = 7 };
+enum class SectionId : std::uint32_t {
+    index = 1,
+    params = 2,
+    tokenizer = 3,
+    chat = 4,
+    provenance = 5,
+    tensors = 6,
+    golden = 7
+};
 
 struct Section {
     std::uint32_t id;
@@ -34,6 +42,12 @@ struct Signature {  // over the RawHeader with this field zeroed; all zero: unsi
 };
 static_assert(sizeof(Signature) == 512);
 
+// An adapter (LoRA) is an image of its own, for one base: its header says which. Zero in a model.
+struct AdapterBase {
+    std::uint8_t index_sha256[32];  // RawHeader::index_sha256 of the base, which covers all its tensors
+    char name[64];                  // the base's, for people
+};
+
 // What a signature covers: this header; by index_sha256 the index; by that every tensor; by section_sha256 the other
 // sections. What lies between them is zero.
 struct RawHeader {  // 4096 bytes at offset 0 of the raw form; the index section follows in the same 64 KiB unit or
@@ -48,7 +62,8 @@ struct RawHeader {  // 4096 bytes at offset 0 of the raw form; the index section
     // Of sections[i], as it lies there. Zero for index, tensors and where there is no section; everywhere in an image
     // that was written before there were any.
     std::uint8_t section_sha256[8][32];
-    std::uint8_t reserved[4096 - 8 - 8 - 8 - 8 - 8 * 24 - 32 - 512 - 8 * 32];
+    AdapterBase base;
+    std::uint8_t reserved[4096 - 8 - 8 - 8 - 8 - 8 * 24 - 32 - 512 - 8 * 32 - 96];
 };
 static_assert(sizeof(RawHeader) == 4096);
 
@@ -103,6 +118,14 @@ struct TensorEntry {  // in the index section, in execution order
                                       // recorded, as in RawHeader
 };
 static_assert(sizeof(TensorEntry) == 176);
+
+// The tensors of an adapter: "lora.scale" (f32, 1 x n: the s of each matrix that it changes), then for each of them, in
+// execution order, "blk.0.attn_q.lora_a" (A: rank x inputs) and "blk.0.attn_q.lora_b" (B: outputs x rank), both i8. The
+// matrix becomes W + s B A, its rows in the order of the base's. The params are the base's, with the adapter's name.
+constexpr const char* adapted_matrices[] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
+                                            "ffn_gate", "ffn_up", "ffn_down"};
+constexpr int adapted_count = 7;
+constexpr std::uint32_t max_rank = 256;
 
 // Bits of ModelParams::flags
 constexpr std::uint32_t flag_tied_output = 1;  // no tensor "output": token_embd is the output matrix

@@ -243,6 +243,72 @@ inline Safetensors llama_safetensors() {
     return f;
 }
 
+// A LoRA adapter of PEFT's for some modules ("model.layers.0.self_attn.q_proj", rows, cols): random A and B.
+struct Lora {
+    struct Module {
+        std::string name;
+        std::size_t rows, cols;
+    };
+    Safetensors file;
+    std::string config;
+
+    Lora(const std::vector<Module>& modules, std::size_t rank, unsigned seed = 11) {
+        std::mt19937 random(seed);
+        for (const Module& m : modules) {
+            const std::string name = "base_model.model." + m.name;
+            file.tensors.push_back(
+                {name + ".lora_A.weight", "F32", {rank, m.cols}, blocks("F32", rank * m.cols, random)});
+            file.tensors.push_back(
+                {name + ".lora_B.weight", "F32", {m.rows, rank}, blocks("F32", m.rows * rank, random)});
+        }
+        config = R"({"peft_type": "LORA", "bias": "none", "lora_alpha": 8, "r": )" + std::to_string(rank) + "}";
+    }
+};
+// Of llama_safetensors(): all seven matrices of both layers, or those of attention.
+inline Lora llama_lora(std::size_t rank = 4, bool attention_only = false) {
+    std::vector<Lora::Module> modules;
+    for (int l = 0; l < 2; l++) {
+        const std::string b = "model.layers." + std::to_string(l) + ".";
+        for (const auto& [name, rows] : {std::pair{"q", 32}, {"k", 16}, {"v", 16}, {"o", 32}})
+            modules.push_back({b + "self_attn." + name + "_proj", std::size_t(rows), 32});
+        if (attention_only) continue;
+        modules.push_back({b + "mlp.gate_proj", 48, 32});
+        modules.push_back({b + "mlp.up_proj", 48, 32});
+        modules.push_back({b + "mlp.down_proj", 32, 48});
+    }
+    return {modules, rank};
+}
+// The same as convert_lora_to_gguf.py of llama.cpp writes it for a Llama: heads' rows as adjacent RoPE pairs.
+inline Gguf lora_gguf(const Lora& lora, float alpha, std::size_t head_dim = 8) {
+    Gguf g;
+    g.text("general.architecture", "llama");
+    g.text("general.type", "adapter");
+    g.text("adapter.type", "lora");
+    g.real("adapter.lora.alpha", alpha);
+    const std::pair<const char*, const char*> names[] = {
+        {"self_attn.q_proj", "attn_q"},      {"self_attn.k_proj", "attn_k"}, {"self_attn.v_proj", "attn_v"},
+        {"self_attn.o_proj", "attn_output"}, {"mlp.gate_proj", "ffn_gate"},  {"mlp.up_proj", "ffn_up"},
+        {"mlp.down_proj", "ffn_down"}};
+    for (const auto& t : lora.file.tensors)
+        for (const auto& [theirs, ours] : names) {
+            const auto at = t.name.find(theirs);
+            if (at == t.name.npos) continue;
+            const bool is_b = t.name.find("lora_B") != t.name.npos;
+            const std::string name =
+                std::string("blk.") + t.name[at - 2] + "." + ours + ".weight.lora_" + (is_b ? "b" : "a");
+            std::string data = t.data;
+            const std::size_t row = t.shape[1] * 4;
+            const bool turns = is_b && (std::string(ours) == "attn_q" || std::string(ours) == "attn_k");
+            for (std::size_t r = 0; turns && r < t.shape[0]; r++) {
+                const std::size_t i = r % head_dim,
+                                  to = r - i + (i < head_dim / 2 ? 2 * i : 2 * (i - head_dim / 2) + 1);
+                data.replace(to * row, row, t.data, r * row, row);
+            }
+            g.tensors.push_back({name, {t.shape[1], t.shape[0]}, 0, data});
+        }
+    return g;
+}
+
 // A linear layer in 4 bits: value(o, i) = (code - zero) x scale.
 struct FourBitLayer {
     std::size_t outputs, inputs;

@@ -18,6 +18,12 @@ struct ImportCommand {
 };
 int run_import(const ImportCommand& command);
 
+struct AdapterCommand {
+    std::string source, base, output, name;
+    bool raw = false;
+};
+int run_adapter(const AdapterCommand& command);
+
 struct QuantizeCommand {
     std::string source, output, text, work, name, chat_template;
     double kl = 0, price = 0, resident = 0;
@@ -34,7 +40,7 @@ struct TokenizeCommand {
 int run_tokenize(const TokenizeCommand& command);
 
 struct LogitsCommand {
-    std::string model, tokens, output, level;
+    std::string model, adapter, tokens, output, level;
     int threads = 0, batch = 32;
     bool f32 = false;
 };

@@ -221,7 +221,7 @@ Result<TaskEvaluation> evaluate(EvalCommand& command) {
 
     std::string what;
     if (!command.work.empty() || command.record) {
-        e.described_source = TRY(describe_source(*source));
+        e.described_source = TRY(describe_files(source->path, source->parts)).json;
         what = Json{{"source", Json::parse(e.described_source)},
                     {"task", e.task.sha256},
                     {"lines", e.task.lines.size()},

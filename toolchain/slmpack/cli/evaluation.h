@@ -52,7 +52,7 @@ inline double rounded(double value, int decimals = 6) {
 }
 
 // Puts `figures` into the list "evaluation" of the image's provenance, in place of those of the same `of` (what was
-// evaluated on) and source. source: JSON, as describe_source() gives it. Says on stderr when a signature goes. Errors:
+// evaluated on) and source. source: JSON, as describe_files() gives it. Says on stderr when a signature goes. Errors:
 // those of amend_image(); model_format: the provenance is no JSON object.
 Result<void> record_evaluation(const std::string& image, const std::string& source, const Json& of,
                                const Json& figures);

@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "golden.h"
 #include "image/layout.h"
+#include "toolchain/slmpack/image/adapter.h"
 #include "toolchain/slmpack/image/amend.h"
 
 namespace slmd::pack {
@@ -94,6 +95,27 @@ int run_import(const ImportCommand& command) {
                 static_cast<unsigned long long>(s.image_bytes),
                 static_cast<double>(s.image_bytes) / static_cast<double>(s.source_bytes),
                 static_cast<unsigned long long>(s.source_bytes), static_cast<double>(s.raw_bytes) / 1048576, seconds);
+    return 0;
+}
+
+int run_adapter(const AdapterCommand& command) {
+    AdapterOptions options;
+    options.name = command.name;
+    options.write.raw = command.raw;
+    options.write.progress = progress_line("packing " + command.output);
+    const auto done = pack_adapter(command.source, command.base, command.output, options);
+    if (!done) return fail(done.error().text);
+    end_progress();
+    const AdapterSummary& s = done.value();
+    char rank[32];
+    std::snprintf(rank, sizeof rank, s.least_rank == s.largest_rank ? "%u" : "%u to %u", s.least_rank, s.largest_rank);
+    std::printf(
+        "%s: for %s, %zu matrices of rank %s, rounding %.4f; %llu bytes, %.3f of the source's %llu, %.1f MiB when "
+        "open\n",
+        command.output.c_str(), s.base.c_str(), s.matrices, rank, s.rounding,
+        static_cast<unsigned long long>(s.image_bytes),
+        static_cast<double>(s.image_bytes) / static_cast<double>(s.source_bytes),
+        static_cast<unsigned long long>(s.source_bytes), static_cast<double>(s.raw_bytes) / 1048576);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "commands.h"
+#include "engine/adapter.h"
 #include "evaluation.h"
 #include "golden.h"
 #include "image/check.h"
@@ -58,6 +59,15 @@ void verify_text(const std::string& path, std::vector<std::string>& problems) {
         problems.push_back(path + ": section chat: " + opened.error().text);
 }
 
+// That the engine would take an adapter for a model of these params, which its base's are a copy of.
+void verify_adapter(const std::string& path, std::vector<std::string>& problems) {
+    const auto image = Image::open(path.c_str(), {});
+    if (!image) return problems.push_back(image.error().text);
+    if (!is_adapter(image.value().header())) return;
+    if (const auto bound = engine::bind(image.value(), image.value().params(), nullptr); !bound)
+        problems.push_back(path + ": " + bound.error().text);
+}
+
 // Special tokens are shown, control characters as spaces.
 std::string text_of(const text::Tokenizer& tokenizer, std::span<const std::byte> tokens) {
     std::string out;
@@ -105,7 +115,13 @@ int run_inspect(const std::string& path) {
     std::printf("%s: %s image, %llu bytes, %llu when open", path.c_str(), sizes.compressed ? "stored" : "raw",
                 static_cast<Number>(sizes.file), static_cast<Number>(sizes.raw));
     if (sizes.compressed) std::printf(", %llu frames", static_cast<Number>(sizes.frames));
-    std::printf("\n\nmodel     %s, family %s\n", p.name, p.family);
+    const bool adapter = is_adapter(image.header());
+    std::printf("\n\n%-9s %s, family %s\n", adapter ? "adapter" : "model", p.name, p.family);
+    if (adapter) {
+        Sha256 index;
+        std::memcpy(index.data(), image.header().base.index_sha256, index.size());
+        std::printf("base      %s, index %s\n", image.header().base.name, hex(index).c_str());
+    }
     std::printf("layers    %u, dim %u, hidden %u, heads %u (%u KV) of %u, vocabulary %u, context %u\n", p.layers, p.dim,
                 p.hidden, p.heads, p.kv_heads, p.head_dim, p.vocab, p.context);
     std::printf("details   norm eps %g, RoPE theta %g over %u dimensions, output %s\n", static_cast<double>(p.norm_eps),
@@ -178,6 +194,7 @@ int run_verify(const std::string& path, const std::vector<std::string>& key_file
     auto problems = verify_image(path, progress_line("verifying " + path), keys);
     end_progress();
     if (problems.empty()) verify_text(path, problems);
+    if (problems.empty()) verify_adapter(path, problems);
     int asked = 0;
     if (problems.empty() && golden) {
         const auto checked = check_golden(path);

@@ -1,4 +1,5 @@
 #include <cstring>
+#include <optional>
 
 #include "commands.h"
 #include "model.h"
@@ -19,18 +20,25 @@ Result<void> write_logits(const LogitsCommand& command) {
                                command.model.c_str());
         const auto source = TRY(Source::open(command.model));
         const auto reference = TRY(Reference::open(*source));
+        if (!command.adapter.empty()) reference->adapt(TRY(open_adapter(command.adapter, source->params)));
         logits = TRY(reference->logits(tokens.values));
     } else {
         engine::Config config{
             .context = static_cast<int>(tokens.values.size()), .threads = command.threads, .batch = command.batch};
         if (!command.level.empty()) config.level = command.level.c_str();
+        std::optional<image::Image> adapter;
+        const image::Image* adapters[1];
+        if (!command.adapter.empty()) {
+            adapters[0] = &adapter.emplace(TRY(image::Image::open(command.adapter.c_str(), {.threads = 2})));
+            config.adapters = adapters;
+        }
         const LoadedEngine loaded = TRY(load_engine(command.model, config));
         logits.resize(tokens.values.size() * static_cast<std::size_t>(loaded.engine->vocab()));
         const auto keep = [](void* context, int position, std::span<const float> row) {
             auto& out = *static_cast<std::vector<float>*>(context);
             std::memcpy(out.data() + static_cast<std::size_t>(position) * row.size(), row.data(), row.size_bytes());
         };
-        TRY(loaded.engine->score(tokens.values, command.batch, keep, &logits));
+        TRY(loaded.engine->score(tokens.values, command.batch, keep, &logits, adapter ? 0 : engine::no_adapter));
     }
     const std::size_t shape[] = {tokens.values.size(), logits.size() / tokens.values.size()};
     return write_npy(command.output, shape, logits);

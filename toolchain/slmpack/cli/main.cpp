@@ -37,6 +37,16 @@ int main(int argc, char** argv) {
     c->footer("Example: slmpack import SmolLM2-135M-Instruct.Q4_1.gguf -o smollm2.slm");
     c->callback([&] { code = run_import(import); });
 
+    AdapterCommand adapter;
+    c = app.add_subcommand("adapter", "Make an adapter image of a published LoRA adapter, for one model image");
+    c->add_option("SOURCE", adapter.source, "A folder of PEFT's, or a GGUF of llama.cpp's")->required();
+    c->add_option("--base", adapter.base, "The model's image, which slmd will run it on: this very one")->required();
+    c->add_option("-o,--output", adapter.output, "The adapter image to write")->required();
+    c->add_flag("--raw", adapter.raw, "Write the raw form, which is mapped in place");
+    c->add_option("--name", adapter.name, "The adapter's name, for people");
+    c->footer("Example: slmpack adapter polite-lora --base smollm2.slm -o polite.slm");
+    c->callback([&] { code = run_adapter(adapter); });
+
     QuantizeCommand quantize;
     quantize.resident = Choice{}.resident;
     c = app.add_subcommand("quantize", "Make a small image of a published model, rounded with error feedback");
@@ -160,6 +170,8 @@ int main(int argc, char** argv) {
         ->required();
     c->add_option("--tokens", logits.tokens, "Token ids: .npy, int32 or int64")->required();
     c->add_option("-o,--output", logits.output, "The .npy to write: float32 [positions x vocabulary]")->required();
+    c->add_option("--adapter", logits.adapter,
+                  "An adapter image for the model's image; with --f32 an adapter as published");
     c->add_flag("--f32", logits.f32, "The float32 reference instead of the engine; needs a source");
     c->add_option("--level", logits.level, "CPU level of the engine: scalar, neon, dotprod, avx2, avx512");
     c->add_option("--threads", logits.threads, "Threads of the engine; 0: as many as fit")

@@ -399,7 +399,7 @@ Result<QuantizeSummary> quantize_model(const Source& source, std::span<const Seq
         if (t.rows != 1 && t.name != "token_embd" && t.name != "output" && !t.name.starts_with("blk."))
             return Error::make(Code::not_supported, "tensor %s: a matrix that the quantizer does not know",
                                t.name.c_str());
-    const std::string files = TRY(describe_source(source));
+    const std::string files = TRY(describe_files(source.path, source.parts)).json;
     Work work = TRY(Work::open(options.work, options.description + files));
     return Quantizer(source, sequences, options, std::move(work)).run(path);
 }

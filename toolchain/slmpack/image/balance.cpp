@@ -71,6 +71,32 @@ Result<Balance> Balance::of(const Source& source) {
     return balance;
 }
 
+std::map<std::string, std::string> Balance::letters() const {
+    std::map<std::string, std::string> out;
+    for (const auto& [name, exponents] : exponents_)
+        if (name.ends_with("attn_k"))
+            for (const int e : exponents) out[name] += static_cast<char>('m' - e);
+    return out;
+}
+
+Result<Balance> Balance::of_letters(const std::map<std::string, std::string>& letters, const image::ModelParams& p) {
+    Balance balance;
+    for (std::uint32_t layer = 0; layer < p.layers; layer++) {
+        const std::string block = "blk." + std::to_string(layer) + ".";
+        const auto found = letters.find(block + "attn_k");
+        if (found == letters.end() || found->second.size() != std::size_t{p.kv_heads} * p.head_dim ||
+            std::any_of(found->second.begin(), found->second.end(),
+                        [](char c) { return c < 'm' - most || c > 'm' + most; }))
+            return Error::make(Code::model_format, "the provenance does not say how %sattn_k is balanced",
+                               block.c_str());
+        std::vector<int>&q = balance.exponents_[block + "attn_q"], &k = balance.exponents_[block + "attn_k"];
+        for (const char c : found->second) k.push_back('m' - c);
+        for (std::uint32_t r = 0; r < p.heads * p.head_dim; r++)
+            q.push_back(-k[r / p.head_dim / (p.heads / p.kv_heads) * p.head_dim + r % p.head_dim]);
+    }
+    return balance;
+}
+
 Result<void> Balance::apply(const std::string& name, TensorData& t) const {
     const bool is_bias = name.ends_with(".bias");
     const auto found = exponents_.find(is_bias ? name.substr(0, name.size() - 5) : name);

@@ -31,38 +31,6 @@ bool is_float(const SourceTensor& t) {
 }
 bool is_embedding(const SourceTensor& t) { return t.name == "token_embd" || t.name == "output"; }
 
-struct SourceFiles {
-    Json list = Json::array();
-    std::uint64_t bytes = 0;  // of the weights
-};
-
-// The source's files with their hashes: one, the parts of a split one, or those of a folder that say what the model is.
-Result<SourceFiles> describe_files(const Source& source) {
-    const std::string& path = source.path;
-    std::vector<fs::path> files;
-    std::error_code failed;
-    if (fs::is_directory(path, failed)) {
-        for (const auto& entry : fs::directory_iterator(path, failed)) {
-            const auto extension = entry.path().extension();
-            if (entry.is_regular_file() && (extension == ".safetensors" || extension == ".json"))
-                files.push_back(entry.path());
-        }
-        std::sort(files.begin(), files.end());
-    } else {
-        files.push_back(path);
-        for (const std::string& part : source.parts) files.emplace_back(part);
-    }
-    SourceFiles out;
-    for (const fs::path& file : files) {
-        const MappedFile map = TRY(MappedFile::open(file.c_str()));
-        if (file.extension() != ".json") out.bytes += map.bytes().size();
-        out.list.push_back({{"name", file.filename().string()},
-                            {"bytes", map.bytes().size()},
-                            {"sha256", hex(TRY(image::sha256(map.bytes())))}});
-    }
-    return out;
-}
-
 Result<TensorData> convert(const Source& source, const SourceTensor& tensor, Kind kind, bool requantize,
                            KindSummary& summary) {
     if (!requantize && kind != Kind::f32 && !is_float(tensor)) {
@@ -100,19 +68,21 @@ Result<TensorData> convert(const Source& source, const SourceTensor& tensor, Kin
 }
 
 std::string provenance(const Source& source, const SourceFiles& files, const ImportOptions& options,
-                       const ImportSummary& summary) {
+                       const ImportSummary& summary, const Balance& balance) {
     Json kinds = Json::object();
     for (const auto& [kind, k] : summary.kinds) {
         Json& entry = kinds[image::kind_name(kind)] = {{"tensors", k.tensors}, {"weights", k.weights}, {"raw", k.raw}};
         if (k.power > 0)
             entry["rounding_error"] = std::round(std::sqrt(k.error / k.power) * 1e6) / 1e6;  // relative RMS
     }
-    Json record{{"tool", "slmpack " SLMD_VERSION}, {"source", {{"format", source.format}, {"files", files.list}}}};
+    Json record{{"tool", "slmpack " SLMD_VERSION},
+                {"source", {{"format", source.format}, {"files", Json::parse(files.json)}}}};
     if (options.made.empty())
         record["kind"] = options.kind ? image::kind_name(*options.kind) : "as the source";
     else
         record["quantize"] = Json::parse(options.made);
     record["kinds"] = kinds;
+    if (!balance.empty()) record["balance"] = balance.letters();
     return record.dump(1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -134,9 +104,31 @@ std::string hex(const image::Sha256& digest) {
     return text;
 }
 
-Result<std::string> describe_source(const Source& source) {
-    const SourceFiles files = TRY(describe_files(source));
-    return files.list.dump(1, ' ', false, Json::error_handler_t::replace);
+Result<SourceFiles> describe_files(const std::string& path, const std::vector<std::string>& parts) {
+    std::vector<fs::path> files;
+    std::error_code failed;
+    if (fs::is_directory(path, failed)) {
+        for (const auto& entry : fs::directory_iterator(path, failed)) {
+            const auto extension = entry.path().extension();
+            if (entry.is_regular_file() && (extension == ".safetensors" || extension == ".json"))
+                files.push_back(entry.path());
+        }
+        std::sort(files.begin(), files.end());
+    } else {
+        files.push_back(path);
+        for (const std::string& part : parts) files.emplace_back(part);
+    }
+    SourceFiles out;
+    Json list = Json::array();
+    for (const fs::path& file : files) {
+        const MappedFile map = TRY(MappedFile::open(file.c_str()));
+        if (file.extension() != ".json") out.bytes += map.bytes().size();
+        list.push_back({{"name", file.filename().string()},
+                        {"bytes", map.bytes().size()},
+                        {"sha256", hex(TRY(image::sha256(map.bytes())))}});
+    }
+    out.json = list.dump(1, ' ', false, Json::error_handler_t::replace);
+    return out;
 }
 
 Result<double> stored_besides_matrices(const Source& source) {
@@ -161,7 +153,7 @@ Result<Kind> kind_of(const Source& source, const SourceTensor& tensor, const Imp
 }
 
 Result<ImportSummary> import_model(const Source& source, const std::string& path, const ImportOptions& options) {
-    const SourceFiles files = TRY(describe_files(source));
+    const SourceFiles files = TRY(describe_files(source.path, source.parts));
     ImageContents contents;
     contents.params = source.params;
     if (!options.name.empty()) {
@@ -213,7 +205,7 @@ Result<ImportSummary> import_model(const Source& source, const std::string& path
         kind.raw += s.codes.raw + s.scales.raw + s.steps.raw;
         kind.stored += s.codes.stored + s.scales.stored + s.steps.stored;
     };
-    contents.provenance = [&] { return provenance(source, files, options, summary); };
+    contents.provenance = [&] { return provenance(source, files, options, summary, balance); };
     if (!options.golden) {
         const WriteSummary written = TRY(write_image(path, contents, options.write));
         summary.raw_bytes = written.raw;

@@ -39,8 +39,13 @@ struct ImportSummary {
 
 std::string hex(const image::Sha256& digest);
 
-// The source's files with their sizes and SHA-256, as JSON.
-Result<std::string> describe_source(const Source& source);
+// The files of a source with their sizes and SHA-256, as JSON: one, or those of a folder that say what the model is.
+struct SourceFiles {
+    std::string json;
+    std::uint64_t bytes = 0;  // of the weights
+};
+// parts: further ones of a split file.
+Result<SourceFiles> describe_files(const std::string& path, const std::vector<std::string>& parts = {});
 
 // Bytes that the file will have besides its matrices, about.
 Result<double> stored_besides_matrices(const Source& source);

@@ -93,6 +93,7 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
     header.version = format_version;
     header.reader = reader_version;
     header.tensor_count = static_cast<std::uint32_t>(plan.index.size());
+    header.base = contents.base;
     if (!contents.tokenizer.empty()) TRY(out.put_section(header, SectionId::tokenizer, contents.tokenizer));
     if (!contents.chat.empty()) TRY(out.put_section(header, SectionId::chat, contents.chat));
 

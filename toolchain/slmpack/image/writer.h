@@ -29,6 +29,7 @@ struct ImageContents {
     std::function<Result<TensorData>(const TensorSpec&)> tensor;  // called once for each, in order
     std::function<void(const TensorSpec&, const TensorSummary&)> written;  // may be empty; after each tensor
     std::function<std::string()> provenance;                               // called after the last tensor; JSON
+    image::AdapterBase base{};                                             // of an adapter
 };
 
 struct WriteOptions {

@@ -26,6 +26,11 @@ Result<std::unique_ptr<Reference>> Reference::open(const Source& source) {
     return r;
 }
 
+void Reference::adapt(Adapter adapter) {
+    adapted_.clear();
+    for (AdapterTarget& t : adapter.targets) adapted_[t.matrix] = std::move(t);
+}
+
 Result<void> Reference::check(std::span<const std::int32_t> tokens, std::size_t length) const {
     if (tokens.empty()) return Error::make(Code::incorrect_parameters, "no tokens");
     if (length > params_.context)
@@ -54,9 +59,19 @@ struct Reference::Pass {
         return Eigen::Map<const Matrix>(y.data(), x.rows(), x.cols());
     }
 
+    // Times a matrix of a layer, and what an adapter adds to it.
+    Matrix times(const Matrix& x, const std::string& name, long rows) const {
+        Matrix y = linear(x, model.weight(name), rows);
+        if (const auto found = model.adapted_.find(name); found != model.adapted_.end()) {
+            const AdapterTarget& t = found->second;
+            y += linear(linear(x, t.a.data(), t.rank), t.b.data(), rows) * float(t.scale);
+        }
+        return y;
+    }
+
     // The rows of a query, key or value matrix, with bias and norm where the model has them.
     Matrix heads(const Matrix& x, const std::string& name, long rows) const {
-        Matrix y = linear(x, model.weight(name), rows);
+        Matrix y = times(x, name, rows);
         if (const auto bias = model.weights_.find(name + ".bias"); bias != model.weights_.end())
             y.rowwise() += Eigen::Map<const Vector>(bias->second.data(), rows);
         const auto norm = model.weights_.find(name + "_norm");
@@ -93,7 +108,7 @@ struct Reference::Pass {
             const Matrix value = values.middleCols(kv_at, head_dim).transpose();
             mixed.middleCols(at, head_dim) = linear(scores, value.data(), head_dim);
         }
-        return linear(mixed, model.weight(block + "attn_output"), params.dim);
+        return times(mixed, block + "attn_output", params.dim);
     }
 };
 
@@ -120,10 +135,10 @@ std::vector<float> Reference::forward(std::span<const std::int32_t> tokens, std:
         x += pass.normed(a, block + "post_attention_norm", dim) * params_.residual_scale;
 
         const Matrix f = pass.normed(x, block + "ffn_norm", dim);
-        const Matrix gate = linear(f, weight(block + "ffn_gate"), params_.hidden),
-                     up = linear(f, weight(block + "ffn_up"), params_.hidden);
+        const Matrix gate = pass.times(f, block + "ffn_gate", params_.hidden),
+                     up = pass.times(f, block + "ffn_up", params_.hidden);
         const Matrix down =
-            linear(gated(gate, up, (params_.flags & image::flag_gelu) != 0), weight(block + "ffn_down"), dim);
+            pass.times(gated(gate, up, (params_.flags & image::flag_gelu) != 0), block + "ffn_down", dim);
         x += pass.normed(down, block + "post_ffw_norm", dim) * params_.residual_scale;
     }
     cache.length += std::size_t(n);

@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "toolchain/slmpack/source.h"
+#include "toolchain/slmpack/source/adapter.h"
 
 namespace slmd::pack {
 
@@ -18,6 +19,9 @@ class Reference {
   public:
     // Holds every weight in float32: 4 bytes a parameter. Errors: what the source says about a tensor.
     static Result<std::unique_ptr<Reference>> open(const Source& source);
+
+    // From now on every matrix that the adapter changes is applied as W x + scale * B (A x).
+    void adapt(Adapter adapter);
 
     const image::ModelParams& params() const { return params_; }
 
@@ -65,6 +69,7 @@ class Reference {
     image::ModelParams params_{};
     std::vector<float> inv_freq_, inv_freq_local_;
     std::map<std::string, std::vector<float>> weights_;
+    std::map<std::string, AdapterTarget> adapted_;
 };
 
 }  // namespace slmd::pack

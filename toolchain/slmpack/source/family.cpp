@@ -246,6 +246,13 @@ Result<Family> find_family(Form form, const std::string& architecture) {
                        shown(architecture).c_str(), known.c_str());
 }
 
+Result<Family> family_named(const std::string& name) {
+    for (const auto text : family_texts())
+        if (Family f = TRY(parse_family(text)); f.name == name) return f;
+    return Error::make(Code::not_supported, "this slmpack knows no family \"%s\": use the one that made the image",
+                       shown(name).c_str());
+}
+
 std::optional<std::uint32_t> size_named(const ModelParams& p, std::string_view name) {
     if (name == "q") return p.heads * p.head_dim;
     if (name == "kv") return p.kv_heads * p.head_dim;

@@ -54,6 +54,9 @@ Result<Family> parse_family(std::string_view text);
 // not_supported lists what there is.
 Result<Family> find_family(Form form, const std::string& architecture);
 
+// By its own name, as an image's params have it. Errors: not_supported.
+Result<Family> family_named(const std::string& name);
+
 // The values of the first key of `a|b` that is there: one number, or a list (a flag a layer); empty when there is none;
 // an error when it is neither.
 using NumbersOf = std::function<Result<std::vector<double>>(const std::string& keys)>;

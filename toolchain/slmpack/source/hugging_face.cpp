@@ -80,14 +80,6 @@ Result<std::vector<float>> rope_frequencies(const json& config, image::ModelPara
     return scaled_inv_freq(p, s);
 }
 
-Result<std::string> file_text(const std::string& path) {
-    const FileBytes file = TRY(FileBytes::open(path));
-    if (file.bytes.size() > 16u << 20)
-        return Error::make(Code::model_format, "%.150s: %zu bytes: too long for a text of settings", path.c_str(),
-                           file.bytes.size());
-    return std::string(reinterpret_cast<const char*>(file.bytes.data()), file.bytes.size());
-}
-
 // chat_template.jinja, or the entry of tokenizer_config.json: a text, or a list with one named "default".
 Result<std::string> folder_chat_template(const std::string& folder) {
     if (std::filesystem::exists(folder + "/chat_template.jinja")) return file_text(folder + "/chat_template.jinja");

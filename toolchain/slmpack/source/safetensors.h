@@ -12,6 +12,9 @@ namespace slmd::pack {
 // JSON of bounded depth. `what` names the text in the error.
 Result<nlohmann::json> parse_json(std::string_view text, const std::string& what);
 
+// The text of a file of settings, 16 MiB at most.
+Result<std::string> file_text(const std::string& path);
+
 // The text of model.safetensors.index.json. Errors name the tensor: files that are not beside the index; a number of
 // files that is not the one in their names.
 Result<ShardIndex> read_shard_index(std::string_view text);

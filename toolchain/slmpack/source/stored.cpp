@@ -192,8 +192,7 @@ Result<const StoredSource::Place*> StoredSource::place(const SourceTensor& tenso
     return &found->second;
 }
 
-std::uint32_t StoredSource::source_row(const Place& p, std::uint32_t r) const {
-    if (!p.pairs) return r;
+std::uint32_t row_of_pairs(const image::ModelParams& params, std::uint32_t r) {
     const std::uint32_t i = r % params.head_dim, half = params.rope_dims / 2;
     if (i >= params.rope_dims) return r;
     return r - i + (i < half ? 2 * i : 2 * (i - half) + 1);

@@ -31,6 +31,9 @@ struct StoredTensor {
     std::uint32_t first_row = 0;  // of packed
 };
 
+// Where row r of query or key in halves order stands in a tensor whose heads have adjacent RoPE pairs.
+std::uint32_t row_of_pairs(const image::ModelParams& params, std::uint32_t r);
+
 class StoredSource : public Source {
   public:
     Result<std::vector<float>> read(const SourceTensor& tensor) const override;
@@ -50,8 +53,7 @@ class StoredSource : public Source {
         bool plus_one;  // the file holds the values less 1
     };
     Result<const Place*> place(const SourceTensor& tensor) const;
-    // Where row r of the halves order stands in a source of pairs.
-    std::uint32_t source_row(const Place& place, std::uint32_t r) const;
+    std::uint32_t source_row(const Place& p, std::uint32_t r) const { return p.pairs ? row_of_pairs(params, r) : r; }
     std::map<std::string, Place> places_;
 };
 
