@@ -57,6 +57,8 @@ struct Agent {
     std::string_view name, description;
     std::string_view model;  // the only one that it is for; "": any
     std::string_view system, prompt;
+    std::string_view head;     // of the prompt, before the first field: the same for every call
+    std::string_view warning;  // "file:line: what would be better"; "": nothing
     std::span<const Field> fields;
     std::span<const Shot> shots;
     std::span<const Example> examples;  // all of them

@@ -127,9 +127,31 @@ struct Reader : TomlFile {
                 return at(*prompt,
                           ("the prompt has no {" + std::string(f.name) + "}: the model would not see it").c_str());
         if (agent.must_call && tools == nullptr) return at(*output, "must_call goes with [[tool]]");
+        TRY(split(*prompt));
         if (tools != nullptr) TRY(read_tools(*TRY(list("tool", *tools, Agent::max_tools))));
         if (checks != nullptr) TRY(read_checks(*TRY(list("check", *checks, Agent::max_checks))));
         if (examples != nullptr) TRY(read_examples(*TRY(list("example", *examples, Agent::max_examples))));
+        return {};
+    }
+
+    // What stands before the first field is computed once, and what stands behind it for every call.
+    Result<void> split(const toml::node& node) {
+        std::size_t first = agent.prompt.size(), filled = 0;
+        std::string_view name;
+        for (const Field& f : agent.fields) {
+            const std::string pattern = "{" + std::string(f.name) + "}";
+            const std::size_t at = agent.prompt.find(pattern);
+            for (std::size_t i = at; i != std::string_view::npos; i = agent.prompt.find(pattern, i + 1))
+                filled += pattern.size();
+            if (at < first) first = at, name = f.name;
+        }
+        agent.head = agent.prompt.substr(0, first);
+        const std::size_t behind = agent.prompt.size() - first - filled;
+        if (behind < 256) return {};
+        const std::string text =
+            "{" + std::string(name) + "} stands before " + std::to_string(behind) +
+            " bytes that are the same for every call; put them before it, and they are computed once";
+        agent.warning = TRY(keep(at(node, text.c_str()).text));
         return {};
     }
 

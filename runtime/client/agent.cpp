@@ -198,6 +198,7 @@ int check_agents(std::span<char* const> files) {
         if (a.output == agent::Output::text) printf("a text of at most %zu bytes", a.text_bytes);
         printf(", %zu checks, %zu examples (%zu shown), %.1f KiB\n", a.checks.size(), a.examples.size(), a.shots.size(),
                static_cast<double>(heap.used()) / 1024);
+        if (!a.warning.empty()) printf("%.*s\n", static_cast<int>(a.warning.size()), a.warning.data());
     }
     return code;
 }

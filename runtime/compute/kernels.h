@@ -9,6 +9,8 @@ namespace slmd::compute {
 constexpr int group = 32;     // columns that share a scale
 constexpr int block = 8;      // rows that lie together
 constexpr int lanes = 16;     // virtual lanes of every float sum
+// Of NUMERICS.md: another one wherever a bit of K or V may be another, so that what was kept of them is not used.
+constexpr std::uint32_t numerics_version = 1;
 constexpr int kv_block = 16;  // positions that lie together in the K cache
 constexpr int chunk = 128;    // positions of one partial softmax
 constexpr int max_head_dim = 256;

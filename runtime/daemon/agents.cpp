@@ -194,6 +194,9 @@ Result<void> Service::read_agents(const Config& config) {
     int good = 0;
     for (const agent::Entry& e : next.entries()) {
         good += e.error.empty();
+        if (!e.agent.warning.empty())
+            log(Level::warning, {{"SLMD_EVENT", "agent"}}, "%.*s", static_cast<int>(e.agent.warning.size()),
+                e.agent.warning.data());
         if (const auto tools = daemon::check_tools(config, e.agent); !tools)
             log(Level::warning, {{"SLMD_EVENT", "agent"}}, "%s", tools.error().text);
         if (!e.error.empty())

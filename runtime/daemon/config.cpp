@@ -345,8 +345,10 @@ struct Reader : hal::TomlFile {
                 TRY(number("queue", node, 1, Config::max_queue, config.queue));
             else if (k == "agents")
                 TRY(number("agents", node, 32, 16384, config.agents_kib));
+            else if (k == "prefixes")
+                TRY(number("prefixes", node, 0, 4096, config.prefixes_mib));
             else
-                return unknown(key, "clients, queue, agents");
+                return unknown(key, "clients, queue, agents, prefixes");
         }
         return {};
     }

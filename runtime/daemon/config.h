@@ -95,7 +95,8 @@ struct Config {
     int queue = 16;                                                           // requests that wait for a slot
     char agents[max_agent_folders][256] = {SLMD_AGENTS, "/etc/slmd/agents"};  // folders; the later ones override
     int agent_folders = 2;
-    int agents_kib = 256;  // what the files of all agents may come to, as they are read
+    int prefixes_mib = 64;  // of the state folder for beginnings of agents' prompts; 0: they are not kept
+    int agents_kib = 256;   // what the files of all agents may come to, as they are read
     wire::Settings generate;
     BoardConfig board;
     GovernorConfig governor;

@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "daemon/config.h"
 #include "engine/engine.h"
+#include "engine/snapshot.h"
 #include "image/image.h"
 #include "image/slots.h"
 #include "task/classify.h"
@@ -35,6 +36,9 @@ struct AgentState {
     agent::Calibration calibration;
     agent::Drift drift;
     bool drifted;  // and told
+    // Engine thread only: tokens with which every prompt of it begins, whole blocks; 0: too few to be kept
+    bool prefix_known;
+    int prefix;
 };
 
 // One request, from its acceptance to the end of its answer. Guarded by the service's lock, except what the comment
@@ -82,6 +86,7 @@ struct Job {
     bool cut;                 // the answer ended early
     // Of an agent with tools: the model calls, the board does it (act), the model is told, until it answers in words.
     int step;              // answers of the model before this one
+    bool prefix_brought;   // engine thread only: it was looked for
     bool acting;           // the event loop's thread has calls to carry out
     int tokens_before;     // of the answer, in the steps before
     std::uint32_t dialog;  // in text: what was said after the prompt ends here
@@ -130,6 +135,7 @@ struct Memory {
     std::span<std::byte> grammar_scratch;  // of checks, too
     agent::Set agents[2];                  // those that are, and those of the next reload
     AgentState* agent_states[2];           // [Set::max_agents] of the entries
+    std::span<std::byte> snapshot_memory;  // of what is kept of their prompts; none: nothing is
 };
 
 // The same code counts and hands out. Jobs: one a slot, the queue, and as many that are being abandoned.

@@ -46,6 +46,7 @@ void needs_restart(const Config& now, const Config& fresh, int clients, int queu
                {"[[output]]", !std::equal(now.outputs, now.outputs + now.output_count, fresh.outputs,
                                           fresh.outputs + fresh.output_count)},
                {"more [limits] clients than at the start", fresh.clients > clients},
+               {"[limits] prefixes", now.prefixes_mib != fresh.prefixes_mib},
                {"[limits] agents", now.agents_kib != fresh.agents_kib},
                {"a longer [limits] queue than at the start", fresh.queue > queue}};
     std::size_t used = 0;

@@ -147,6 +147,7 @@ Result<void> Service::load() {
                            tokenizer_->vocab(), engine_->vocab());
     chat_.emplace(TRY(text::ChatTemplate::open(image_->section(image::SectionId::chat))));
     task::build(*tokenizer_, memory_.vocabulary);
+    open_snapshots();
     if (images_.slot.trial) TRY(confirm());
     percent_.store(100);
     return {};
@@ -228,6 +229,8 @@ void Service::serve() {
         const Round round = next();
         if (round.open != nullptr)
             open(*round.open);
+        else if (round.keep)
+            keep_prefix();
         else if (round.count > 0) {
             const std::int64_t before = now_ns();
             step(round);
@@ -332,7 +335,8 @@ Service::Round Service::next() {
             round.jobs[round.count++] = &job;
         }
         turn_++;
-        if (round.count > 0) return round;
+        round.keep = to_keep_.slot >= 0;
+        if (round.count > 0 || round.keep) return round;
         sleeping_ = true;
         if (wait_until != 0) {
             const timespec until{wait_until / 1'000'000'000, wait_until % 1'000'000'000};
@@ -398,6 +402,7 @@ void Service::open(Job& job) {
         messages[count++] = {job.turns[i].assistant ? text::Role::assistant : text::Role::user,
                              {job.text + job.turns[i].begin, job.turns[i].end - job.turns[i].begin}};
     const auto opened = open_task(job, {messages, count});
+    if (opened && job.agent != nullptr && job.step == 0 && job.wording == 0) find_prefix(job, {messages, count});
     const Lock guard(lock_);
     job.opened = true;
     if (job.wording == 0) job.total = job.prompt_tokens();
@@ -450,6 +455,7 @@ void Service::step(const Round& round) {
     for (int i = 0; i < round.count; i++) {
         Job& job = *round.jobs[i];
         RingSink sink(job, lock_);
+        bring_prefix(job);
         bool full;
         {
             const Lock guard(lock_);
@@ -479,6 +485,7 @@ void Service::step(const Round& round) {
 
 void Service::settle(Job& job, const Result<bool>& ended) {
     const bool again = job.wording > 0, done = ended && ended.value();
+    if (done) note_prefix(job);
     if (done && !again) {
         const Lock guard(lock_);
         tell_answer(job);
@@ -627,7 +634,7 @@ Result<int> Service::submit(const wire::Request& request) {
     job.constraint = -1;
     job.wants_spans = request.spans, job.tools = false;
     job.step = job.tokens_before = job.pending_count = job.call_count = 0;
-    job.acting = false;
+    job.acting = job.prefix_brought = false;
     job.system_begin = job.system_end = 0;
     job.head = job.used = 0;
     if (request.agent.empty())

@@ -90,11 +90,12 @@ class Service final : public wire::Host {
     Result<image::Image> open_image(image::Image* adopted, const char* path, const image::OpenOptions& options);
     void warn_of_streaming() const;
     void serve();
-    // What the engine thread does next: open a job, or a pass over those that have a slot. Neither: stop.
+    // What the engine thread does next: open a job, a pass over those that have a slot, or keep. None of them: stop.
     struct Round {
         Job* open = nullptr;
         Job* jobs[engine::max_slots];
         int count = 0;
+        bool keep = false;  // nobody waits: the beginning of a prompt can be kept
     };
     Round next();
     bool give_slot(Job& job);
@@ -117,6 +118,11 @@ class Service final : public wire::Host {
     Result<bool> next_wording(Job& job);
     void tell_spans(Job& job);
     void step(const Round& round);
+    void open_snapshots();
+    void find_prefix(const Job& job, std::span<text::Message> messages);
+    void bring_prefix(Job& job);
+    void note_prefix(const Job& job);
+    void keep_prefix();
     // After a step of a job: what the client may know, and the end when it is one.
     void settle(Job& job, const Result<bool>& ended);
     void tell_answer(Job& job);
@@ -165,6 +171,12 @@ class Service final : public wire::Host {
 
     std::optional<image::Image> image_, draft_image_;
     engine::Engine *engine_ = nullptr, *drafter_ = nullptr;
+    engine::Snapshots snapshots_;  // engine thread only, as what is to be kept of a slot
+    struct {
+        int slot = -1;
+        std::size_t tokens = 0;
+        image::Sha256 key{};
+    } to_keep_;
     std::optional<text::Tokenizer> tokenizer_;
     std::optional<text::ChatTemplate> chat_;
 };

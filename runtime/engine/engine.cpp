@@ -282,6 +282,32 @@ void Engine::forget(int slot) {
     state_->ready[slot] = {};
 }
 
+int Engine::pieces() const {
+    const image::ModelParams& p = state_->model.params;
+    return 4 * static_cast<int>(p.layers * p.kv_heads);
+}
+std::span<std::byte> Engine::piece(int slot, int index, int count) const {
+    const compute::KvHead& h = state_->layout.slots[slot].heads[index / 4];
+    const auto n = static_cast<std::size_t>(count);
+    switch (index % 4) {
+        case 0: return std::as_writable_bytes(std::span(h.k, n * static_cast<std::size_t>(h.head_dim)));
+        case 1: return std::as_writable_bytes(std::span(h.k_scale, n));
+        case 2: return std::as_writable_bytes(std::span(h.v, n * static_cast<std::size_t>(h.v_stride)));
+        default: return std::as_writable_bytes(std::span(h.v_scale, n));
+    }
+}
+bool Engine::can_hold(int slot, int count) const {
+    const Cache& c = state_->layout.slots[slot];
+    return count <= state_->config.context && (c.ring == 0 || (count <= c.ring && c.written <= c.ring));
+}
+void Engine::hold(int slot, std::span<const std::int32_t> tokens, int adapter) {
+    Cache& c = state_->layout.slots[slot];
+    std::copy(tokens.begin(), tokens.end(), c.tokens);
+    c.count = c.written = static_cast<int>(tokens.size());
+    c.adapter = adapter;
+    state_->ready[slot] = {};
+}
+
 namespace {
 
 int shared_prefix(const Cache& c, std::span<const std::int32_t> tokens, int adapter) {

@@ -83,6 +83,14 @@ class Engine {
     std::span<const std::int32_t> cached(int slot, int adapter = no_adapter) const;
     void forget(int slot);
 
+    // K and V of the first `count` positions of a slot, a multiple of kv_block, as they lie in memory, in an order that
+    // the model alone decides: to be kept elsewhere and brought back. can_hold(): nothing of them was overwritten by
+    // later ones in the ring of a sliding layer. hold(): the slot then holds these tokens, whose pieces were filled.
+    int pieces() const;
+    std::span<std::byte> piece(int slot, int index, int count) const;
+    bool can_hold(int slot, int count) const;
+    void hold(int slot, std::span<const std::int32_t> tokens, int adapter = no_adapter);
+
     // What one sequence wants: that its slot holds exactly `tokens`.
     struct Step {
         int slot;

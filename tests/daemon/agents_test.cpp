@@ -371,3 +371,72 @@ TEST(Agents, are_calibrated_and_watched) {
     EXPECT_EQ(r.code, 1);
     EXPECT_EQ(shell(on_socket + "calibrate yesno").code, 64);
 }
+
+// What is the same for every call is computed once, not once a start; and it never changes an answer.
+TEST(Agents, have_the_beginning_of_their_prompt_kept) {
+    const std::string state = folder() + "/kept";
+    std::filesystem::create_directory(state);
+    std::string labels;
+    for (int i = 0; i < 24; i++) labels += "rule " + std::to_string(i) + ": a relay clicks. ";
+    write_agent("ruled", "system = '" + labels +
+                             "'\nprompt = 'Is it so? {x}'\ninput.x = {}\noutput = { choice = ['yes', 'no'] }\n");
+    const DaemonOptions options{.arguments = {"--agents", agents_folder(), "--state", state}, .image = roomy_image()};
+    const auto ask = [](Daemon& d, const char* what) {
+        Wire w = d.connect();
+        const json r = w.call("run", {{"agent", "ruled"}, {"input", what}});
+        EXPECT_TRUE(r.contains("result")) << r.dump();
+        return r["result"].value("labels", json());
+    };
+    const auto kept = [&] {
+        std::vector<std::string> files;
+        for (const auto& e : std::filesystem::directory_iterator(state))
+            if (e.path().extension() == ".kv") files.push_back(e.path());
+        return files;
+    };
+    const auto said = [](const Daemon& d, const char* what) {
+        for (int i = 0; i < patience_ms / 20; i++, usleep(20'000))
+            if (slurp(d.log).find(what) != std::string::npos) return true;
+        return false;
+    };
+    json first, other;
+    {
+        Daemon d(options);
+        first = ask(d, "A relay clicks"), other = ask(d, "It rains");
+        EXPECT_TRUE(said(d, "of an agent's prompt are kept for the next start")) << slurp(d.log);
+        EXPECT_EQ(kept().size(), 1u);
+    }
+    {
+        Daemon d(options);
+        EXPECT_EQ(ask(d, "It rains"), other);
+        EXPECT_NE(slurp(d.log).find("agent ruled: "), std::string::npos) << slurp(d.log);
+        EXPECT_NE(slurp(d.log).find("of its prompt were kept, read in"), std::string::npos) << slurp(d.log);
+        EXPECT_EQ(ask(d, "A relay clicks"), first);
+    }
+    {  // damaged: said aloud, made again, and the answers are the same
+        std::string bytes = slurp(kept().at(0));
+        bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 4);
+        std::ofstream(kept().at(0), std::ios::binary) << bytes;
+        Daemon d(options);
+        EXPECT_EQ(ask(d, "A relay clicks"), first);
+        EXPECT_NE(slurp(d.log).find("it is removed, and made again"), std::string::npos) << slurp(d.log);
+        EXPECT_TRUE(said(d, "of an agent's prompt are kept for the next start"));
+        EXPECT_EQ(kept().size(), 1u);
+        EXPECT_NE(slurp(kept().at(0)), bytes);
+    }
+    {  // a folder that is not there
+        std::filesystem::remove_all(state);
+        Daemon d(options);
+        EXPECT_EQ(ask(d, "A relay clicks"), first);
+        EXPECT_NE(slurp(d.log).find("prompts of agents are read anew after each start"), std::string::npos);
+    }
+}
+
+TEST(Agents, whose_prompt_is_the_wrong_way_round_are_told) {
+    write_agent("turned", "prompt = '{x} " + std::string(300, 'y') + "'\ninput.x = {}\noutput.text = 9\n");
+    const Ran r = shell(slmctl_path() + " agent check " + agents_folder() + "/turned.toml");
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_NE((r.out + r.err).find("turned.toml:1: {x} stands before 301 bytes that are the same for every call"),
+              std::string::npos)
+        << r.out << r.err;
+    std::filesystem::remove(agents_folder() + "/turned.toml");
+}
