@@ -58,8 +58,9 @@ class SlotFolder {
     // What to do where there is no model. Code: not_found.
     Error nothing() const;
     // At a start: counts the try of a candidate, before anything of it is opened, and gives up one that was tried
-    // max_tries times. Where nothing answers yet, what is staged is one. A record that cannot be written is no reason not to start: then a candidate is not tried, unless
-    // there is nothing else. Errors: not_found, when there is no model, saying what to do.
+    // max_tries times. Where nothing answers yet, what is staged is one. A record that cannot be written is no reason
+    // not to start: then a candidate is not tried, unless there is nothing else. Errors: not_found, when there is no
+    // model, saying what to do.
     Result<Choice> choose() const;
     // It passed. Errors: storage_failure; not_found when the slot holds another installation by now.
     Result<void> confirm(const Choice& choice) const;
