@@ -25,6 +25,7 @@
 #pragma pop_macro("TOML_UNREACHABLE")
 #include <toml++/toml.h>
 
+#include <cstring>
 #include <string>
 
 #include "base/result.h"
@@ -36,8 +37,11 @@ struct TomlFile {
     const char* path;
 
     Error error(const toml::source_region& where, const char* what) const {
-        return Error::make(Code::incorrect_parameters, "%s:%u: %s", path, static_cast<unsigned>(where.begin.line),
-                           what);
+        // What is wrong and what to do comes before the folders, which whoever wrote the file knows.
+        const char* const slash = std::strrchr(path, '/');
+        const bool fits = std::strlen(path) + std::strlen(what) + sizeof ":100000: " <= sizeof Error::text;
+        return Error::make(Code::incorrect_parameters, "%s:%u: %s", fits || slash == nullptr ? path : slash + 1,
+                           static_cast<unsigned>(where.begin.line), what);
     }
     Error at(const toml::node& node, const char* what) const { return error(node.source(), what); }
     Error no_table(const toml::node& node, const char* name) const {

@@ -50,12 +50,13 @@ enum class Escalate : unsigned char { never, fail, unsure };
 
 struct Agent {
     static constexpr std::size_t max_fields = 8, max_labels = 512, max_checks = 16, max_shots = 16, max_examples = 256;
-    static constexpr std::size_t name_bytes = 32, field_bytes = 16384, label_bytes = 64;
+    static constexpr std::size_t name_bytes = 32, field_bytes = 16384, label_bytes = 64, adapter_bytes = 23;
     static constexpr std::size_t max_tools = 16, max_subjects = 16;
     static constexpr int max_steps = 8;
 
     std::string_view name, description;
-    std::string_view model;  // the only one that it is for; "": any
+    std::string_view model;    // the only one that it is for; "": any
+    std::string_view adapter;  // that answers, as slmd's configuration calls it; "": the model alone
     std::string_view system, prompt;
     std::string_view head;     // of the prompt, before the first field: the same for every call
     std::string_view warning;  // "file:line: what would be better"; "": nothing

@@ -17,7 +17,8 @@ namespace slmd::agent {
 namespace {
 
 constexpr off_t max_bytes = 64 << 10;
-constexpr char keys[] = "agent_sha256, model, feature, examples, accuracy, ece, brier, knots, deciles, shares";
+constexpr char keys[] =
+    "agent_sha256, model, adapter_sha256, feature, examples, accuracy, ece, brier, knots, deciles, shares";
 
 struct Reader : hal::TomlFile {
     Calibration& c;
@@ -44,10 +45,9 @@ struct Reader : hal::TomlFile {
         for (std::size_t i = 0; i < out.size(); i++) out[i] = TRY(part(*list->get(i), what));
         return {};
     }
-    Result<void> hash(const toml::node& node) const {
-        constexpr char what[] = "agent_sha256 is 64 digits and letters from a to f";
-        TRY(text(node, what, c.agent_sha256, sizeof c.agent_sha256));
-        if (std::strspn(c.agent_sha256, "0123456789abcdef") != sizeof c.agent_sha256 - 1) return at(node, what);
+    Result<void> hash(const toml::node& node, const char* what, char (&out)[65]) const {
+        TRY(text(node, what, out, sizeof out));
+        if (std::strspn(out, "0123456789abcdef") != sizeof out - 1) return at(node, what);
         return {};
     }
     Result<void> feature(const toml::node& node) const {
@@ -106,7 +106,9 @@ struct Reader : hal::TomlFile {
         for (const auto& [key, node] : t) {
             const std::string_view k = key.str();
             if (k == "agent_sha256")
-                TRY(hash(node));
+                TRY(hash(node, "agent_sha256 is 64 digits and letters from a to f", c.agent_sha256));
+            else if (k == "adapter_sha256")
+                TRY(hash(node, "adapter_sha256 is 64 digits and letters from a to f", c.adapter_sha256));
             else if (k == "model")
                 TRY(text(node, "model is a name in quotes of at most 63 bytes", c.model, sizeof c.model));
             else if (k == "feature")
@@ -197,6 +199,7 @@ Result<void> write_calibration(const char* path, const Calibration& c) {
         "# Made by slmctl calibrate: how often answers of this agent were right, by how sure the model was.\n";
     text += "agent_sha256 = " + quoted(c.agent_sha256) + "\n";
     text += "model = " + quoted(c.model) + "\n";
+    if (c.adapter_sha256[0] != 0) text += "adapter_sha256 = " + quoted(c.adapter_sha256) + "\n";
     text += std::string("feature = \"") + feature_name(c.feature) + "\"\n";
     text += "examples = " + std::to_string(c.examples) + "\n";
     text += "accuracy = " + shown(c.accuracy) + "\n";

@@ -38,7 +38,8 @@ float confidence(const Calibration& calibration, const Features& features) {
     return std::min(low.probability + part * (high.probability - low.probability), high.probability);
 }
 
-Result<void> check_calibration(const Calibration& calibration, std::string_view agent_sha256, std::string_view model) {
+Result<void> check_calibration(const Calibration& calibration, std::string_view agent_sha256, std::string_view model,
+                               std::string_view adapter_sha256) {
     if (agent_sha256 != calibration.agent_sha256)
         return Error::make(Code::incorrect_parameters,
                            "the calibration was made for another text of this agent; slmctl calibrate makes a new one");
@@ -47,6 +48,10 @@ Result<void> check_calibration(const Calibration& calibration, std::string_view 
             Code::incorrect_parameters,
             "the calibration was made with the model \"%s\", this is \"%.*s\"; slmctl calibrate makes a new one",
             calibration.model, static_cast<int>(std::min<std::size_t>(model.size(), 63)), model.data());
+    if (adapter_sha256 != calibration.adapter_sha256)
+        return Error::make(
+            Code::incorrect_parameters, "the calibration was made %s; slmctl calibrate makes a new one",
+            calibration.adapter_sha256[0] == 0 ? "without an adapter" : "with another adapter, or other tensors of it");
     return {};
 }
 

@@ -33,15 +33,17 @@ struct Calibration {
     } before{}, after{};         // of Features::mean as it is; of the confidence, cross-validated
     char agent_sha256[65] = "";  // of the agent's file, in hex
     char model[64] = "";
+    char adapter_sha256[65] = "";  // of the adapter's tensors, in hex; "": without one
 };
 
 // Linear between the knots, and level beyond them: held-out answers are predicted better so than by the steps of the
 // isotonic regression itself, with few examples above all.
 float confidence(const Calibration& calibration, const Features& features);
 
-// Errors: incorrect_parameters when the calibration was made for another text of the agent or another model: which, and
-// what to do.
-Result<void> check_calibration(const Calibration& calibration, std::string_view agent_sha256, std::string_view model);
+// Errors: incorrect_parameters when the calibration was made for another text of the agent, another model or another
+// adapter: which, and what to do.
+Result<void> check_calibration(const Calibration& calibration, std::string_view agent_sha256, std::string_view model,
+                               std::string_view adapter_sha256);
 
 // Whether answers are still like those that the calibration was made of: the population stability index (PSI) of their
 // scores, in which an answer counts half of one that came `half_life` later.

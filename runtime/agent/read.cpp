@@ -87,6 +87,8 @@ struct Reader : TomlFile {
                 agent.description = TRY(text("description", node, 200));
             else if (k == "model")
                 agent.model = TRY(text("model", node, 64));
+            else if (k == "adapter")
+                agent.adapter = TRY(text("adapter", node, Agent::adapter_bytes));
             else if (k == "system")
                 system = &node;
             else if (k == "prompt")
@@ -111,10 +113,10 @@ struct Reader : TomlFile {
             } else if (k == "example")
                 examples = &node;
             else
-                return unknown(
-                    key,
-                    "description, model, system, prompt, [input.NAME], [output], [[check]], [[tool]], [limits], "
-                    "[confidence], escalate, [[example]]");
+                return unknown(key,
+                               "description, model, adapter, system, prompt, [input.NAME], [output], [[check]], "
+                               "[[tool]], [limits], "
+                               "[confidence], escalate, [[example]]");
         }
         for (const auto& [what, node] : {std::pair{"prompt", prompt}, {"[output]", output}, {"[input.NAME]", input}})
             if (node == nullptr) return error(t.source(), (std::string("there is no ") + what).c_str());

@@ -123,6 +123,7 @@ class Trial {
             return Error::make(Code::not_allowed, "%s", error.c_str());
         path_ = text_of(caller_.reader(), *info, "file");
         sha256_ = text_of(caller_.reader(), *info, "sha256");
+        adapter_sha256_ = text_of(caller_.reader(), *info, "adapter_sha256");
         const JsonNode* const model = TRY(caller_.call("model", "", false));
         model_ = text_of(caller_.reader(), *model, "name");
         labelled_ = TRY(file != nullptr ? read_labelled(file) : read_examples(path_.c_str()));
@@ -151,11 +152,12 @@ class Trial {
     const std::string& path() const { return path_; }
     const std::string& model() const { return model_; }
     const std::string& sha256() const { return sha256_; }
+    const std::string& adapter_sha256() const { return adapter_sha256_; }
 
   private:
     Caller caller_;
     const char* name_;
-    std::string path_, model_, sha256_;
+    std::string path_, model_, sha256_, adapter_sha256_;
     std::vector<Labelled> labelled_;
     std::size_t at_ = 0;
     std::unique_ptr<std::byte[]> memory_;
@@ -223,6 +225,23 @@ int list_agents(Connection& connection, bool json) {
     return 0;
 }
 
+int list_adapters(Connection& connection, bool json) {
+    Caller caller(connection);
+    const auto r = caller.call("adapter", "", false);
+    if (!r) return outcome(r.error());
+    if (json) return puts(caller.line().c_str()), 0;
+    const wire::JsonLine& reader = caller.reader();
+    const JsonNode* const adapters = reader.find(*r.value(), "adapters");
+    if (adapters == nullptr) return complain(Error::make(Code::unknown, "not a list of adapters"), exit_failed);
+    for (int i = reader.first(*adapters); i < adapters->next; i = reader.node(i).next) {
+        const JsonNode &a = reader.node(i), *rank = reader.find(a, "rank"), *bytes = reader.find(a, "bytes");
+        printf("%-24s rank %3.0f %12.0f  %s\n", text_of(reader, a, "name").c_str(),
+               rank != nullptr ? rank->number : 0.0, bytes != nullptr ? bytes->number : 0.0,
+               text_of(reader, a, "title").c_str());
+    }
+    return 0;
+}
+
 int show_agent(Connection& connection, const char* name) {
     Caller caller(connection);
     const auto r = caller.call("agent", "\"name\":" + quoted(name), false);
@@ -236,13 +255,13 @@ int show_agent(Connection& connection, const char* name) {
     return 0;
 }
 
-int run_agent(Connection& connection, const char* name, std::string input, bool json) {
+int run_agent(Connection& connection, const char* name, std::string input, const std::string& adapter, bool json) {
     if (input == "-") input = read_all(stdin);
     if (!utf8_valid(input))
         return complain(Error::make(Code::invalid_characters, "the input is not UTF-8"), exit_failed);
     Caller caller(connection);
     if (auto r = caller.wait_for_model(); !r) return outcome(r.error());
-    const auto r = caller.call("run", run_params(name, input, false), true);
+    const auto r = caller.call("run", run_params(name, input, false) + adapter, true);
     if (!r) return outcome(r.error());
     const wire::JsonLine& reader = caller.reader();
     const std::string verdict = text_of(reader, *r.value(), "verdict");
@@ -302,7 +321,8 @@ int calibrate_agent(Connection& connection, const char* name, const char* file) 
         e = {a.features, a.right};
         return true;
     };
-    const auto done = calibrate(trial.path().c_str(), trial.sha256(), trial.model(), next, stdout);
+    const auto done =
+        calibrate(trial.path().c_str(), trial.sha256(), trial.model(), trial.adapter_sha256(), next, stdout);
     if (!done) return outcome(done.error());
     puts("systemctl reload slmd has slmd use it");
     return 0;

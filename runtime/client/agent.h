@@ -1,4 +1,4 @@
-// slmctl agent and slmctl extract: agents as files, and as slmd runs them.
+// slmctl agent, adapter and extract: agents as files, and as slmd runs them.
 #pragma once
 #include <span>
 #include <string>
@@ -11,9 +11,11 @@ namespace slmd::client {
 int check_agents(std::span<char* const> files);
 
 int list_agents(Connection& connection, bool json);
+int list_adapters(Connection& connection, bool json);
 int show_agent(Connection& connection, const char* name);
-// Prints the answer, and to standard error what there is to say of it. 0: pass, 3: unsure, 4: a check failed.
-int run_agent(Connection& connection, const char* name, std::string input, bool json);
+// Prints the answer, and to standard error what there is to say of it. 0: pass, 3: unsure, 4: a check failed. adapter:
+// the JSON member, or "".
+int run_agent(Connection& connection, const char* name, std::string input, const std::string& adapter, bool json);
 // Runs it on labelled inputs, of lines {"input": ..., "output": ...}, or the examples of its own file that the model
 // does not see: how many answers are right, and how long they take.
 int bench_agent(Connection& connection, const char* name, const char* file);

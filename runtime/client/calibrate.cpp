@@ -43,8 +43,8 @@ void print(const agent::Fit& fit, FILE* out) {
 
 }  // namespace
 
-Result<void> calibrate(const char* agent_path, std::string_view sha256, std::string_view model, const NextSample& next,
-                       FILE* out) {
+Result<void> calibrate(const char* agent_path, std::string_view sha256, std::string_view model,
+                       std::string_view adapter_sha256, const NextSample& next, FILE* out) {
     char calibration_path[PATH_MAX], picture_path[PATH_MAX];
     TRY(agent::path_beside(agent_path, ".calibration", calibration_path));
     TRY(agent::path_beside(agent_path, ".svg", picture_path));
@@ -61,6 +61,8 @@ Result<void> calibrate(const char* agent_path, std::string_view sha256, std::str
     if (model.empty() || model.size() >= sizeof header.model)
         return Error::make(Code::text_too_long, "the model's name has %zu bytes: 1 to %zu", model.size(),
                            sizeof header.model - 1);
+    if (adapter_sha256.size() >= sizeof header.adapter_sha256)
+        return Error::make(Code::text_too_long, "the adapter's hash has %zu digits", adapter_sha256.size());
 
     std::vector<agent::Sample> examples;
     agent::Sample example;
@@ -70,6 +72,7 @@ Result<void> calibrate(const char* agent_path, std::string_view sha256, std::str
     memcpy(c.agent_sha256, header.agent_sha256, sizeof c.agent_sha256);
     memcpy(c.model, model.data(), model.size());
     c.model[model.size()] = 0;
+    memcpy(c.adapter_sha256, adapter_sha256.data(), adapter_sha256.size());
 
     print(fit, out);
     const char* const slash = strrchr(agent_path, '/');

@@ -37,6 +37,7 @@ constexpr char usage[] =
     "  agent run NAME [INPUT]  its answer; without INPUT, or with \"-\", of standard input\n"
     "  agent bench NAME [FILE]  how many answers are right, of lines {\"input\": ..., \"output\": ...}, or of the\n"
     "                  examples in its own file that the model is not shown\n"
+    "  adapter list    the adapters that slmd has\n"
     "  calibrate NAME FILE  asks an agent such lines, and writes beside its file how sure its answers are, with a "
     "picture\n"
     "  chat            a conversation; a line is a turn, Ctrl-D ends\n"
@@ -62,13 +63,16 @@ constexpr char usage[] =
     "      --none              \"none\" is a label too; TEXT is to say when it fits\n"
     "      --top N             labels to print, the most probable first: 1 to 16\n"
     "      --set NAME=VALUE    a setting of the answer: temp, topk, topp, minp, rep, seed, stop, deadline_ms, raw, "
-    "bias\n"
+    "adapter, bias\n"
+    "      --adapter NAME      the adapter that answers; \"\" is the model alone. For plan IMAGE: an adapter's file, "
+    "up to "
+    "16 times\n"
     "      --schema FILE       the answer obeys this JSON Schema\n"
     "      --regex PATTERN     the answer matches this regular expression, whole\n"
     "      --context N, --slots N, --threads N, --clients N, --queue N, --tty DEV, --draft-model F, --stream  for plan "
     "IMAGE, "
     "as slmd has them\n"
-    "      --json              classify, extract, agent, status, plan and hw as slmd sent them\n"
+    "      --json              classify, extract, agent, adapter, status, plan and hw as slmd sent them\n"
     "      --seconds N         end of a record\n"
     "      --config FILE       of slmd, for its models' folder and allowed keys: default /etc/slmd/slmd.toml\n"
     "      --no-restart        leave slmd as it is; the change holds from its next start\n"
@@ -80,10 +84,12 @@ constexpr char usage[] =
 struct Options {
     Address address;
     std::string settings;  // JSON members
+    std::string adapter;   // the one of them that agent run takes, too
     daemon::Config plan;
     bool json = false;
     int seconds = 0;  // 0: until interrupted
     std::vector<std::string> labels;
+    std::vector<const char*> adapters;  // names; of a plan: files
     bool none = false;
     int top = 1;
     std::vector<const char*> lines;
@@ -241,6 +247,7 @@ int plan_image(const char* path, const Options& o) {
     const auto p = [&]() -> Result<daemon::Plan> {
         daemon::Config config = o.plan;
         TRY(daemon::set_text("IMAGE", path, config.model, sizeof config.model));
+        for (const char* file : o.adapters) TRY(daemon::add_adapter(config, file));
         return daemon::plan(TRY(daemon::open_indexes(config)), config);
     }();
     if (!p) return complain(p.error(), exit_failed);
@@ -293,7 +300,8 @@ enum Option {
     opt_config,
     opt_no_restart,
     opt_schema,
-    opt_regex
+    opt_regex,
+    opt_adapter
 };
 constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"tty", required_argument, nullptr, 't'},
@@ -319,6 +327,7 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"no-restart", no_argument, nullptr, opt_no_restart},
                               {"schema", required_argument, nullptr, opt_schema},
                               {"regex", required_argument, nullptr, opt_regex},
+                              {"adapter", required_argument, nullptr, opt_adapter},
                               {"help", no_argument, nullptr, 'h'},
                               {"version", no_argument, nullptr, 'V'},
                               {nullptr, 0, nullptr, 0}};
@@ -327,7 +336,8 @@ Result<void> add_setting(Options& o, const std::string& name, const std::string&
     const wire::Setting* s = wire::find_setting(name);
     if (s == nullptr)
         return Error::make(Code::incorrect_parameters, "no setting \"%s\"; slmctl help set lists them", name.c_str());
-    const bool text = s->type == wire::SettingType::texts || s->type == wire::SettingType::bias;
+    const bool text =
+        s->type == wire::SettingType::texts || s->type == wire::SettingType::bias || s->type == wire::SettingType::name;
     char* end = nullptr;
     const double number = strtod(value.c_str(), &end);
     wire::Settings scratch;
@@ -337,7 +347,9 @@ Result<void> add_setting(Options& o, const std::string& name, const std::string&
     TRY(wire::assign(scratch, *s, {&a, 1}));
     wire::Line shown;
     wire::show(shown, scratch, *s, true);
-    o.settings += ",\"" + name + "\":" + std::string(shown.view());
+    const std::string member = ",\"" + name + "\":" + std::string(shown.view());
+    o.settings += member;
+    if (s->type == wire::SettingType::name) o.adapter = member;
     return {};
 }
 
@@ -415,6 +427,7 @@ Result<void> take_option(int c, Options& o) {
         case opt_no_restart: o.model.restart = false; return {};
         case opt_regex: o.settings += ",\"regex\":" + quoted(optarg); return {};
         case opt_schema: return add_schema(o, optarg);
+        case opt_adapter: o.adapters.push_back(optarg); return {};
         case opt_queue: return number("--queue", 1, daemon::Config::max_queue, o.plan.queue);
         default: return Error::make(Code::incorrect_parameters, "slmctl --help shows the options");
     }
@@ -434,7 +447,7 @@ int main(int argc, char** argv) {
     const bool known = command == "ask" || command == "classify" || command == "chat" || command == "status" ||
                        command == "plan" || command == "monitor" || command == "help" || command == "hw" ||
                        command == "board" || command == "model" || command == "agent" || command == "extract" ||
-                       command == "calibrate";
+                       command == "calibrate" || command == "adapter";
     const bool local =
         command == "board" || command == "model" || (command == "hw" && argument != nullptr);  // no slmd is asked
     if (local) {
@@ -492,6 +505,18 @@ int main(int argc, char** argv) {
     }
     if (command == "help") return help(argument);
     if (command == "plan" && argument != nullptr) return plan_image(argument, o);
+    if (o.adapters.size() > 1) {
+        fputs("slmctl: one --adapter: a request is answered by one\n", stderr);
+        return exit_usage;
+    }
+    if (!o.adapters.empty())
+        if (auto r = add_setting(o, "adapter", o.adapters[0]); !r) return complain(r.error(), exit_usage);
+    if (command == "adapter") {
+        if (argument == nullptr || strcmp(argument, "list") != 0) {
+            fputs("slmctl: adapter list; slmpack adapter makes one, [[adapter]] in slmd.toml names it\n", stderr);
+            return exit_usage;
+        }
+    }
 
     struct sigaction action {};
     action.sa_handler = [](int) { interrupts = interrupts + 1; };
@@ -501,9 +526,10 @@ int main(int argc, char** argv) {
     if (command == "ask") return ask(*connection, o, argument);
     if (command == "extract") return extract(*connection, argument != nullptr ? argument : "-", o.settings, o.json);
     if (command == "calibrate") return calibrate_agent(*connection, argument, name);
+    if (command == "adapter") return list_adapters(*connection, o.json);
     if (verb == "list") return list_agents(*connection, o.json);
     if (verb == "show") return show_agent(*connection, name);
-    if (verb == "run") return run_agent(*connection, name, last != nullptr ? last : "-", o.json);
+    if (verb == "run") return run_agent(*connection, name, last != nullptr ? last : "-", o.adapter, o.json);
     if (verb == "bench") return bench_agent(*connection, name, last);
     if (command == "classify") return classify(*connection, o, argument != nullptr ? argument : "-");
     if (command == "chat") return chat(*connection, o);

@@ -94,7 +94,7 @@ void Service::judge(Job& job, bool cut) {
     o.calls = {job.calls, static_cast<std::size_t>(job.call_count)};
     fails = fails || std::any_of(o.calls.begin(), o.calls.end(), [](const wire::CallResult& c) { return c.failed; });
     if (job.wording == 0) {
-        o.calibrated = job.agent_state->calibrated;
+        o.calibrated = job.is_calibrated();
         o.confidence = o.calibrated ? agent::confidence(job.agent_state->calibration, o.features) : o.features.mean;
         job.cut = cut;
     }
@@ -149,6 +149,15 @@ Result<void> Service::prepare(Job& job, const wire::Request& request) {
                            static_cast<int>(a.name.size()), a.name.data(), static_cast<int>(a.model.size()),
                            a.model.data(), model_name_);
     if (!a.tools.empty()) TRY(check_tools(a, request.trusted));
+    const auto own = find_adapter(config_, a.adapter);
+    if (!own && !request.adapter)
+        return Error::make(Code::not_found,
+                           "agent %.*s is for the adapter \"%.*s\", which slmd has not: [[adapter]] in its "
+                           "configuration names those that it has",
+                           static_cast<int>(a.name.size()), a.name.data(), static_cast<int>(a.adapter.size()),
+                           a.adapter.data());
+    job.adapter = request.adapter ? TRY(find_adapter(config_, *request.adapter)) : own.value();
+    job.other_adapter = !own || job.adapter != own.value();
     std::copy(input.begin(), input.end(), job.text);
     TRY(agent::read_input(a, {job.text, input.size()}, request.fields, job.values));
     job.agent = &a;
@@ -212,6 +221,7 @@ Result<void> Service::read_agents(const Config& config) {
 void Service::read_state(const agent::Entry& entry, AgentState& state) {
     state = {};
     if (!entry.error.empty()) return;
+    adapter_sha256(entry.agent.adapter, state.adapter_sha256);
     char path[512], beside[544];
     snprintf(path, sizeof path, "%.*s", static_cast<int>(entry.file.size()), entry.file.data());
     const auto read = [&]() -> Result<void> {
@@ -220,13 +230,19 @@ void Service::read_state(const agent::Entry& entry, AgentState& state) {
         write_hex(hash, state.sha256);
         TRY(agent::path_beside(path, ".calibration", beside));
         TRY(agent::read_calibration(beside, state.calibration));
-        return agent::check_calibration(state.calibration, state.sha256, model_name_);
+        return agent::check_calibration(state.calibration, state.sha256, model_name_, state.adapter_sha256);
     }();
     state.calibrated = static_cast<bool>(read);
     if (read)
         state.drift.reset(state.calibration);
     else if (read.error().code != Code::not_found)
         log(Level::warning, {{"SLMD_EVENT", "agent"}}, "%s: %s", path, read.error().text);
+}
+
+void Service::adapter_sha256(std::string_view name, char (&hex)[65]) const {
+    hex[0] = 0;
+    if (const auto i = find_adapter(config_, name); i && i.value() >= 0)
+        write_hex(images_.adapters[i.value()]->header().index_sha256, hex);
 }
 
 bool Service::next_drift(wire::Event& event) {
@@ -261,6 +277,8 @@ std::span<const wire::AgentInfo> Service::agents() {
         info.answer = o == agent::Output::choice ? "choice" : o == agent::Output::schema ? "schema" : "text";
         info.error = e.error;
         info.sha256 = state.sha256;
+        info.adapter = e.agent.adapter;
+        info.adapter_sha256 = state.adapter_sha256;
         info.calibrated = state.calibrated;
         if (!state.calibrated) continue;
         info.answers = state.drift.answers();

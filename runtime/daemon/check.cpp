@@ -16,6 +16,7 @@
 #include "agent/set.h"
 #include "compute/kernels.h"
 #include "daemon/trust.h"
+#include "engine/adapter.h"
 #include "hal/board_file.h"
 
 namespace slmd::daemon {
@@ -86,7 +87,11 @@ Result<void> say_agents(const Config& config, Summary& line) {
     TRY(set.read({folders, static_cast<std::size_t>(config.agent_folders)}));
     if (!set.entries().empty()) line.add("; %zu agents", set.entries().size());
     for (const agent::Entry& e : set.entries()) {
-        if (!e.error.empty()) line.add("; bad: %.*s", static_cast<int>(e.error.size()), e.error.data());
+        if (!e.error.empty())
+            line.add("; bad: %.*s", static_cast<int>(e.error.size()), e.error.data());
+        else if (!find_adapter(config, e.agent.adapter))
+            line.add("; agent %.*s: no [[adapter]] \"%.*s\"", static_cast<int>(e.agent.name.size()),
+                     e.agent.name.data(), static_cast<int>(e.agent.adapter.size()), e.agent.adapter.data());
         if (const auto tools = check_tools(config, e.agent); !tools) line.add("; %s", tools.error().text);
     }
     return {};
@@ -120,11 +125,19 @@ Result<void> check_config(const Config& config, char* out, std::size_t size) {
         return at(config, config.lines.model, "model %s", found.error().text);
     auto model = image::Image::open_index(model_file, keys.trust());
     if (!model) return at(config, config.lines.model, "model %s", model.error().text);
-    Images images{std::move(model.value()), {}, keys.trust()};
+    Images images{std::move(model.value()), {}, {}, keys.trust(), {}};
     if (config.draft_model[0] != 0) {
         auto draft = image::Image::open_index(config.draft_model, keys.trust());
         if (!draft) return at(config, config.lines.draft_model, "draft model %s", draft.error().text);
         images.draft.emplace(std::move(draft.value()));
+    }
+    for (int i = 0; i < config.adapter_count; i++) {
+        const Config::Adapter& a = config.adapters[i];
+        auto opened = open_adapter(a, keys.trust(), false);
+        if (!opened) return at(config, a.line, "%s", opened.error().text);
+        if (const auto fits = engine::check_adapter(opened.value(), images.model); !fits)
+            return at(config, a.line, "adapter %s: %s", a.name, fits.error().text);
+        images.adapters[i].emplace(std::move(opened.value()));
     }
     const auto planned = plan(images, config);
     if (!planned) return at(config, 0, "%s", planned.error().text);
@@ -144,6 +157,7 @@ Result<void> check_config(const Config& config, char* out, std::size_t size) {
              static_cast<double>(planned.value().total()) / 1048576);
     if (const auto pass = images.model.footprint(image::Residency::streamed).pass; streams(config) && pass != 0)
         line.add(", %.1f MiB read for every pass", static_cast<double>(pass) / 1048576);
+    if (config.adapter_count > 0) line.add(", %d adapters", config.adapter_count);
     line.add("; on");
     if (config.socket[0] != 0) line.add(" %s", config.socket);
     for (int i = 0; i < config.tty_count; i++) line.add(" %s@%d", config.ttys[i].path, config.ttys[i].baud);

@@ -1,5 +1,6 @@
 #include "daemon/config.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -97,6 +98,8 @@ struct Reader : hal::TomlFile {
                 TRY(table("limits", node, &Reader::limits));
             else if (k == "generate")
                 TRY(table("generate", node, &Reader::generate));
+            else if (k == "adapter")
+                TRY(list("adapter", node, &Reader::adapter));
             else if (k == "tty")
                 TRY(list("tty", node, &Reader::tty));
             else if (k == "board")
@@ -110,10 +113,10 @@ struct Reader : hal::TomlFile {
             else if (k == "output")
                 TRY(list("output", node, &Reader::output));
             else
-                return unknown(
-                    key,
-                    "model, require_signature, allowed_keys, state, agents, [engine], [socket], [[tty]], [limits], "
-                    "[generate], [board], [governor], [pins], [[trigger]], [[output]]");
+                return unknown(key,
+                               "model, require_signature, allowed_keys, state, agents, [engine], [[adapter]], "
+                               "[socket], [[tty]], [limits], "
+                               "[generate], [board], [governor], [pins], [[trigger]], [[output]]");
         }
         // Who names keys means that only they count: without a signature there is nothing that they could be held to.
         const toml::node* const required = t.get("require_signature");
@@ -192,6 +195,22 @@ struct Reader : hal::TomlFile {
             else
                 return unknown(key, "path, mode, group, trusted");
         }
+        return {};
+    }
+    Result<void> adapter(const toml::table& t) const {
+        char called[sizeof Config::Adapter::name] = "", image[sizeof Config::Adapter::path] = "";
+        for (const auto& [key, node] : t) {
+            const std::string_view k = key.str();
+            if (k == "name")
+                TRY(text("name", node, called, sizeof called));
+            else if (k == "path")
+                TRY(text("path", node, image, sizeof image));
+            else
+                return unknown(key, "name, path");
+        }
+        if (called[0] == 0 || image[0] == 0) return at(t, "an [[adapter]] has a name and a path");
+        if (auto r = add_adapter(config, (std::string(called) + "=" + image).c_str()); !r) return at(t, r.error().text);
+        config.adapters[config.adapter_count - 1].line = static_cast<unsigned>(t.source().begin.line);
         return {};
     }
     Result<void> tty(const toml::table& t) const {
@@ -361,7 +380,8 @@ struct Reader : hal::TomlFile {
             }
             const wire::Setting* s = wire::find_setting(key.str());
             if (s == nullptr)
-                return unknown(key, "system, temp, topk, topp, minp, rep, seed, max, stop, deadline_ms, raw, bias");
+                return unknown(key,
+                               "system, temp, topk, topp, minp, rep, seed, max, stop, deadline_ms, raw, adapter, bias");
             wire::Arg values[wire::Settings::max_stops + 1];
             std::size_t count = 0;
             const auto add = [&](const toml::node& n) {
@@ -413,6 +433,45 @@ Result<void> set_text(const char* name, const char* value, char* out, std::size_
     return {};
 }
 
+Result<void> add_adapter(Config& config, const char* text) {
+    if (config.adapter_count == engine::max_adapters)
+        return Error::make(Code::incorrect_parameters, "at most %d adapters", engine::max_adapters);
+    const char* const equals = std::strchr(text, '=');
+    std::string_view name = text;
+    if (equals != nullptr) {
+        name = {text, static_cast<std::size_t>(equals - text)};
+    } else {
+        name.remove_prefix(name.find_last_of('/') + 1);
+        name = name.substr(0, name.find('.'));
+    }
+    Config::Adapter& a = config.adapters[config.adapter_count];
+    const auto letter = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+    };
+    if (name.empty() || name.size() >= sizeof a.name || !std::all_of(name.begin(), name.end(), letter))
+        return Error::make(Code::incorrect_parameters,
+                           "adapter \"%.*s\": a name has 1 to %zu letters, digits, - and _; write NAME=FILE",
+                           static_cast<int>(std::min<std::size_t>(name.size(), 40)), name.data(), sizeof a.name - 1);
+    if (find_adapter(config, name))
+        return Error::make(Code::incorrect_parameters, "two adapters are called \"%.*s\"",
+                           static_cast<int>(name.size()), name.data());
+    a = {};
+    std::memcpy(a.name, name.data(), name.size());
+    TRY(set_text("an adapter's path", equals != nullptr ? equals + 1 : text, a.path, sizeof a.path));
+    if (a.path[0] == 0)
+        return Error::make(Code::incorrect_parameters, "adapter %s has no file: write NAME=FILE", a.name);
+    config.adapter_count++;
+    return {};
+}
+
+Result<int> find_adapter(const Config& config, std::string_view name) {
+    if (name.empty()) return engine::no_adapter;
+    for (int i = 0; i < config.adapter_count; i++)
+        if (name == config.adapters[i].name) return i;
+    return Error::make(Code::not_found, "no adapter \"%.*s\"; AT#ADAPTER? and the method adapter list them",
+                       static_cast<int>(std::min<std::size_t>(name.size(), 40)), name.data());
+}
+
 Result<void> add_tty(Config& config, const char* text) {
     if (config.tty_count == Config::max_ttys)
         return Error::make(Code::incorrect_parameters, "at most %d serial lines", Config::max_ttys);
@@ -441,6 +500,10 @@ Result<void> check(const Config& config, int handed_over) {
     if (config.tty_count >= config.clients && (config.socket[0] != 0 || handed_over > 0))
         return Error::make(Code::incorrect_parameters, "clients = %d, and %d serial lines: none is left for the socket",
                            config.clients, config.tty_count);
+    if (auto r = find_adapter(config, config.generate.adapter); !r)
+        return Error::make(Code::incorrect_parameters,
+                           "[generate] adapter = \"%s\": there is no [[adapter]] of that name",
+                           config.generate.adapter);
     return {};
 }
 

@@ -74,6 +74,12 @@ struct Config {
         unsigned line = 0;
     } allowed_keys[max_keys];  // whose images are run; none: anybody's
     int key_count = 0;
+    struct Adapter {
+        char name[wire::Settings::name_bytes + 1] = "";  // as requests and agents call it
+        char path[512] = "";
+        unsigned line = 0;
+    } adapters[engine::max_adapters];
+    int adapter_count = 0;
     bool require_signature = false;  // read_config(): with keys true, unless the file says otherwise
     char state[256] = "";            // a folder for what was measured once; "": nothing is kept
     // context 0: what the model has, 2048 at most; batch 0: 32, of streamed layers as many as there can be
@@ -126,10 +132,14 @@ Result<void> read_config(const char* path, Config& config);
 
 // "/dev/ttyS0", "/dev/ttyS0@115200". Errors: incorrect_parameters.
 Result<void> add_tty(Config& config, const char* text);
+// "NAME=FILE", or a file alone, whose name is what it is called. Errors: incorrect_parameters, text_too_long.
+Result<void> add_adapter(Config& config, const char* text);
+// Its place among the adapters; engine::no_adapter for "". Errors: not_found.
+Result<int> find_adapter(const Config& config, std::string_view name);
 // Errors: incorrect_parameters with the range.
 Result<void> set_number(const char* name, std::int64_t value, std::int64_t low, std::int64_t high, int& out);
 Result<void> set_text(const char* name, const char* value, char* out, std::size_t size);
-// What no single setting can tell: a model, and at least one wire.
+// What no single setting can tell: a model, at least one wire, adapters that are there.
 Result<void> check(const Config& config, int handed_over);
 
 }  // namespace slmd::daemon

@@ -50,11 +50,17 @@ Result<Images> adopt_images(const Config& config, const image::Trust& trust, Han
     Images images{TRY(streams(config) ? image::Image::open_index(config.model_file, trust)
                                       : open_index(config.model_file, config, trust, handed_over)),
                   {},
-                  trust};
+                  {},
+                  trust,
+                  {}};
     log_signer(config.model_file, images.model, trust);
     if (config.draft_model[0] != 0) {
         images.draft.emplace(TRY(open_index(config.draft_model, config, trust, handed_over)));
         log_signer(config.draft_model, *images.draft, trust);
+    }
+    for (int i = 0; i < config.adapter_count; i++) {
+        const Config::Adapter& a = config.adapters[i];
+        log_signer(a.path, images.adapters[i].emplace(TRY(open_adapter(a, trust, true))), trust);
     }
     for (int i = 0; i < handed_over.image_count; i++) {
         HandedOver::Kept& kept = handed_over.images[i];

@@ -10,8 +10,8 @@
 namespace slmd::daemon {
 
 // As open_indexes(), but of those alone whom `trust` allows, and an image that was handed over, and is that of the file
-// on disk, is taken whole: its memfd() is not -1. What was handed over and is of no use is given up, before memory for
-// another image is asked for. Logs which way it went.
+// on disk, is taken whole: its memfd() is not -1. Adapters, which are small, are read again. What was handed over and
+// is of no use is given up, before memory for another image is asked for. Logs which way it went.
 Result<Images> adopt_images(const Config& config, const image::Trust& trust, HandedOver& handed_over, Notify& notify);
 
 // Hands an image's memory to systemd. What it holds already by that name it does not take twice.

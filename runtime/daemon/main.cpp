@@ -25,6 +25,7 @@ constexpr char help[] =
     "  -c, --config FILE     TOML; options override it\n"
     "  -m, --model FILE      the model image (.slm or .raw), made by slmpack\n"
     "      --draft-model F   image of a smaller model with the same tokenizer, which guesses what the model will say\n"
+    "      --adapter NAME=F  image of an adapter for the model (slmpack adapter); up to 16 times\n"
     "      --state DIR       keeps what was measured once: thread counts (default: $STATE_DIRECTORY, else nothing)\n"
     "  -s, --socket PATH     Unix socket to listen on\n"
     "  -t, --tty DEV[@BAUD]  serial line, 115200 by default; up to 4 times\n"
@@ -59,6 +60,7 @@ constexpr int exit_usage = 64, exit_config = 78;
 enum Option {
     opt_rtscts = 256,
     opt_draft_model,
+    opt_adapter,
     opt_state,
     opt_context,
     opt_slots,
@@ -81,6 +83,7 @@ enum Option {
 constexpr option options[] = {{"config", required_argument, nullptr, 'c'},
                               {"model", required_argument, nullptr, 'm'},
                               {"draft-model", required_argument, nullptr, opt_draft_model},
+                              {"adapter", required_argument, nullptr, opt_adapter},
                               {"state", required_argument, nullptr, opt_state},
                               {"socket", required_argument, nullptr, 's'},
                               {"tty", required_argument, nullptr, 't'},
@@ -122,7 +125,7 @@ struct Command {
 Result<void> parse(int argc, char** argv, Config& config, Command& command) {
     enum { commands, files, overrides };
     for (const int pass : {commands, files, overrides}) {
-        bool ttys = false;
+        bool ttys = false, adapters = false;
         optind = 0;
         for (int o; (o = getopt_long(argc, argv, "c:m:s:t:hV", options, nullptr)) != -1;) {
             if (o == '?') return Error::make(Code::not_supported, "slmd --help shows the options");
@@ -133,6 +136,11 @@ Result<void> parse(int argc, char** argv, Config& config, Command& command) {
                 case 'm': TRY(set_text("--model", optarg, config.model, sizeof config.model)); break;
                 case opt_draft_model:
                     TRY(set_text("--draft-model", optarg, config.draft_model, sizeof config.draft_model));
+                    break;
+                case opt_adapter:
+                    if (!adapters) config.adapter_count = 0;
+                    adapters = true;
+                    TRY(add_adapter(config, optarg));
                     break;
                 case opt_state: TRY(set_text("--state", optarg, config.state, sizeof config.state)); break;
                 case 's': TRY(set_text("--socket", optarg, config.socket, sizeof config.socket)); break;

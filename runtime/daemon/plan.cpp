@@ -86,6 +86,7 @@ engine::Config engine_config(const image::Image& model, const Config& config) {
 engine::Config drafter_config(const engine::Config& engine, engine::Engine* with) {
     engine::Config c = engine;
     c.draft = 0;
+    c.adapters = {};  // they are for the model; what the drafter guesses, the model checks
     c.with = with;
     c.residency = image::Residency::on_demand;  // small, and asked for every token
     return c;
@@ -104,11 +105,19 @@ Result<void> find_model(const Config& config, char (&out)[sizeof Config::model_f
     return {};
 }
 
+Result<image::Image> open_adapter(const Config::Adapter& a, const image::Trust& trust, bool index_only) {
+    auto opened = index_only ? image::Image::open_index(a.path, trust) : image::Image::open(a.path, {.trust = trust});
+    if (!opened) return Error::make(Code::incorrect_parameters, "adapter %s: %s", a.name, opened.error().text);
+    return opened;
+}
+
 Result<Images> open_indexes(const Config& config) {
     char model[sizeof config.model_file];
     TRY(find_model(config, model));
-    Images images{TRY(image::Image::open_index(model)), {}, {}};
+    Images images{TRY(image::Image::open_index(model)), {}, {}, {}, {}};
     if (config.draft_model[0] != 0) images.draft.emplace(TRY(image::Image::open_index(config.draft_model)));
+    for (int i = 0; i < config.adapter_count; i++)
+        images.adapters[i].emplace(TRY(open_adapter(config.adapters[i], {}, true)));
     return images;
 }
 
@@ -137,7 +146,10 @@ std::uint64_t needed(const Images& images, const Config& config, const Plan& pla
 }  // namespace
 
 Result<Plan> plan(const Images& images, const Config& config) {
-    const engine::Config e = engine_config(images.model, config);
+    engine::Config e = engine_config(images.model, config);
+    const image::Image* adapters[engine::max_adapters];
+    for (int i = 0; i < config.adapter_count; i++) adapters[i] = &*images.adapters[i];
+    e.adapters = {adapters, static_cast<std::size_t>(config.adapter_count)};
     const engine::Plan engine_plan = TRY(engine::plan(images.model, e));
     Plan p;
     p.context = e.context;
@@ -211,6 +223,9 @@ Result<void> check_memory(const Images& images, const Config& config, std::uint6
     c = config;
     c.engine.threads = c.engine.decode_threads = 1;
     if (config.engine.threads != 1 && fits(c)) suggest("threads = %d", 1);
+    c = config;
+    c.adapter_count = 0;
+    if (config.adapter_count > 0 && fits(c)) suggest("no [[adapter]]", 0);
     c = config;
     c.draft_model[0] = 0;
     if (config.draft_model[0] != 0 && fits(c)) suggest("no draft model", 0);

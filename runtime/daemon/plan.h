@@ -31,7 +31,8 @@ constexpr std::uint64_t program_bytes = 4u << 20;
 
 // What is known of an agent beside its file.
 struct AgentState {
-    char sha256[65];  // of its file, in hex
+    char sha256[65];          // of its file, in hex
+    char adapter_sha256[65];  // of its adapter's tensors, in hex; "": none
     bool calibrated;
     agent::Calibration calibration;
     agent::Drift drift;
@@ -48,6 +49,7 @@ struct Job {
     bool released;  // the client is gone, or cancelled it
     bool stream, opened, stepping;
     int slot;             // -1: none
+    int adapter;          // of Config::adapters, engine::no_adapter
     std::uint64_t order;  // of acceptance
     std::atomic<bool> cancel;
     std::int64_t submitted_ns, first_ns, deadline_ns;
@@ -80,6 +82,8 @@ struct Job {
     const agent::Agent* agent;  // null: none
     agent::Set* set;            // that it is of
     AgentState* agent_state;
+    bool other_adapter;  // than the agent's own: what its calibration says is not of this answer
+    bool is_calibrated() const { return agent != nullptr && !other_adapter && agent_state->calibrated; }
     std::string_view values[agent::Agent::max_fields];
     std::uint32_t input_end;  // in text: an agent's prompt begins here
     int wording;              // 0: the answer is made; n: the prompt of its check n - 1 is asked, to compare
@@ -156,9 +160,12 @@ struct Plan {
 struct Images {
     image::Image model;
     std::optional<image::Image> draft;
+    std::optional<image::Image> adapters[engine::max_adapters];  // Config::adapter_count of them
     image::Trust trust{};
     image::Choice slot{};  // that the model is in; none: -1
 };
+// One of them, of which the error tells by its name. Errors: incorrect_parameters, since it is not the model's fault.
+Result<image::Image> open_adapter(const Config::Adapter& adapter, const image::Trust& trust, bool index_only);
 // Which image a configuration means: out is model itself or, of a folder of slots, what a start would run. Errors:
 // not_found when no slot has one, storage_failure.
 Result<void> find_model(const Config& config, char (&out)[sizeof Config::model_file]);
@@ -171,7 +178,7 @@ inline bool streams(const Config& config) { return config.engine.residency == im
 // Errors: as engine::plan.
 Result<Plan> plan(const Images& images, const Config& config);
 // Errors: model_memory when the plan is larger than what is available (bytes), naming the changes that would make it
-// fit: context, slots, threads, no draft model, --stream.
+// fit: context, slots, threads, no draft model, no adapters, --stream.
 Result<void> check_memory(const Images& images, const Config& config, std::uint64_t available);
 // What a limit on slmd's memory must leave room for, bytes: the plan, an image that is mapped in place included, so
 // that it is not read again and again; what reading an image takes before the engine is there (image::loading_bytes);

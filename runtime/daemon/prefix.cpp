@@ -43,6 +43,12 @@ void Service::find_prefix(const Job& job, std::span<text::Message> messages) {
     s.prefix = whole >= engine::Snapshots::least_tokens ? whole : 0;
 }
 
+Result<image::Sha256> Service::prefix_key(std::span<const std::int32_t> tokens, int adapter) const {
+    std::span<const std::byte> more;
+    if (adapter != engine::no_adapter) more = std::as_bytes(std::span(&adapter_images_[adapter]->header(), 1));
+    return engine::Snapshots::key(image_->header(), more, tokens);
+}
+
 // Before the first pass of a job: what no slot holds, and was kept.
 void Service::bring_prefix(Job& job) {
     if (job.prefix_brought) return;
@@ -52,15 +58,15 @@ void Service::bring_prefix(Job& job) {
     const auto tokens = job.begun();
     if (n == 0 || tokens.size() < n) return;
     for (int slot = 0; slot < engine_->slots(); slot++) {
-        const auto cached = engine_->cached(slot);
+        const auto cached = engine_->cached(slot, job.adapter);
         const auto end = tokens.begin() + static_cast<std::ptrdiff_t>(std::min(cached.size(), n));
         const auto shared = std::mismatch(tokens.begin(), end, cached.begin()).first - tokens.begin();
         if (static_cast<std::size_t>(shared) + engine::Snapshots::least_tokens > n) return;
     }
-    const auto key = engine::Snapshots::key(image_->header(), {}, tokens.first(n));
+    const auto key = prefix_key(tokens.first(n), job.adapter);
     if (!key || !snapshots_.has(key.value())) return;
     const std::int64_t before = now_ns();
-    const auto loaded = snapshots_.load(*engine_, job.slot, tokens.first(n), key.value());
+    const auto loaded = snapshots_.load(*engine_, job.slot, tokens.first(n), key.value(), job.adapter);
     const auto size = static_cast<int>(job.agent->name.size());
     if (loaded)
         log(Level::info, {{"SLMD_EVENT", "prefix"}, {"SLMD_TOKENS", static_cast<int>(n)}},
@@ -75,18 +81,18 @@ void Service::bring_prefix(Job& job) {
 void Service::note_prefix(const Job& job) {
     if (job.agent == nullptr || !snapshots_.is_open()) return;
     const auto n = static_cast<std::size_t>(job.agent_state->prefix);
-    const auto cached = engine_->cached(job.slot);
+    const auto cached = engine_->cached(job.slot, job.adapter);
     if (n == 0 || cached.size() < n) return;
-    const auto key = engine::Snapshots::key(image_->header(), {}, cached.first(n));
-    if (key && !snapshots_.has(key.value())) to_keep_ = {job.slot, n, key.value()};
+    const auto key = prefix_key(cached.first(n), job.adapter);
+    if (key && !snapshots_.has(key.value())) to_keep_ = {job.slot, job.adapter, n, key.value()};
 }
 
 void Service::keep_prefix() {
-    const auto [slot, n, wanted] = to_keep_;
+    const auto [slot, adapter, n, wanted] = to_keep_;
     to_keep_.slot = -1;
-    const auto cached = engine_->cached(slot);
+    const auto cached = engine_->cached(slot, adapter);
     if (cached.size() < n || !engine_->can_hold(slot, static_cast<int>(n))) return;
-    const auto key = engine::Snapshots::key(image_->header(), {}, cached.first(n));
+    const auto key = prefix_key(cached.first(n), adapter);
     if (!key || key.value() != wanted) return;  // another prompt has the slot now
     if (const auto saved = snapshots_.save(*engine_, slot, cached.first(n), wanted); !saved) {
         log(Level::warning, {{"SLMD_EVENT", "prefix"}}, "prompts of agents are not kept from now on: %s",

@@ -15,6 +15,17 @@
 
 namespace slmd::daemon {
 
+namespace {
+
+bool same_adapters(const Config& a, const Config& b) {
+    return std::equal(a.adapters, a.adapters + a.adapter_count, b.adapters, b.adapters + b.adapter_count,
+                      [](const Config::Adapter& x, const Config::Adapter& y) {
+                          return strcmp(x.name, y.name) == 0 && strcmp(x.path, y.path) == 0;
+                      });
+}
+
+}  // namespace
+
 void needs_restart(const Config& now, const Config& fresh, int clients, int queue, char* out, std::size_t size) {
     const auto texts = [](const char* a, const char* b) { return strcmp(a, b) != 0; };
     const engine::Config &a = now.engine, &b = fresh.engine;
@@ -37,6 +48,7 @@ void needs_restart(const Config& now, const Config& fresh, int clients, int queu
                {"[engine] threads", a.threads != b.threads},
                {"[engine] decode_threads", a.decode_threads != b.decode_threads},
                {"[engine] batch", a.batch != b.batch},
+               {"[[adapter]]", !same_adapters(now, fresh)},
                {"[engine] stream", a.residency != b.residency},
                {"[board]", now.board != fresh.board},
                {"[governor]", now.governor != fresh.governor},

@@ -11,6 +11,7 @@
 #include "base/utf8.h"
 #include "daemon/log.h"
 #include "daemon/tune.h"
+#include "engine/adapter.h"
 #include "image/layers.h"
 #include "task/golden.h"
 #include "task/tools.h"
@@ -52,6 +53,12 @@ Service::Service(const Config& config, const Plan& plan, Images& images, Memory&
     std::fill(std::begin(slot_job_), std::end(slot_job_), -1);
     std::fill(std::begin(slot_used_), std::end(slot_used_), 0u);
     memcpy(model_name_, images.model.params().name, sizeof model_name_ - 1);
+    for (int i = 0; i < config.adapter_count; i++) {
+        const image::Image& a = *images.adapters[i];
+        const auto rank = engine::check_adapter(a, images.model);  // good, or there would be no plan
+        adapter_infos_[i] = {config.adapters[i].name, a.params().name, rank ? rank.value() : 0,
+                             a.footprint(image::Residency::whole).resident};
+    }
 }
 
 Result<void> Service::start() {
@@ -119,6 +126,10 @@ Result<void> Service::load() {
     warn_of_streaming();
     engine::Config engine = engine_config(*image_, config_);
     engine.progress = &steps_;
+    const image::Image* adapters[engine::max_adapters];
+    for (int i = 0; i < config_.adapter_count; i++)
+        adapters[i] = &adapter_images_[i].emplace(TRY(open_adapter(config_.adapters[i], images_.trust, false)));
+    engine.adapters = {adapters, static_cast<std::size_t>(config_.adapter_count)};
     engine_ = TRY(engine::Engine::open(*image_, engine));
     options.residency = image::Residency::on_demand;
     if (config_.draft_model[0] != 0) {
@@ -361,7 +372,7 @@ bool Service::give_slot(Job& job) {
     std::size_t best_shared = 0;
     for (int s = 0; s < engine_->slots(); s++) {
         if (slot_job_[s] >= 0) continue;
-        const auto cached = engine_->cached(s);
+        const auto cached = engine_->cached(s, job.adapter);
         std::size_t shared = 0;
         while (shared < cached.size() && shared < tokens.size() && cached[shared] == tokens[shared]) shared++;
         if (best < 0 || shared > best_shared || (shared == best_shared && slot_used_[s] < slot_used_[best]))
@@ -466,9 +477,10 @@ void Service::step(const Round& round) {
         const auto more = job.classifies
                               ? job.classification.ask(job.slot, batch, job.cancel, now, steps[n])
                               : job.generation.ask(job.slot, batch, job.cancel, now, drafter_, steps[n], sink);
-        if (more && more.value())
+        if (more && more.value()) {
+            steps[n].adapter = job.adapter;
             asking[n++] = &job;
-        else
+        } else
             settle(job, more ? Result<bool>(true) : Result<bool>(more.error()));
     }
     if (n == 0) return;
@@ -519,7 +531,7 @@ void Service::tell_answer(Job& job) {
     o.prompt_tokens = job.prompt_tokens();
     if (job.step > 0) return;  // an agent's confidence is that of what it did first
     o.features = job.classifies ? job.classification.features() : job.generation.features();
-    if (job.agent != nullptr && job.agent_state->calibrated) {
+    if (job.is_calibrated()) {
         agent::Drift& drift = job.agent_state->drift;
         drift.add(o.features);
         if (drift.drifted() && !job.agent_state->drifted) drifted_ = true;
@@ -651,6 +663,7 @@ Result<int> Service::submit(const wire::Request& request) {
 Result<void> Service::copy(Job& job, const wire::Request& request) {
     const std::string_view grammar = request.schema.empty() ? request.regex : request.schema;
     job.settings = *request.settings;
+    job.adapter = TRY(find_adapter(config_, job.settings.adapter));
     std::uint32_t at = 0;
     for (const wire::Turn& t : request.turns) {
         memcpy(job.text + at, t.text.data(), t.text.size());

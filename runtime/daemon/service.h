@@ -79,6 +79,9 @@ class Service final : public wire::Host {
     wire::ModelInfo model() override;
     std::span<const wire::PlanItem> plan() override { return plan_.view(); }
     std::span<const wire::AgentInfo> agents() override;
+    std::span<const wire::AdapterInfo> adapters() override {
+        return {adapter_infos_, static_cast<std::size_t>(config_.adapter_count)};
+    }
     std::span<const wire::HardwareItem> hardware() override;
     std::span<const wire::PinState> pins() override;
     Result<void> drive(std::string_view output, bool on, int ms) override;
@@ -120,6 +123,7 @@ class Service final : public wire::Host {
     void step(const Round& round);
     void open_snapshots();
     void find_prefix(const Job& job, std::span<text::Message> messages);
+    Result<image::Sha256> prefix_key(std::span<const std::int32_t> tokens, int adapter) const;
     void bring_prefix(Job& job);
     void note_prefix(const Job& job);
     void keep_prefix();
@@ -169,11 +173,15 @@ class Service final : public wire::Host {
     void read_state(const agent::Entry& entry, AgentState& state);
     wire::AgentInfo agent_infos_[agent::Set::max_agents];
 
-    std::optional<image::Image> image_, draft_image_;
+    wire::AdapterInfo adapter_infos_[engine::max_adapters];
+    // "": no such adapter, or none.
+    void adapter_sha256(std::string_view name, char (&hex)[65]) const;
+
+    std::optional<image::Image> image_, draft_image_, adapter_images_[engine::max_adapters];
     engine::Engine *engine_ = nullptr, *drafter_ = nullptr;
     engine::Snapshots snapshots_;  // engine thread only, as what is to be kept of a slot
     struct {
-        int slot = -1;
+        int slot = -1, adapter = engine::no_adapter;
         std::size_t tokens = 0;
         image::Sha256 key{};
     } to_keep_;

@@ -69,7 +69,7 @@ Result<void> check_base(const image::Image& adapter, const image::Image& base) {
     write_hex(std::span(of.index_sha256).first(4), want);
     write_hex(std::span(base.header().index_sha256).first(4), is);
     return Error::make(Code::model_format,
-                       "for another base, %.40s (tensors %s...); the model is %.40s (%s...): pack the adapter again "
+                       "for another base, %.20s (tensors %s...); the model is %.20s (%s...): pack the adapter again "
                        "with --base and the image that runs",
                        of.name, want, base.params().name, is);
 }

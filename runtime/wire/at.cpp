@@ -344,6 +344,7 @@ void Session::at_run(const Command& command, Forms form, std::span<const Arg> ar
             info(out_);
             return ok();
         }
+        case Verb::adapter: return start_list(List::adapters);
         case Verb::chat:
             if (crc_) return fail(Error::make(Code::not_allowed, "data mode carries no checks; AT#CRC=0 first"));
             mode_ = Mode::chat;

@@ -42,7 +42,8 @@ constexpr Param classify_params[] = {
     {"top", integer, false, 1, 16, "labels to tell, the most probable first; without it 1 in AT, 3 in JSON"},
     {"priors", numbers, false, 2, 512, "how frequent each label is, any scale, \"none\" last; without it all the same"},
     {"raw", flag, false, 0, 1, "1: the prompt as it is, no chat template"},
-    {"deadline_ms", integer, false, 0, 86400000, "milliseconds from now, 0 is none"}};
+    {"deadline_ms", integer, false, 0, 86400000, "milliseconds from now, 0 is none"},
+    {"adapter", text, false, 0, 23, "adapter that chooses; \"\" is the model alone"}};
 constexpr Param extract_params[] = {
     {"prompt", text, true, 1, 65536, "the text, and what is to be taken from it"},
     {"schema", text, true, 1, 32768, "JSON Schema of the values; \"from\": \"source\" binds one to the text"},
@@ -51,7 +52,8 @@ constexpr Param extract_params[] = {
 constexpr Param run_params[] = {
     {"agent", text, true, 1, 32, "its name; AT#AGENT? lists them"},
     {"input", text, true, 1, 65536, "what it works on: a text; of an agent with several fields a JSON object of them"},
-    {"deadline_ms", integer, false, 0, 86400000, "milliseconds from now, 0 is none; without it the agent's"}};
+    {"deadline_ms", integer, false, 0, 86400000, "milliseconds from now, 0 is none; without it the agent's"},
+    {"adapter", text, false, 0, 23, "adapter instead of the agent's; \"\" is the model alone"}};
 constexpr Param agent_params[] = {{"name", text, false, 1, 32, "an agent; without it all of them"}};
 constexpr Param context_params[] = {{"forget", integer, false, 0, 0, "0 forgets the conversation"}};
 constexpr Param events_params[] = {
@@ -93,6 +95,14 @@ constexpr Command table[] = {
      "AT#RUN=\"sentiment\",\"Works well, thank you\""},
     {Verb::agent, "#AGENT", "agent", read | write, agent_params, false,
      "agents: name, answer, calibrated, answers, drift, description", "AT#AGENT?"},
+    {Verb::adapter,
+     "#ADAPTER",
+     "adapter",
+     read,
+     {},
+     false,
+     "adapters: name, largest rank, bytes, title",
+     "AT#ADAPTER?"},
     {Verb::chat, "#CHAT", "chat", run, chat_params, true, "talk: a line is a turn; Ctrl-Z or +++ ends", "AT#CHAT"},
     {Verb::context, "#CTX", "ctx", read | write, context_params, false, "tokens of the conversation", "AT#CTX=0"},
     {Verb::plan, "#PLAN", "plan", run | read, {}, false, "every byte of memory", "AT#PLAN?"},

@@ -31,6 +31,7 @@ enum class Verb : unsigned char {
     extract,
     run,
     agent,
+    adapter,
     chat,
     context,
     plan,

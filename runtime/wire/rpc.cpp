@@ -231,6 +231,7 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
         case Verb::plan: return start_list(List::rpc_plan);
         case Verb::hardware: return start_list(List::rpc_hardware);
         case Verb::gpio: return start_list(List::rpc_pins);
+        case Verb::adapter: return start_list(List::rpc_adapters);
         case Verb::agent:
             if (!has) return start_list(List::rpc_agents);
             break;
@@ -493,6 +494,11 @@ void Session::rpc_agent(Line& line, const AgentInfo& agent) {
     line.put(agent.calibrated ? "true" : "false");
     if (agent.calibrated) line.put(",\"answers\":").number(agent.answers).put(",\"drift\":").real(agent.drift, 3);
     line.put(",\"sha256\":").json_string(agent.sha256);
+    if (!agent.adapter.empty())
+        line.put(",\"adapter\":")
+            .json_string(agent.adapter)
+            .put(",\"adapter_sha256\":")
+            .json_string(agent.adapter_sha256);
     line.put(",\"description\":").json_string(agent.description).put('}');
 }
 

@@ -592,7 +592,7 @@ Result<void> check_labels(std::span<const std::string_view> labels) {
 
 // args: as in the table.
 Result<int> Session::submit_labels(std::span<const Arg> args, Settings settings, int top) {
-    enum { prompt, labels, none, top_of, priors, raw, deadline_ms };
+    enum { prompt, labels, none, top_of, priors, raw, deadline_ms, adapter };
     const auto given = [&](std::size_t i) { return i < args.size() && args[i].type != Arg::absent; };
     std::string_view texts[LabelSet::max_labels];
     float weights[LabelSet::max_labels];
@@ -639,6 +639,7 @@ Result<int> Session::submit_labels(std::span<const Arg> args, Settings settings,
     }
     if (given(raw)) settings.raw = args[raw].value != 0;
     if (given(deadline_ms)) settings.deadline_ms = static_cast<std::int64_t>(args[deadline_ms].value);
+    if (given(adapter)) TRY(assign(settings, *find_setting("adapter"), args.subspan(adapter, 1)));
     if (given(top_of)) top = static_cast<int>(args[top_of].value);
     const Turn turn{false, args[prompt].string};
     const LabelSet set{{texts, count}, {weights, weight_count}, std::min(top, static_cast<int>(count))};
@@ -682,7 +683,7 @@ Result<int> Session::submit_extract(std::span<const Arg> args, Settings settings
     return host_->submit(request);
 }
 
-// args: agent, input, deadline_ms.
+// args: agent, input, deadline_ms, adapter.
 Result<int> Session::submit_agent(std::span<const Arg> args, Settings settings) {
     const bool timed = args.size() > 2 && args[2].type == Arg::number;
     settings.deadline_ms = timed ? static_cast<std::int64_t>(args[2].value) : -1;
@@ -691,6 +692,7 @@ Result<int> Session::submit_agent(std::span<const Arg> args, Settings settings) 
     request.agent = args[0].string;
     request.fields = args[1].value != 0;
     request.trusted = options_.trusted;
+    if (args.size() > 3 && args[3].type == Arg::text) request.adapter = args[3].string;
     return host_->submit(request);
 }
 
@@ -788,7 +790,7 @@ void Session::list_step() {
             out_.put("#SET: ").at_string(s.name).put(',');
             if (list_ == List::setting_values)
                 show(out_, settings_, s, false);
-            else if (s.type == SettingType::texts || s.type == SettingType::bias)
+            else if (s.type == SettingType::texts || s.type == SettingType::bias || s.type == SettingType::name)
                 out_.put("\"text\"");
             else
                 out_.put('(').real(s.min).put('-').real(s.max).put(')');
@@ -879,6 +881,28 @@ void Session::list_step() {
             if (at >= agents.size()) return end_list(), ok();
             agent_line(out_, agents[at]);
             return info(out_);
+        }
+        case List::adapters: {
+            const auto adapters = host_->adapters();
+            if (at >= adapters.size()) return end_list(), ok();
+            const AdapterInfo& a = adapters[at];
+            out_.put("#ADAPTER: ").at_string(a.name).put(',').number(a.rank).put(',');
+            out_.number(static_cast<long long>(a.bytes)).put(',');
+            const std::string_view title = a.title;
+            const auto width = static_cast<std::size_t>(width_);
+            return info(out_.at_string(title.substr(0, fit_at(title, width - std::min(width, out_.size() + 10)))));
+        }
+        case List::rpc_adapters: {
+            const auto adapters = host_->adapters();
+            if (at == 0) rpc_open({list_id_, list_id_size_}), rpc_piece(out_.put("{\"adapters\":["));
+            if (at >= adapters.size()) {
+                rpc_piece(out_.put("]}"));
+                return rpc_end(), end_list();
+            }
+            const AdapterInfo& a = adapters[at];
+            if (at > 0) out_.put(',');
+            out_.put("{\"name\":").json_string(a.name).put(",\"title\":").json_string(a.title).put(",\"rank\":");
+            return rpc_piece(out_.number(a.rank).put(",\"bytes\":").number(static_cast<long long>(a.bytes)).put('}'));
         }
         case List::rpc_agents: {
             const auto agents = host_->agents();

@@ -2,6 +2,7 @@
 // it asks of a Host.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -61,12 +62,13 @@ struct Request {
     const LabelSet* labels = nullptr;  // a classification; null: a text is generated
     // What the answer must obey; at most one of them. "": anything goes
     std::string_view schema{}, regex{};
-    std::string_view source{};                // what values with "from": "source" stand in; "": the last turn
-    bool spans = false;                       // where the values stand is told, too
-    std::string_view tools{}, tool_choice{};  // what may be called; no schema and no regex then
-    std::string_view agent{};                 // by name; the only turn is its input
-    bool fields = false;                      // which is a JSON object of fields
-    bool trusted = false;                     // it may see and drive the board's hardware
+    std::string_view source{};                  // what values with "from": "source" stand in; "": the last turn
+    bool spans = false;                         // where the values stand is told, too
+    std::string_view tools{}, tool_choice{};    // what may be called; no schema and no regex then
+    std::string_view agent{};                   // by name; the only turn is its input
+    bool fields = false;                        // which is a JSON object of fields
+    bool trusted = false;                       // it may see and drive the board's hardware
+    std::optional<std::string_view> adapter{};  // of an agent, instead of its own; others have it in their settings
 };
 
 struct Outcome {
@@ -137,6 +139,13 @@ struct AgentInfo {
     std::string_view sha256{};  // of its file, in hex
     int answers = 0;            // since it was read, when it is calibrated
     double drift = 0;           // population stability index of their scores; above 0.25 they are others
+    std::string_view adapter{}, adapter_sha256{};  // its name, and what a calibration is bound to, in hex; "": none
+};
+
+struct AdapterInfo {
+    const char *name, *title;  // as the configuration calls it, and as its file does
+    int rank;                  // the largest of its matrices
+    std::uint64_t bytes;
 };
 
 // What the board says of itself: one line of AT#HW. A text, or count values.
@@ -175,6 +184,7 @@ class Host {
     virtual std::span<const PinState> pins() = 0;
     // Valid until the next call.
     virtual std::span<const AgentInfo> agents() = 0;
+    virtual std::span<const AdapterInfo> adapters() = 0;
     // Errors: not_found, not_allowed (interlock), busy (rate), incorrect_parameters (length), device_io.
     virtual Result<void> drive(std::string_view output, bool on, int ms) = 0;
 
@@ -242,6 +252,7 @@ class Session {
         hardware,
         pins,
         agents,
+        adapters,
         result,
         rpc_plan,
         rpc_hardware,
@@ -249,6 +260,7 @@ class Session {
         rpc_help,
         rpc_discover,
         rpc_agents,
+        rpc_adapters,
         rpc_result
     };
 

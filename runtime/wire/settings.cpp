@@ -20,6 +20,8 @@ constexpr Setting table[] = {
     {"stop", texts, 1, 4, "", "texts that end an answer: up to 4 of 32 bytes"},
     {"deadline_ms", integer, 0, 86400000, "0", "time for an answer, waiting included; 0 is none"},
     {"raw", flag, 0, 1, "0", "1: no chat template around the prompt"},
+    {"adapter", name, 0, Settings::name_bytes, "",
+     "adapter that answers; \"\" is the model alone (AT#ADAPTER? lists them)"},
     {"bias", bias, 0, 8, "", "logit biases \"token:value,...\", up to 8"},
 };
 
@@ -95,6 +97,14 @@ Result<void> assign(Settings& s, const Setting& t, std::span<const Arg> values) 
     }
     if (values.size() != 1) return Error::make(Code::incorrect_parameters, "%s takes one value", t.name);
     const Arg& a = values[0];
+    if (t.type == name) {
+        if (a.type == Arg::number) return Error::make(Code::incorrect_parameters, "%s is a name in quotes", t.name);
+        if (a.string.size() > Settings::name_bytes)
+            return Error::make(Code::text_too_long, "%s: a name is at most %zu bytes", t.name, Settings::name_bytes);
+        std::memset(s.adapter, 0, sizeof s.adapter);
+        std::memcpy(s.adapter, a.string.data(), a.string.size());
+        return {};
+    }
     if (t.type == SettingType::bias) {
         if (a.type == Arg::number)
             return Error::make(Code::incorrect_parameters, "bias: write \"token:value,token:value\" in quotes");
@@ -129,6 +139,7 @@ void show(Line& line, const Settings& settings, const Setting& t, bool json) {
             else if (s.stops == 0)
                 line.put("\"\"");
             break;
+        case name: json ? line.json_string(s.adapter) : line.at_string(s.adapter); break;
         case SettingType::bias:
             line.put('"');
             for (int i = 0; i < s.biases; i++) {

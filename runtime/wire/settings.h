@@ -12,7 +12,7 @@ namespace slmd::wire {
 
 struct Settings {
     static constexpr int max_stops = 4, max_bias = 8;
-    static constexpr std::size_t stop_bytes = 32;
+    static constexpr std::size_t stop_bytes = 32, name_bytes = 23;
 
     double temp = 0, top_p = 0.95, min_p = 0.05, rep = 1;
     std::int64_t top_k = 40, seed = 0, max = 256, deadline_ms = 0;
@@ -28,6 +28,7 @@ struct Settings {
         float value;
     } bias[max_bias] = {};
     int biases = 0;
+    char adapter[name_bytes + 1] = "";  // "": the model alone
 };
 
 // A value as it came over the wire, in either rendering.
@@ -37,7 +38,7 @@ struct Arg {
     double value = 0;         // array: its node
 };
 
-enum class SettingType : unsigned char { integer, real, flag, texts, bias };
+enum class SettingType : unsigned char { integer, real, flag, texts, bias, name };
 
 struct Setting {
     const char* name;

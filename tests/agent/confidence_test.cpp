@@ -351,6 +351,11 @@ TEST(CalibrationFile, RoundTripsToTheLastBit) {
     EXPECT_EQ(std::memcmp(&back.after, &c.after, sizeof c.after), 0);
     EXPECT_STREQ(back.agent_sha256, c.agent_sha256);
     EXPECT_STREQ(back.model, c.model);
+    EXPECT_STREQ(back.adapter_sha256, "");
+    std::strcpy(c.adapter_sha256, std::string(64, '7').c_str());
+    ASSERT_TRUE(write_calibration(file.path.c_str(), c));
+    ASSERT_TRUE(read_calibration(file.path.c_str(), back));
+    EXPECT_STREQ(back.adapter_sha256, c.adapter_sha256);
     std::strcpy(c.model, "\xFF");
     const std::string kept = file.text();
     const auto refused = write_calibration(file.path.c_str(), c);
@@ -384,6 +389,7 @@ TEST(CalibrationFile, BadOnesAreRefusedWithTheirLine) {
     };
     refused("aaa\"", "aa\"", 2, "64 digits");
     refused("aaa\"", "aaG\"", 2, "64 digits");
+    refused("model = ", "adapter_sha256 = \"ab\"\nmodel = ", 3, "adapter_sha256 is 64 digits");
     refused("model = ", "model = 5 # ", 3, "a name in quotes");
     refused("model = \"", "model = \"" + std::string(64, 'x'), 3, "63 bytes");
     refused("model = \"", "model = \"\\u0000", 3, "a name in quotes");
@@ -426,11 +432,22 @@ TEST(CalibrationFile, BadOnesAreRefusedWithTheirLine) {
 
 TEST(CalibrationFile, IsForOneAgentAndOneModel) {
     const Calibration c = some_calibration();
-    EXPECT_TRUE(check_calibration(c, c.agent_sha256, c.model));
-    const auto changed = check_calibration(c, std::string(64, 'b'), c.model);
+    EXPECT_TRUE(check_calibration(c, c.agent_sha256, c.model, ""));
+    const auto changed = check_calibration(c, std::string(64, 'b'), c.model, "");
     ASSERT_FALSE(changed);
     EXPECT_NE(std::string(changed.error().text).find("another text of this agent"), std::string::npos);
-    const auto model = check_calibration(c, c.agent_sha256, "Other");
+    Calibration adapted = c;
+    std::strcpy(adapted.adapter_sha256, std::string(64, 'e').c_str());
+    EXPECT_TRUE(check_calibration(adapted, c.agent_sha256, c.model, std::string(64, 'e')));
+    for (const std::string& other : {std::string(), std::string(64, 'f')}) {
+        const auto adapter = check_calibration(adapted, c.agent_sha256, c.model, other);
+        ASSERT_FALSE(adapter);
+        EXPECT_NE(std::string(adapter.error().text).find("with another adapter"), std::string::npos);
+    }
+    const auto without = check_calibration(c, c.agent_sha256, c.model, std::string(64, 'f'));
+    ASSERT_FALSE(without);
+    EXPECT_NE(std::string(without.error().text).find("without an adapter"), std::string::npos);
+    const auto model = check_calibration(c, c.agent_sha256, "Other", "");
     ASSERT_FALSE(model);
     EXPECT_NE(std::string(model.error().text).find("\"Other\""), std::string::npos);
 }

@@ -39,7 +39,7 @@ class Calibrate : public testing::Test {
         FILE* const out = open_memstream(&text, &size);
         std::size_t at = 0;
         const auto done = client::calibrate(
-            path(".toml").c_str(), sha256, model,
+            path(".toml").c_str(), sha256, model, adapter,
             [&](Sample& e) -> Result<bool> {
                 if (at == fails_at) return Error::make(Code::deadline, "line %zu: too late", at + 1);
                 if (at == examples.size()) return false;
@@ -54,7 +54,7 @@ class Calibrate : public testing::Test {
         return printed;
     }
     std::size_t fails_at = 1u << 30;
-    std::string error;
+    std::string error, adapter;
     std::string sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";  // of abc
 
   private:
@@ -84,7 +84,7 @@ TEST_F(Calibrate, PrintsTheTableAndWritesBothFiles) {
     ASSERT_TRUE(read) << read.error().text;
     // SHA-256 of "abc" (FIPS 180-4).
     EXPECT_TRUE(
-        agent::check_calibration(c, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "Tiny"));
+        agent::check_calibration(c, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "Tiny", ""));
     EXPECT_EQ(c.examples, 200);
     EXPECT_NEAR(agent::confidence(c, {.mean = 0.9f}), 96.0 / 102, 1e-6);
     EXPECT_NEAR(agent::confidence(c, {.mean = 0.6f}), 51.0 / 102, 1e-6);

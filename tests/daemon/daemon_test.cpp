@@ -562,7 +562,9 @@ TEST(Start, what_is_wrong_is_said_with_its_place) {
     const struct {
         const char *text, *expected;
         int code;
-    } cases[] = {{"modle = \"x\"\n", ":1: unknown key \"modle\"", 78},
+    } cases[] = {// too long a list for the folders before the file's name
+                 {"modle = \"x\"\n", " slmd.toml:1: unknown key \"modle\"; known: model, ", 78},
+                 {"modle = \"x\"\n", ", [[output]]\n", 78},
                  {"model = 3\n", ":1: model is a text", 78},
                  {"\n[engine]\nslots = 99\n", ":3: slots = 99: use 1 to 16", 78},
                  {"[engine]\nslots = \"2\"\n", ":2: slots is a whole number", 78},

@@ -45,6 +45,7 @@ struct FakeHost final : wire::Host {
     wire::ModelInfo model() override { return {}; }
     std::span<const wire::PlanItem> plan() override { return {}; }
     std::span<const wire::AgentInfo> agents() override { return {}; }
+    std::span<const wire::AdapterInfo> adapters() override { return {}; }
     std::span<const wire::HardwareItem> hardware() override { return {}; }
     std::span<const wire::PinState> pins() override { return {}; }
     Result<void> drive(std::string_view, bool, int) override { return {}; }

@@ -1,6 +1,7 @@
 // Fixed memory: nothing is allocated after READY, and what is used is what was planned.
 #include <regex>
 
+#include "adapters.h"
 #include "systemd.h"
 
 using namespace slmd::testing;
@@ -84,6 +85,39 @@ TEST(Memory, a_thousand_streamed_tokens_allocate_nothing) {
     std::string counts;
     for (int i = 0; i < 500 && counts.find("counts") == std::string::npos; i++) usleep(10'000), counts = slurp(report);
     EXPECT_EQ(counts, "counts 0 0 0 0\n");
+}
+
+// A request under another adapter than the last one reads its prompt anew, and takes nothing.
+TEST(Memory, ten_thousand_switches_of_adapters_allocate_nothing) {
+    if (sanitized) GTEST_SKIP() << "the sanitizers have their own allocator: run this test in the release build";
+    const std::string report = folder() + "/switches";
+    std::vector<std::string> arguments;
+    for (unsigned i = 1; i <= 8; i++)
+        arguments.insert(arguments.end(), {"--adapter", "a" + std::to_string(i) + "=" + adapter_image(i)});
+    Daemon d({.arguments = arguments,
+              .environment = {"LD_PRELOAD=" SLMD_MALLOC_COUNT, "MALLOC_COUNT=" + report},
+              .tty = false});
+    Wire w = d.connect();
+    const auto answer = [&](int i) {
+        const json params = {{"prompt", "The"}, {"raw", true}, {"max", 1}, {"bias", endless()}};
+        json with = params;
+        if (i % 9 != 8) with["adapter"] = "a" + std::to_string(i % 9 + 1);
+        return w.call("gen", with)["result"].value("text", "(no text)");
+    };
+    std::vector<std::string> first;
+    for (int i = 0; i < 9; i++) first.push_back(answer(i));
+    const long before = pss_kib(d.pid());
+    kill(d.pid(), SIGUSR2);
+    int same = 0;
+    for (int i = 0; i < 10000; i++) same += answer(i) == first[static_cast<std::size_t>(i % 9)];
+    EXPECT_EQ(same, 10000);
+    kill(d.pid(), SIGUSR2);
+    std::string counts;
+    for (int i = 0; i < 500 && counts.find("counts") == std::string::npos; i++) usleep(10'000), counts = slurp(report);
+    EXPECT_EQ(counts, "counts 0 0 0 0\n");
+    const long after = pss_kib(d.pid());
+    std::printf("PSS %ld KiB before, %ld after\n", before, after);
+    EXPECT_LE(after, before + 64);  // stacks and tables that the first requests did not touch
 }
 
 // How often the threads gave up their core of their own accord, and the clock ticks that they used, so far.

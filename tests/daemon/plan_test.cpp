@@ -2,7 +2,7 @@
 #include "daemon/plan.h"
 
 #include "harness.h"
-#include "tests/engine/tiny_model.h"
+#include "tests/engine/tiny_adapter.h"
 
 using namespace slmd;
 using namespace slmd::testing;
@@ -58,6 +58,30 @@ TEST(Plan, too_little_memory_is_refused_with_what_fits) {
     const auto nothing = daemon::check_memory(*images, config, 1 << 20);
     ASSERT_FALSE(nothing);
     EXPECT_NE(std::string(nothing.error().text).find("use a smaller model"), std::string::npos);
+}
+
+// Adapters count, and may be what is too much.
+TEST(Plan, adapters_are_named_where_memory_would_do_without) {
+    const std::string path = folder() + "/planned.slm";
+    {
+        const auto base = image::Image::open_index(tiny_image().c_str());
+        ASSERT_TRUE(base);
+        const test::TinyAdapter adapter(base.value(), "planned", 1, 64);
+        ASSERT_TRUE(pack::write_image(path, adapter.contents, {}));
+    }
+    daemon::Config config;
+    ASSERT_TRUE(daemon::set_text("model", tiny_image().c_str(), config.model, sizeof config.model));
+    const std::uint64_t without = daemon::plan(daemon::open_indexes(config).value(), config).value().total();
+    ASSERT_TRUE(daemon::add_adapter(config, path.c_str()));
+    EXPECT_STREQ(config.adapters[0].name, "planned");
+    auto images = daemon::open_indexes(config);
+    ASSERT_TRUE(images) << images.error().what();
+    const std::uint64_t all = daemon::plan(*images, config).value().total();
+    EXPECT_GT(all, without + image::Image::sizes(path.c_str())->raw);
+    EXPECT_TRUE(daemon::check_memory(*images, config, all));
+    const auto refused = daemon::check_memory(*images, config, without);
+    ASSERT_FALSE(refused);
+    EXPECT_NE(std::string(refused.error().text).find("no [[adapter]]"), std::string::npos) << refused.error().text;
 }
 
 // A model of many layers, two of which fit: streaming is among what would make it fit, with what it costs.

@@ -19,6 +19,7 @@
 #include "tests/engine/tiny_adapter.h"
 #include "tests/pack/tiny.h"
 #include "toolchain/slmpack/image/adapter.h"
+#include "toolchain/slmpack/image/amend.h"
 #include "toolchain/slmpack/image/import.h"
 #include "toolchain/slmpack/npy.h"
 #include "toolchain/slmpack/reference/reference.h"
@@ -516,6 +517,13 @@ TEST(GoldenAdapters, RowsThatTheImporterChanged) {
         std::printf("%s: KL(float32 || engine) %.5f, without the adapter %.3f\n", family, kl, far);
         EXPECT_LE(kl, 0.01);
         EXPECT_GT(far, 0.05);
+        if (std::string(family) == "qwen2") {
+            // An image of before they were balanced by the book.
+            ASSERT_TRUE(pack::amend_image(golden.base, golden.base, {.provenance = "{}"}));
+            const auto packed = pack::pack_adapter(folder, golden.base, temporary("unbalanced.slm"), {});
+            ASSERT_FALSE(packed);
+            EXPECT_HAS(packed.error().text, "was made before images said how their queries and keys are balanced");
+        }
         std::filesystem::remove_all(folder);
     }
 }

@@ -1,7 +1,8 @@
-// LINK: slmd_image slmd_base
+// LINK: slmd_engine slmd_image slmd_base
 // The first byte chooses: 0 the rest is a file as it is; 1 a stored image whose checksums are made right, so that
 // mutations reach the frames; 2 a raw image given as header (4096 bytes), params (256), index (the rest), opened
 // without its hash. Every tensor that opens is read to its end, and hashed. Nothing opens for who wants a signature.
+// What the engine would bind as an adapter points into the image.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "engine/adapter.h"
 #include "image/image.h"
 #include "image/layers.h"
 #include "image/resident.h"
@@ -107,6 +109,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                             {.threads = 2});  // whatever it says
         for (std::uint32_t id = 0; id < 8; id++) read_all(image.value().section(static_cast<SectionId>(id)));
         if (data[0] % 3 != 2 && !index) std::abort();  // what opens has a plan
+        if (engine::check_params(image.value().params())) {
+            std::vector<engine::LowRank> targets(std::size_t{image.value().params().layers} * adapted_count);
+            if (engine::bind(image.value(), image.value().params(), targets.data()))
+                for (const engine::LowRank& t : targets) {
+                    if (t.rank == 0) continue;
+                    for (const engine::Linear* l : {&t.a, &t.b}) {
+                        const auto cells = static_cast<std::size_t>(l->w.rows / 8 * (l->w.cols / 32));
+                        read_all({reinterpret_cast<const std::byte*>(l->w.codes), cells * 256});
+                        read_all({reinterpret_cast<const std::byte*>(l->w.scales), cells * 16});
+                    }
+                }
+        }
     }
     for (const Residency residency : {Residency::on_demand, Residency::streamed}) {
         const auto part = Image::open(path, {.threads = 2, .residency = residency, .verify = data[0] % 3 != 2});

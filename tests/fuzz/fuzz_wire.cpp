@@ -67,6 +67,8 @@ struct EchoHost final : Host {
     ModelInfo model() override { return {"m", 1, 64, true}; }
     std::span<const PlanItem> plan() override { return {}; }
     std::span<const AgentInfo> agents() override { return {}; }
+    std::span<const AdapterInfo> adapters() override { return adapter_infos; }
+    static constexpr AdapterInfo adapter_infos[] = {{"polite", "Polite \"1\"", 8, 1 << 20}, {"x", "", 256, 0}};
     std::span<const HardwareItem> hardware() override { return {&item, 1}; }
     std::span<const PinState> pins() override { return {&pin, 1}; }
     Result<void> drive(std::string_view output, bool, int ms) override {

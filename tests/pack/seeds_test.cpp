@@ -70,5 +70,18 @@ TEST(Seeds, Safetensors) {
     check("safetensors/shards", seed(tiny::llama_config, index + "}}", first.file(), second.file()));
 }
 
+TEST(Seeds, Lora) {
+    const auto peft = [](const tiny::Lora& lora) {
+        return "P" + tiny::raw(std::uint16_t(lora.config.size())) + lora.config + lora.file.file();
+    };
+    tiny::Lora lora({{"model.layers.0.self_attn.q_proj", 32, 32}, {"model.layers.1.mlp.down_proj", 32, 48}}, 2);
+    check("lora/gguf", "G" + tiny::lora_gguf(lora, 8).file());
+    check("lora/peft", peft(lora));
+    lora.config =
+        R"({"peft_type": "LORA", "r": 9, "lora_alpha": 4, "use_rslora": true, "rank_pattern": {"^model.layers.0.self_attn.q_proj": 2,
+ "down_proj": 2}, "alpha_pattern": {"q_proj": 1}, "target_modules": ["down_proj"], "layers_to_transform": [1]})";
+    check("lora/patterns", peft(lora));
+}
+
 }  // namespace
 }  // namespace slmd

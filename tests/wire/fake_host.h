@@ -75,6 +75,7 @@ struct FakeHost final : Host {
     // "sentiment" chooses, "invoice" extracts, others write.
     void run(Job& job, const Request& r) {
         last_agent = r.agent, last_fields = r.fields;
+        last_adapter = r.adapter ? std::string(*r.adapter) : "(the agent's)";
         static constexpr std::string_view labels[] = {"bad", "good"};
         if (r.agent == "sentiment") choose(job, {labels, {}, 2}), job.answer.clear();
         if (r.agent == "invoice") spans(job, r);
@@ -88,7 +89,7 @@ struct FakeHost final : Host {
         job.outcome.features.min = 0.99999988f;
         job.outcome.confidence = 0.75f, job.outcome.calibrated = true;
     }
-    std::string last_agent;
+    std::string last_agent, last_adapter;
     bool last_fields = false, last_trusted = false;
     std::vector<std::string> last_labels;
     std::vector<float> last_priors;
@@ -132,6 +133,9 @@ struct FakeHost final : Host {
         {"sentiment", "glad or not", "agents/sentiment.toml", "choice", {}, true, "aa", 7, 0.125},
         {"torn", "", "agents/torn.toml", "", "agents/torn.toml:3: what", false}};
     std::span<const AgentInfo> agents() override { return agent_list; }
+    std::vector<AdapterInfo> adapter_list = {{"polite", "Polite \"1\"", 8, 335296},
+                                             {"terse", "terse-lora", 64, 1 << 20}};
+    std::span<const AdapterInfo> adapters() override { return adapter_list; }
     std::span<const HardwareItem> hardware() override { return hardware_items; }
     std::span<const PinState> pins() override { return pin_states; }
     Result<void> drive(std::string_view output, bool on, int ms) override {

@@ -211,6 +211,89 @@ TEST(Agents, answer_on_a_serial_line) {
     }
 }
 
+TEST(Adapters, are_listed_and_named_on_a_serial_line) {
+    Bench b(true);
+    b.host.step = 100;
+    b.say("ATE0\rAT+CMEE=2\r");
+    EXPECT_EQ(b.say("AT#ADAPTER?\r"),
+              "\r\n#ADAPTER: \"polite\",8,335296,\"Polite \\\"1\\\"\"\r\n"
+              "#ADAPTER: \"terse\",64,1048576,\"terse-lora\"\r\n\r\nOK\r\n");
+    b.say("AT#GEN=\"x\"\r");
+    EXPECT_STREQ(b.host.last.adapter, "");
+    EXPECT_EQ(b.say("AT#SET=\"adapter\",\"polite\"\r"), "\r\nOK\r\n");
+    EXPECT_NE(b.say("AT#SET?\r").find("#SET: \"adapter\",\"polite\"\r\n"), std::string::npos);
+    for (const char* line : {"AT#GEN=\"x\"\r", "AT#CLS=\"x\",\"a|b\"\r", "AT#EXT=\"x\",\"{}\"\r"}) {
+        b.host.last = {};
+        b.say(line);
+        EXPECT_STREQ(b.host.last.adapter, "polite") << line;
+    }
+    b.say("AT#CLS=\"x\",\"a|b\",,,,,,\"terse\"\r");
+    EXPECT_STREQ(b.host.last.adapter, "terse");
+    b.say("AT#CLS=\"x\",\"a|b\",,,,,,\"\"\r");
+    EXPECT_STREQ(b.host.last.adapter, "");
+    // an agent has its own, whatever the session's is
+    b.say("AT#RUN=\"sentiment\",\"x\"\r");
+    EXPECT_EQ(b.host.last_adapter, "(the agent's)");
+    b.say("AT#RUN=\"sentiment\",\"x\",,\"terse\"\r");
+    EXPECT_EQ(b.host.last_adapter, "terse");
+    b.say("AT#RUN=\"sentiment\",\"x\",,\"\"\r");
+    EXPECT_EQ(b.host.last_adapter, "");
+    EXPECT_NE(b.say("AT#SET=\"adapter\",3\r").find("adapter is a name in quotes"), std::string::npos);
+    EXPECT_NE(
+        b.say("AT#SET=\"adapter\",\"" + std::string(24, 'x') + "\"\r").find("adapter: a name is at most 23 bytes"),
+        std::string::npos);
+    b.say("AT#SET=\"adapter\",\"\"\r");
+    b.say("AT#GEN=\"x\"\r");
+    EXPECT_STREQ(b.host.last.adapter, "");
+    b.host.adapter_list[1].title = "a title that is longer than a line of 48 bytes can be, by far";
+    b.say("AT#W=48\r");
+    const std::string narrow = b.say("AT#ADAPTER?\r");
+    for (std::size_t at = 0; at < narrow.size();) {
+        const std::size_t end = std::min(narrow.find('\n', at), narrow.size());
+        EXPECT_LE(end - at, 49u) << narrow.substr(at, end - at);
+        at = end + 1;
+    }
+    b.host.adapter_list.clear();
+    EXPECT_EQ(b.say("AT#ADAPTER?\r"), "\r\nOK\r\n");
+}
+
+TEST(Adapters, are_listed_and_named_in_json) {
+    Bench b(false);
+    const auto call = [&](const char* method, json params) {
+        return json::parse(
+            b.say(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", method}, {"params", params}}.dump() + "\n"));
+    };
+    EXPECT_EQ(call("adapter", json::object())["result"]["adapters"],
+              (json{{{"name", "polite"}, {"title", "Polite \"1\""}, {"rank", 8}, {"bytes", 335296}},
+                    {{"name", "terse"}, {"title", "terse-lora"}, {"rank", 64}, {"bytes", 1 << 20}}}));
+    const json labels = {"a", "b"};
+    for (const auto& [method, params] : {std::pair{"gen", json{{"prompt", "x"}}},
+                                         {"chat", json{{"prompt", "x"}}},
+                                         {"cls", json{{"prompt", "x"}, {"labels", labels}}},
+                                         {"ext", json{{"prompt", "x"}, {"schema", json::object()}}}}) {
+        json with = params;
+        with["adapter"] = "terse";
+        b.host.last = {};
+        EXPECT_TRUE(call(method, with).contains("result")) << method;
+        EXPECT_STREQ(b.host.last.adapter, "terse") << method;
+        EXPECT_TRUE(call(method, params).contains("result")) << method;
+        EXPECT_STREQ(b.host.last.adapter, "") << method;
+        with["adapter"] = std::string(24, 'x');
+        EXPECT_TRUE(call(method, with).contains("error")) << method;
+        with["adapter"] = 7;
+        EXPECT_EQ(call(method, with)["error"]["code"], -32602) << method;
+    }
+    EXPECT_TRUE(call("run", {{"agent", "writer"}, {"input", "x"}, {"adapter", "polite"}}).contains("result"));
+    EXPECT_EQ(b.host.last_adapter, "polite");
+    EXPECT_EQ(call("set", {{"adapter", "polite"}})["result"]["adapter"], "polite");
+    b.host.agent_list[0].adapter = "terse", b.host.agent_list[0].adapter_sha256 = "ab";
+    const json agent = call("agent", {{"name", "sentiment"}})["result"];
+    EXPECT_EQ(agent["adapter"], "terse");
+    EXPECT_EQ(agent["adapter_sha256"], "ab");
+    b.host.adapter_list.clear();
+    EXPECT_EQ(call("adapter", json::object())["result"]["adapters"], json::array());
+}
+
 TEST(Tools, are_handed_on_and_what_is_called_stands_in_the_result) {
     Bench b(false);
     const auto call = [&](json params) {
@@ -502,9 +585,10 @@ TEST(Conformance, every_setting_has_a_range_and_a_default) {
         Settings v;
         Line shown;
         show(shown, v, s, false);
-        const std::string fallback = s.type == SettingType::texts || s.type == SettingType::bias ? "\"\"" : s.fallback;
+        const bool text = s.type == SettingType::texts || s.type == SettingType::bias || s.type == SettingType::name;
+        const std::string fallback = text ? "\"\"" : s.fallback;
         EXPECT_EQ(shown.view(), fallback) << s.name;
-        if (s.type == SettingType::texts || s.type == SettingType::bias) continue;
+        if (text) continue;
         const auto put = [&](double x) {
             const Arg a{Arg::number, {}, x};
             return bool(assign(v, s, {&a, 1}));

@@ -62,10 +62,11 @@ void commands() {
                 for (const wire::Param& p : c.params) names += (names.empty() ? "" : ",") + std::string(p.name);
                 form(at + "=" + names);
             }
-            std::cout << ".\nForms: " << text(forms);
+            // A long list of parameters is one word, whose line has no space to be adjusted.
+            std::cout << ".\n.na\nForms: " << text(forms);
             if (c.method != nullptr) std::cout << "; method " << text(c.method);
         }
-        std::cout << ".\n";
+        std::cout << ".\n" << (c.name != nullptr ? ".ad\n" : "");
         for (const wire::Param& p : c.params) {
             const std::string_view type = p.type == wire::ParamType::text   ? "text, bytes"
                                           : p.type == wire::ParamType::any  ? ""
