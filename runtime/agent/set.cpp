@@ -14,10 +14,36 @@ Result<void> Set::read(std::span<const char* const> folders) {
     heap_.release(0);
     count_ = 0;
     entries_ = heap_.take<Entry>(max_agents);
-    if (entries_ == nullptr)
-        return Error::make(Code::memory_full, "no room for agents; [limits] agents is what they have");
+    if (entries_ == nullptr) return full();
     for (const char* folder : folders) TRY(read_folder(folder));
+    return check_pipelines();
+}
+
+// Their agents may stand in any folder, and may have been bad.
+Result<void> Set::check_pipelines() {
+    for (Entry& e : std::span(entries_, count_))
+        for (const Step& step : e.pipeline.steps) {
+            const Entry* const called = find(step.agent);
+            const bool good = called != nullptr && called->error.empty() && called->pipeline.steps.empty();
+            const auto fits = check_step(step, good ? &called->agent : nullptr);
+            if (fits) continue;
+            const Error why = Error::make(Code::incorrect_parameters, "%.*s:%u: %s", static_cast<int>(e.file.size()),
+                                          e.file.data(), step.line, fits.error().text);
+            e.error = keep(why.text);
+            e.pipeline = {};
+            if (e.error.empty()) return full();
+            break;
+        }
     return {};
+}
+
+Error Set::full() { return Error::make(Code::memory_full, "no room for agents; [limits] agents is what they have"); }
+
+std::string_view Set::keep(std::string_view text) {
+    char* const out = heap_.take<char>(text.size());
+    if (out == nullptr) return {};
+    std::copy(text.begin(), text.end(), out);
+    return {out, text.size()};
 }
 
 Result<void> Set::read_folder(const char* folder) {
@@ -39,18 +65,17 @@ Result<void> Set::read_folder(const char* folder) {
                                  max_agents);
             break;
         }
-        const auto keep = [&](std::string_view text) {
-            char* const out = heap_.take<char>(text.size());
-            if (out == nullptr) return std::string_view{};
-            std::copy(text.begin(), text.end(), out);
-            return std::string_view{out, text.size()};
-        };
         Entry entry{};
-        auto read = read_agent(path, heap_);
-        if (read)
-            entry.agent = read.value();
-        else
-            entry.agent.name = keep(called), entry.error = keep(read.error().text);
+        const auto read = [&]() -> Result<void> {
+            if (is_pipeline(path)) {
+                entry.pipeline = TRY(read_pipeline(path, heap_));
+                entry.agent.name = entry.pipeline.name, entry.agent.description = entry.pipeline.description;
+            } else {
+                entry.agent = TRY(read_agent(path, heap_));
+            }
+            return {};
+        }();
+        if (!read) entry.agent.name = keep(called), entry.error = keep(read.error().text);
         entry.file = keep(path);
         if (entry.agent.name.empty() || entry.file.empty() || (!read && entry.error.empty())) {
             result = Error::make(Code::memory_full,

@@ -4,11 +4,13 @@
 #include <string_view>
 
 #include "agent/agent.h"
+#include "agent/pipeline.h"
 
 namespace slmd::agent {
 
 struct Entry {
-    Agent agent;  // when it is good; its name in any case
+    Agent agent;        // when it is good; its name in any case
+    Pipeline pipeline;  // instead of it, when it has steps
     std::string_view file;
     std::string_view error;  // "file:line: what"; "": it is good
 };
@@ -31,6 +33,9 @@ class Set {
 
   private:
     Result<void> read_folder(const char* folder);
+    Result<void> check_pipelines();
+    std::string_view keep(std::string_view text);  // "" when there is no room
+    static Error full();
     grammar::Heap heap_;
     Entry* entries_ = nullptr;  // [max_agents], sorted
     std::size_t count_ = 0;

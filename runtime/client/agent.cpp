@@ -12,6 +12,7 @@
 
 #include "agent/agent.h"
 #include "agent/calibrate.h"
+#include "agent/pipeline.h"
 #include "base/clock.h"
 #include "base/utf8.h"
 #include "client/calibrate.h"
@@ -187,6 +188,14 @@ int check_agents(std::span<char* const> files) {
     int code = 0;
     for (const char* file : files) {
         grammar::Heap heap({block.get(), agent_bytes});
+        if (agent::is_pipeline(file)) {
+            const auto read = agent::read_pipeline(file, heap);
+            if (read)
+                printf("%s: good: a pipeline of %zu steps\n", file, read.value().steps.size());
+            else
+                fprintf(stderr, "%s\n", read.error().text), code = exit_failed;
+            continue;
+        }
         const auto read = agent::read_agent(file, heap);
         if (!read) {
             fprintf(stderr, "%s\n", read.error().text);
@@ -272,6 +281,13 @@ int run_agent(Connection& connection, const char* name, std::string input, const
                    *calibrated = reader.find(*r.value(), "calibrated"), *checks = reader.find(*r.value(), "checks");
     fprintf(stderr, "%s, confidence %.3f%s\n", verdict.c_str(), confidence != nullptr ? confidence->number : 0.0,
             calibrated != nullptr && calibrated->truth ? "" : " (not calibrated)");
+    if (const JsonNode* const steps = reader.find(*r.value(), "steps"); steps != nullptr)
+        for (int i = reader.first(*steps); i < steps->next; i = reader.node(i).next) {
+            const JsonNode& s = reader.node(i);
+            const std::string error = text_of(reader, s, "error");
+            fprintf(stderr, "  %s: %s: %s\n", text_of(reader, s, "name").c_str(), text_of(reader, s, "verdict").c_str(),
+                    (error.empty() ? text_of(reader, s, "answer") : error).c_str());
+        }
     if (const JsonNode* const calls = reader.find(*r.value(), "calls"); calls != nullptr)
         for (int i = reader.first(*calls); i < calls->next; i = reader.node(i).next) print_call(reader, reader.node(i));
     for (int i = checks != nullptr ? reader.first(*checks) : 0; checks != nullptr && i < checks->next;

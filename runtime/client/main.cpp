@@ -15,6 +15,7 @@
 #include "client/board.h"
 #include "client/caller.h"
 #include "client/connection.h"
+#include "client/graph.h"
 #include "client/model.h"
 #include "daemon/plan.h"
 #include "wire/commands.h"
@@ -34,6 +35,7 @@ constexpr char usage[] =
     "  extract [TEXT]  the values that --schema FILE asks of TEXT, and where in it they stand\n"
     "  agent list      the agents that slmd has; agent show NAME: one of them\n"
     "  agent check FILE...  are these agents' files good?\n"
+    "  agent graph FILE  a pipeline as a picture (SVG)\n"
     "  agent run NAME [INPUT]  its answer; without INPUT, or with \"-\", of standard input\n"
     "  agent bench NAME [FILE]  how many answers are right, of lines {\"input\": ..., \"output\": ...}, or of the\n"
     "                  examples in its own file that the model is not shown\n"
@@ -474,9 +476,10 @@ int main(int argc, char** argv) {
     const char* const name = optind + 2 < argc ? argv[optind + 2] : nullptr;
     const char* const last = optind + 3 < argc ? argv[optind + 3] : nullptr;
     if (verb == "check" && name != nullptr) return check_agents({argv + optind + 2, argv + argc});
+    if (verb == "graph" && name != nullptr && last == nullptr) return graph_pipeline(name);
     if (command == "agent" && !(verb == "list" && name == nullptr) && !(verb == "show" && name != nullptr && !last) &&
         !((verb == "run" || verb == "bench") && name != nullptr && optind + 4 >= argc)) {
-        fputs("slmctl: agent list, show NAME, check FILE..., run NAME [INPUT] or bench NAME [FILE]\n", stderr);
+        fputs("slmctl: agent list, show NAME, check FILE..., graph FILE, run NAME [INPUT] or bench NAME [FILE]\n", stderr);
         return exit_usage;
     }
     if (command == "calibrate" && (name == nullptr || last != nullptr)) {

@@ -110,13 +110,16 @@ Result<bool> Service::take_calls(Job& job) {
 }
 
 void Service::act() {
-    const Lock guard(lock_);
-    for (Job& job : jobs_) {
-        if (!job.acting || job.released || job.state != Job::live) continue;
-        job.acting = false;
-        carry_out(job);
-        pthread_cond_signal(&work_);
+    {
+        const Lock guard(lock_);
+        for (Job& job : jobs_) {
+            if (!job.acting || job.released || job.state != Job::live) continue;
+            job.acting = false;
+            carry_out(job);
+            pthread_cond_signal(&work_);
+        }
     }
+    memory_.pipelines.advance(*this);
 }
 
 // With the lock, in the event loop's thread.

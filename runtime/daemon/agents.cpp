@@ -274,7 +274,10 @@ std::span<const wire::AgentInfo> Service::agents() {
         const agent::Output o = e.agent.output;
         wire::AgentInfo& info = agent_infos_[i];
         info = {.name = e.agent.name, .description = e.agent.description, .file = e.file};
-        info.answer = o == agent::Output::choice ? "choice" : o == agent::Output::schema ? "schema" : "text";
+        info.answer = !e.pipeline.steps.empty()    ? "pipeline"
+                      : o == agent::Output::choice ? "choice"
+                      : o == agent::Output::schema ? "schema"
+                                                   : "text";
         info.error = e.error;
         info.sha256 = state.sha256;
         info.adapter = e.agent.adapter;

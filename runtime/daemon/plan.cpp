@@ -64,6 +64,7 @@ void lay_out_agents(Arena& arena, const Config& config, Memory& m) {
     const auto bytes = static_cast<std::size_t>(config.agents_kib) << 10;
     for (agent::Set& set : m.agents) set = agent::Set({arena.scratch<std::byte>(bytes), bytes});
     for (AgentState*& states : m.agent_states) states = arena.scratch<AgentState>(agent::Set::max_agents);
+    m.pipelines.lay_out(arena);
     const std::size_t keeping =
         config.state[0] == 0 || config.prefixes_mib == 0 ? 0 : engine::Snapshots::memory_bytes();
     m.snapshot_memory = {arena.scratch<std::byte>(keeping), keeping};

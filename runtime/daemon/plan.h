@@ -9,6 +9,7 @@
 #include "agent/spans.h"
 #include "base/arena.h"
 #include "daemon/config.h"
+#include "daemon/pipelines.h"
 #include "engine/engine.h"
 #include "engine/snapshot.h"
 #include "image/image.h"
@@ -139,6 +140,7 @@ struct Memory {
     std::span<std::byte> grammar_scratch;  // of checks, too
     agent::Set agents[2];                  // those that are, and those of the next reload
     AgentState* agent_states[2];           // [Set::max_agents] of the entries
+    Pipelines pipelines;
     std::span<std::byte> snapshot_memory;  // of what is kept of their prompts; none: nothing is
 };
 

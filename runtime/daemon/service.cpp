@@ -608,6 +608,18 @@ Result<int> Service::submit(const wire::Request& request) {
                            loaded_percent());
     if (state == State::failed) return Error::make(Code::no_model, "the model could not be loaded");
     if (state == State::stopping) return Error::make(Code::shutting_down, "slmd is stopping");
+    if (agent::Set& set = memory_.agents[agents_now_]; !request.agent.empty()) {
+        const agent::Entry* const entry = set.find(request.agent);
+        if (entry != nullptr && !entry->pipeline.steps.empty()) {
+            const int handle = TRY(memory_.pipelines.start(entry->pipeline, set, request));
+            {
+                const Lock guard(lock_);
+                set.users++;
+            }
+            memory_.pipelines.advance(*this);
+            return handle;
+        }
+    }
     std::size_t bytes = 0;
     for (const wire::Turn& t : request.turns) bytes += t.text.size();
     const std::string_view grammar = request.schema.empty() ? request.regex : request.schema;
@@ -715,6 +727,7 @@ int Service::place(const Job& job) const {
 }
 
 wire::View Service::view(int handle) {
+    if (handle >= Pipelines::first_handle) return memory_.pipelines.view(handle);
     const Lock guard(lock_);
     Job& job = jobs_[static_cast<std::size_t>(handle)];
     wire::View v;
@@ -745,6 +758,7 @@ wire::View Service::view(int handle) {
 }
 
 void Service::take(int handle, std::size_t bytes) {
+    if (handle >= Pipelines::first_handle) return memory_.pipelines.take(handle, bytes);
     const Lock guard(lock_);
     Job& job = jobs_[static_cast<std::size_t>(handle)];
     const bool paused = !runnable(job);
@@ -754,6 +768,12 @@ void Service::take(int handle, std::size_t bytes) {
 }
 
 void Service::release(int handle) {
+    if (handle >= Pipelines::first_handle) {
+        agent::Set* const set = memory_.pipelines.release(handle, *this);
+        const Lock guard(lock_);
+        set->users--;
+        return;
+    }
     const Lock guard(lock_);
     Job& job = jobs_[static_cast<std::size_t>(handle)];
     job.cancel.store(true);

@@ -62,7 +62,7 @@ class Service final : public wire::Host {
     void attach(Machine& machine) { machine_ = &machine; }
     // From the next pass on.
     void set_effort(const Effort& effort);
-    // Does on the board what agents have called.
+    // Does on the board what agents have called, and asks what pipelines ask next.
     void act();
     // A request runs or waits.
     bool busy();

@@ -473,6 +473,15 @@ void Session::at_result_step() {
         return info(out_);
     }
     at -= o.calls.size();
+    if (!o.failed && at < o.steps.size()) {
+        const StepResult& s = o.steps[at];
+        out_.put("#STEP: ").at_string(s.name).put(',').at_string(s.verdict).put(',');
+        out_.real(static_cast<double>(s.confidence), 4).put(',').number(s.ms);
+        const std::size_t left = width - std::min(width, out_.size() + 10);
+        if (const std::size_t n = fit_at(s.answer, left); n > 0) out_.put(',').at_string(s.answer.substr(0, n));
+        return info(out_);
+    }
+    at -= o.steps.size();
     if (!o.failed && at < o.checks.size()) {
         const CheckResult& c = o.checks[at];
         out_.put("#CHK: ").at_string(c.name.substr(0, fit_at(c.name, width - 20))).put(',').at_string(c.verdict);

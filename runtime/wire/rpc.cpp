@@ -370,7 +370,7 @@ void Session::rpc_outcome(Line& line, const Outcome& o, bool labels) {
 
 // An answer in pieces: what was said or chosen, then what there is to say about it.
 void Session::rpc_result_step() {
-    enum { open, text, labels, calls, verdict, checks, spans, tail };  // list_sub_; list_at_ counts within
+    enum { open, text, labels, calls, steps, verdict, checks, spans, tail };  // list_sub_; list_at_ counts within
     Active& a = *list_active_;
     const View v = host_->view(a.handle);
     const Outcome& o = *v.outcome;
@@ -427,13 +427,27 @@ void Session::rpc_result_step() {
             go(verdict);
             return rpc_piece(out_);
         case calls:
-            if (o.calls.empty()) return go(verdict);
+            if (o.calls.empty()) return go(steps);
             if (at == 0) out_.put("\"calls\":[");
             if (at < o.calls.size()) {
                 const CallResult& c = o.calls[at];
                 out_.put(at > 0 ? ",{" : "{").put("\"name\":").json_string(c.name);
                 out_.put(",\"arguments\":").put(c.arguments);
                 out_.put(c.failed ? ",\"error\":" : ",\"result\":").json_string(c.result);
+                return rpc_piece(out_.put('}'));
+            }
+            out_.put("],");
+            go(steps);
+            return rpc_piece(out_);
+        case steps:
+            if (o.steps.empty()) return go(verdict);
+            if (at == 0) out_.put("\"steps\":[");
+            if (at < o.steps.size()) {
+                const StepResult& s = o.steps[at];
+                out_.put(at > 0 ? ",{" : "{").put("\"name\":").json_string(s.name).put(",\"agent\":");
+                out_.json_string(s.agent).put(",\"verdict\":").json_string(s.verdict).put(",\"confidence\":");
+                out_.real(static_cast<double>(s.confidence), 6).put(",\"tokens\":").number(s.tokens);
+                out_.put(",\"ms\":").number(s.ms).put(s.failed ? ",\"error\":" : ",\"answer\":").json_string(s.answer);
                 return rpc_piece(out_.put('}'));
             }
             out_.put("],");

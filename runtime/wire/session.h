@@ -54,6 +54,17 @@ struct CallResult {
     bool failed = false;
 };
 
+// A step of a pipeline that was made.
+struct StepResult {
+    std::string_view name, agent;
+    const char* verdict;  // of the agent's answer; "error": there is none
+    float confidence;
+    int tokens;
+    std::int64_t ms;
+    std::string_view answer;  // its beginning, or why there is none
+    bool failed;
+};
+
 // What a client asks for. Host::submit copies the texts.
 struct Request {
     std::span<const Turn> turns;  // user and assistant in turn, the last one a user's
@@ -74,7 +85,7 @@ struct Request {
 struct Outcome {
     bool failed = false;
     Error error{};            // when failed
-    const char* finish = "";  // "stop", "length", "deadline", "cancelled"
+    const char* finish = "";  // "stop", "length", "deadline", "cancelled"; of pipelines also "steps", "tokens"
     int prompt_tokens = 0, tokens = 0;
     std::int64_t first_ms = 0, total_ms = 0;  // to the first token, to the end; waiting included
     float probability = 0;                    // mean over the answer's tokens
@@ -90,6 +101,7 @@ struct Outcome {
     std::span<const CheckResult> checks{};  // there until the request is released
     std::span<const ValueSpan> spans{};     // likewise
     std::span<const CallResult> calls{};    // likewise, in the order in which they were made
+    std::span<const StepResult> steps{};    // likewise
 };
 
 // How a request stands.

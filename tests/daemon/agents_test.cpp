@@ -440,3 +440,61 @@ TEST(Agents, whose_prompt_is_the_wrong_way_round_are_told) {
         << r.out << r.err;
     std::filesystem::remove(agents_folder() + "/turned.toml");
 }
+
+TEST(Agents, in_a_pipeline_answer_one_after_the_other) {
+    write_agent("yesno", yes_no);
+    write_agent("both_ways", R"(
+description = "Asks twice"
+[[step]]
+name = "first"
+agent = "yesno"
+next = ["again", "other"]
+[[step]]
+name = "again"
+agent = "yesno"
+input = "Is {first} a word in {input}"
+next = "end"
+[[step]]
+name = "other"
+agent = "nine"
+next = "end"
+)");
+    write_agent("nine", "prompt = '{x}'\ninput.x = {}\noutput.text = 9\n");
+    Daemon d({.arguments = {"--agents", agents_folder()}});
+    Wire w = d.connect();
+    for (int i = 0; i < 20; i++) {
+        const json reply = w.call("run", {{"agent", "both_ways"}, {"input", "Paris?"}});
+        ASSERT_TRUE(reply.contains("result")) << reply.dump();
+        const json r = reply["result"];
+        ASSERT_EQ(r["steps"].size(), 3u) << r.dump();
+        EXPECT_EQ(r["steps"][0]["name"], "first");
+        EXPECT_EQ(r["steps"][0]["answer"], w.call("run", {{"agent", "yesno"}, {"input", "Paris?"}})["result"]["label"]);
+        EXPECT_EQ(r["finish"], "stop");
+        EXPECT_TRUE(r["text"].is_string());
+    }
+    EXPECT_EQ(w.call("agent", {{"name", "both_ways"}})["result"]["answer"], "pipeline");
+    d.tty.send("ATE0\r");
+    d.tty.until("\r\nOK\r\n");
+    d.tty.send("AT#RUN=\"both_ways\",\"Paris?\"\r");
+    const std::string said = d.tty.until("\r\nOK\r\n");
+    EXPECT_NE(said.find("#STEP: \"first\",\"pass\",0."), std::string::npos) << said;
+    EXPECT_NE(said.find("#STEP: \"other\","), std::string::npos) << said;
+    // clients that leave, and a reload in the middle: nothing is lost, nothing hangs
+    for (int i = 0; i < 8; i++) {
+        Wire other = d.connect();
+        other.send(R"({"jsonrpc":"2.0","id":1,"method":"run","params":{"agent":"both_ways","input":"Rome?"}})"
+                   "\n");
+        if (i % 3 == 0) kill(d.pid(), SIGHUP);
+        usleep(2000);
+    }
+    EXPECT_TRUE(w.call("run", {{"agent", "both_ways"}, {"input", "Paris?"}}).contains("result"));
+
+    const std::string file = agents_folder() + "/both_ways.toml";
+    const Ran drawn = shell(slmctl_path() + " agent graph " + file);
+    EXPECT_EQ(drawn.code, 0) << drawn.err;
+    EXPECT_NE(drawn.out.find("</svg>"), std::string::npos);
+    EXPECT_EQ(shell(slmctl_path() + " agent check " + file).out, file + ": good: a pipeline of 3 steps\n");
+    EXPECT_EQ(shell(slmctl_path() + " agent graph " + agents_folder() + "/nine.toml").err,
+              "slmctl: " + agents_folder() + "/nine.toml: an agent, and no pipeline: it has no [[step]]\n");
+    std::filesystem::remove(file);
+}
