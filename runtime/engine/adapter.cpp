@@ -82,6 +82,8 @@ Result<int> bind(const image::Image& adapter, const image::ModelParams& p, LowRa
         scale.rows != 1 || scale.cols != n)
         return Error::make(Code::model_format, "lora.scale has %u values, and there are %zu tensors: not an adapter's",
                            scale.cols, entries.size());
+    if (targets != nullptr && scale.codes.empty())
+        return Error::make(Code::unknown, "an adapter of which only the index was opened");
     int largest = 0;
     for (std::size_t i = 0; i < n; i++) {
         const image::TensorEntry &a = entries[1 + 2 * i], &b = entries[2 + 2 * i];

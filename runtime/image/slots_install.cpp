@@ -14,6 +14,7 @@
 #include "base/bytes.h"
 #include "base/file.h"
 #include "image/audit.h"
+#include "image/check.h"
 #include "image/delta.h"
 #include "image/sha256.h"
 #include "image/slots_lock.h"
@@ -119,6 +120,9 @@ Result<int> SlotFolder::install(const char* source, const Trust& trust) const {
         if (file.bytes().size() >= sizeof header) size = load<DeltaHeader>(file.bytes().data()).new_size;
     } else {
         TRY(audit(source, trust));
+        if (is_adapter(TRY(Image::open_index(source)).header()))
+            return Error::make(Code::incorrect_parameters,
+                               "%.140s: an adapter, not a model: [[adapter]] in slmd.toml names its file", source);
     }
     struct statvfs fs;
     const bool known = statvfs(folder_, &fs) == 0;

@@ -279,6 +279,14 @@ TEST(Adapters, bad_ones_are_named_before_anything_runs) {
     // an adapter as the model
     expect_part(shell(slmd_path() + " --check-config --model " + good + " --socket " + folder() + "/check.sock").err,
                 "an adapter for tiny, not a model");
+    const std::string slots = folder() + "/slots";
+    std::filesystem::create_directory(slots);
+    const std::string of_slots = folder() + "/slots.toml";
+    std::ofstream(of_slots) << "model = \"" << slots << "\"\n[socket]\npath = \"/nowhere/x\"\n";
+    r = shell(slmctl_path() + " --config " + of_slots + " --no-restart model install " + good);
+    EXPECT_EQ(r.code, 1);
+    expect_part(r.err, "an adapter, not a model: [[adapter]] in slmd.toml names its file");
+    EXPECT_EQ(shell(slmctl_path() + " --config " + of_slots + " --no-restart model install " + tiny_image()).code, 0);
     // an agent of an adapter that is not there is said, and is no error
     const std::string agents = folder() + "/lost-agents";
     std::filesystem::create_directory(agents);
