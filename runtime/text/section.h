@@ -14,9 +14,10 @@ namespace slmd::text {
 constexpr char tokenizer_magic[8] = {'S', 'L', 'M', 'T', 'O', 'K', '1', 0};
 constexpr std::uint32_t max_vocab = 1u << 22, max_piece_bytes = 1u << 16;
 
-// How a text is cut into words: the pre-tokenizer of byte-level BPE, or one of the two ways of SentencePiece.
-enum class Pre : std::uint32_t { whole, spaces, gpt2, smollm, llama_bpe, qwen2 };
-constexpr std::uint32_t pre_count = 6;
+// How a text is cut into words: the pre-tokenizer of byte-level BPE, one of the two ways of SentencePiece, or BERT's
+// basic tokenizer, behind which words are cut into pieces from the left and nothing is merged.
+enum class Pre : std::uint32_t { whole, spaces, gpt2, smollm, llama_bpe, qwen2, wordpiece };
+constexpr std::uint32_t pre_count = 7;
 
 constexpr std::uint32_t flag_add_bos = 1, flag_space_prefix = 2, flag_sentencepiece = 4, known_tokenizer_flags = 7;
 
@@ -57,6 +58,33 @@ struct TokenizerHeader {
     HashTables words;   // of u32 ids, keyed by their bytes: the words that are one token
 };
 static_assert(sizeof(TokenizerHeader) == 8 + 6 * 4 + 5 * 8 + 2 * 24);
+
+// What a character of a text is to WordPiece: the last range that begins at or before it says so.
+enum class CharAction : std::uint32_t {
+    word,      // a character of a word, after delta has been added
+    space,     // ends a word
+    alone,     // a word of its own, after delta has been added: punctuation, ideographs
+    dropped,   // nothing
+    sequence,  // several: delta is their place in `sequences` << 3 | how many
+    hangul,    // a syllable, which is two or three letters (Unicode 3.12, conjoining jamo)
+};
+constexpr std::uint32_t char_actions = 6;
+
+struct CharRange {
+    std::uint32_t first;
+    CharAction action;
+    std::int32_t delta;
+};
+
+// Behind the TokenizerHeader of Pre::wordpiece, whose `bos` stands before a text and the token marked type_end behind it.
+// Words are looked up in `words`, a piece that continues a word with ## before it; a word of which a piece is not there is
+// `unk`.
+struct WordPieceHeader {
+    Table ranges;     // CharRange, rising, from 0
+    Table sequences;  // u32: code point << 2 | action, word or alone
+};
+constexpr std::uint32_t word_characters = 100;  // a longer word is `unk`, as everywhere
+constexpr std::uint32_t max_char_ranges = 1u << 16, last_character = 0x10FFFF;
 
 constexpr std::uint8_t type_normal = 1, type_unknown = 2, type_control = 3, type_user_defined = 4, type_unused = 5,
                        type_byte = 6;

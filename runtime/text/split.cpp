@@ -94,7 +94,8 @@ std::size_t Splitter::word_end(std::string_view s) const {
         case Pre::smollm: return gpt2(s);
         case Pre::llama_bpe: return llama3(s, 3);
         case Pre::qwen2: return llama3(s, 1);
-        case Pre::whole: return s.size();
+        case Pre::whole:
+        case Pre::wordpiece: return s.size();
         case Pre::spaces: break;
     }
     // SentencePiece whose pieces never hold a space after something else: a word starts at each run of spaces.

@@ -7,66 +7,13 @@
 #include "text/section.h"
 #include "text/split.h"
 #include "text/unicode.h"
+#include "text/wordpiece.h"
 
 namespace slmd::text {
 namespace {
 
-constexpr std::uint32_t none = 0xFFFFFFFF;
 constexpr std::size_t short_word = 64;        // bytes; longer words merge with a tournament tree in scratch
 constexpr std::size_t scratch_per_byte = 20;  // id, next, previous, rank, tree
-
-// The tables of a checked section.
-struct View {
-    const std::byte* base;
-    const TokenizerHeader& h;
-
-    explicit View(std::span<const std::byte> section)
-        : base(section.data()), h(*reinterpret_cast<const TokenizerHeader*>(section.data())) {}
-    template <class T>
-    const T* table(const Table& t) const {
-        return reinterpret_cast<const T*>(base + t.offset);
-    }
-    std::string_view bytes(std::uint32_t id) const {
-        const auto* ends = table<std::uint32_t>(h.piece_ends);
-        const std::uint32_t begin = id ? ends[id - 1] : 0;
-        return {table<char>(h.bytes) + begin, ends[id] - begin};
-    }
-    std::uint8_t type(std::uint32_t id) const { return table<std::uint8_t>(h.types)[id]; }
-    std::int32_t byte_id(char c) const { return table<std::int32_t>(h.byte_ids)[static_cast<unsigned char>(c)]; }
-
-    template <class T>
-    const T* slot(const HashTables& t, std::uint64_t hash) const {
-        const std::uint16_t d = table<std::uint16_t>(t.displacements)[scaled(hash, t.displacements.count)];
-        return table<T>(t.slots) + displaced(hash, d, t.slots.count);
-    }
-    // The token whose bytes are this word, or none.
-    std::uint32_t word(std::string_view s) const {
-        const std::uint32_t id = *slot<std::uint32_t>(h.words, bytes_hash(h.words.seed, s));
-        return id != empty32 && bytes(id) == s ? id : none;
-    }
-    struct Merged {
-        std::uint32_t rank = none, id = none;
-    };
-    Merged merge(std::uint32_t left, std::uint32_t right) const {
-        const Merge* m = slot<Merge>(h.merges, pair_hash(h.merges.seed, left, right));
-        if (load24(m->left) != left || load24(m->right) != right) return {};
-        return {load24(m->rank), load24(m->id)};
-    }
-    bool sentencepiece() const { return h.flags & flag_sentencepiece; }
-};
-
-// Where tokens go.
-struct Out {
-    std::span<std::int32_t> ids;
-    std::size_t n = 0;
-    bool full = false;
-    void put(std::uint32_t id) {
-        if (n == ids.size())
-            full = true;
-        else
-            ids[n++] = static_cast<std::int32_t>(id);
-    }
-};
 
 // A symbol that merges no further. An unknown character of SentencePiece falls back to its bytes, then to <unk>; a byte
 // that a byte-level vocabulary lacks has no token at all and is left out, as everywhere else.
@@ -191,6 +138,7 @@ std::uint32_t special_at(const View& v, std::string_view text, std::size_t at, s
 // The text between two special tokens.
 void encode_plain(const View& v, std::string_view text, std::uint32_t* scratch, char* copy, Out& out) {
     if (text.empty()) return;
+    if (v.h.pre == Pre::wordpiece) return encode_wordpiece(v, text, out);
     Splitter words(v.h.pre, text);
     if (v.h.flags & flag_space_prefix) {
         // The dummy space joins the first word. A text that starts with spaces is one word with them.
@@ -258,6 +206,8 @@ Result<Tokenizer> Tokenizer::open(std::span<const std::byte> section) {
         if (load24(merges[i].left) != empty24 && !token(load24(merges[i].id)))
             return bad("a merge gives no token of the vocabulary");
 
+    if (h.pre == Pre::wordpiece) TRY(check_wordpiece(v));
+
     Tokenizer t;
     t.section_ = section.first(h.size);
     return t;
@@ -268,21 +218,22 @@ std::size_t Tokenizer::scratch_bytes(std::size_t text_bytes) {
     return (text_bytes + 1) * (scratch_per_byte + 1) + 2 * alignof(std::uint32_t);
 }
 
-Result<std::size_t> Tokenizer::encode(std::string_view text, std::span<const Trusted> trusted, bool add_bos,
-                                      std::span<std::int32_t> out_ids, std::span<std::byte> scratch) const {
-    const View v(section_);
+namespace {
+
+// Until out is full. Without what ends a text.
+Result<void> encode_into(const View& v, std::string_view text, std::span<const Trusted> trusted, bool add_bos, Out& out,
+                         std::span<std::byte> scratch) {
     if (text.size() >= none / scratch_per_byte)
         return Error::make(Code::text_too_long, "a text of %zu bytes cannot be tokenized in one piece; split it",
                            text.size());
-    if (scratch.size() < scratch_bytes(text.size()))
+    if (scratch.size() < Tokenizer::scratch_bytes(text.size()))
         return Error::make(Code::memory_full, "tokenizing %zu bytes needs %zu bytes of scratch, not %zu", text.size(),
-                           scratch_bytes(text.size()), scratch.size());
+                           Tokenizer::scratch_bytes(text.size()), scratch.size());
     const std::size_t misaligned = reinterpret_cast<std::uintptr_t>(scratch.data()) % alignof(std::uint32_t);
     auto* symbols =
         reinterpret_cast<std::uint32_t*>(scratch.data() + (misaligned ? alignof(std::uint32_t) - misaligned : 0));
     auto* copy = reinterpret_cast<char*>(symbols + (text.size() + 1) * (scratch_per_byte / 4));
 
-    Out out{out_ids};
     if (add_bos && v.h.flags & flag_add_bos && v.h.bos >= 0) out.put(static_cast<std::uint32_t>(v.h.bos));
 
     // Which bytes can start a special token: everything else is passed over without a search.
@@ -312,10 +263,33 @@ Result<std::size_t> Tokenizer::encode(std::string_view text, std::span<const Tru
         plain = at += v.bytes(id).size();
     }
     encode_plain(v, text.substr(plain), symbols, copy, out);
+    return {};
+}
+
+}  // namespace
+
+Result<std::size_t> Tokenizer::encode(std::string_view text, std::span<const Trusted> trusted, bool add_bos,
+                                      std::span<std::int32_t> out_ids, std::span<std::byte> scratch) const {
+    const View v(section_);
+    Out out{out_ids};
+    TRY(encode_into(v, text, trusted, add_bos, out, scratch));
+    if (add_bos && v.h.pre == Pre::wordpiece) out.put(closing_token(v));
     if (out.full)
         return Error::make(Code::context_full, "the text has more than %zu tokens; shorten it or use a larger context",
                            out_ids.size());
     return out.n;
+}
+
+Result<Tokenizer::Fitted> Tokenizer::encode_fitting(std::string_view text, std::span<std::int32_t> out_ids,
+                                                    std::span<std::byte> scratch) const {
+    const View v(section_);
+    if (out_ids.size() < 2)
+        return Error::make(Code::incorrect_parameters, "a text needs room for 2 tokens, not %zu", out_ids.size());
+    const bool closes = v.h.pre == Pre::wordpiece;
+    Out out{out_ids.first(out_ids.size() - (closes ? 1 : 0))};
+    TRY(encode_into(v, text, {}, true, out, scratch));
+    if (closes) out_ids[out.n++] = static_cast<std::int32_t>(closing_token(v));
+    return Fitted{out.n, out.full};
 }
 
 std::string_view Tokenizer::piece(std::int32_t id, bool specials) const {

@@ -16,9 +16,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     static const std::vector<std::byte> sections[] = {pack::build_tokenizer(tests::small_bpe("smollm")).value(),
                                                       pack::build_tokenizer(tests::small_bpe("llama-bpe")).value(),
                                                       pack::build_tokenizer(tests::small_sentencepiece()).value(),
-                                                      pack::build_tokenizer(tests::small_bpe("gpt-2")).value()};
+                                                      pack::build_tokenizer(tests::small_bpe("gpt-2")).value(),
+                                                      pack::build_tokenizer(tests::small_wordpiece()).value()};
     ByteReader in(std::as_bytes(std::span(data, size)));
-    const auto& whole = sections[in.get<std::uint8_t>() % 4];
+    const auto& whole = sections[in.get<std::uint8_t>() % 5];
     const std::unique_ptr<std::byte[]> copy(new std::byte[whole.size()]);  // ends where its memory ends
     std::memcpy(copy.get(), whole.data(), whole.size());
     for (int n = in.get<std::uint8_t>(); n > 0 && in.left() >= 7; --n) {
@@ -42,6 +43,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         (void)t.piece(ids[i], i % 2);
         (void)t.is_end(ids[i]);
     }
+    if (const auto fitted = t.encode_fitting(text, std::span(ids).first(3), scratch);
+        fitted && fitted.value().tokens > 3)
+        std::abort();
     (void)t.find(text.substr(0, 10));
     return 0;
 }

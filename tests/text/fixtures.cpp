@@ -117,6 +117,13 @@ pack::TokenizerSpec small_sentencepiece() {
     return spec;
 }
 
+pack::TokenizerSpec small_wordpiece() {
+    const std::string path = SLMD_SOURCE "/tests/pack/bert/tokenizer.json";
+    auto spec = pack::read_tokenizer_json(read_file(path), path);
+    if (!spec) throw std::runtime_error(spec.error().what());
+    return std::move(spec).value();
+}
+
 std::string tokenizer_json_text(const pack::TokenizerSpec& spec) {
     using Json = nlohmann::json;
     Json vocab = Json::object(), added = Json::array();

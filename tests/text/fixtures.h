@@ -35,6 +35,8 @@ class Loaded {
 pack::TokenizerSpec small_bpe(const std::string& pre);
 // A SentencePiece BPE of our own: byte tokens, single characters, some words.
 pack::TokenizerSpec small_sentencepiece();
+// WordPiece, of the tiny encoder in tests/pack/bert, with the texts and tokens that are known of it.
+pack::TokenizerSpec small_wordpiece();
 // A spec as tokenizer.json: vocabulary, merges and added tokens; GPT-2's pre-tokenizer.
 std::string tokenizer_json_text(const pack::TokenizerSpec& spec);
 // The spelling of bytes in GPT-2's alphabet.

@@ -28,6 +28,10 @@ void use(const text::Tokenizer& t) {
             ASSERT_LT(out[i], t.vocab());
         }
     }
+    out.resize(20);
+    if (const auto fitted = t.encode_fitting(text, out, scratch); fitted) {
+        ASSERT_LE(fitted.value().tokens, out.size());
+    }
     std::size_t bytes = 0;
     for (std::int32_t id = -1; id <= t.vocab() && id < 1000; ++id) bytes += t.piece(id, id % 2).size() + t.is_end(id);
     (void)t.find("<|im_end|>");
@@ -46,12 +50,13 @@ struct Copy {
 };
 
 std::vector<std::vector<std::byte>> sections() {
-    return {pack::build_tokenizer(small_bpe("smollm")).value(), pack::build_tokenizer(small_sentencepiece()).value()};
+    return {pack::build_tokenizer(small_bpe("smollm")).value(), pack::build_tokenizer(small_sentencepiece()).value(),
+            pack::build_tokenizer(small_wordpiece()).value()};
 }
 
 TEST(Hostile, TruncatedSectionsAreRefused) {
     for (const auto& whole : sections()) {
-        for (std::size_t n = 0; n < whole.size(); ++n) {
+        for (std::size_t n = 0; n<whole.size(); n += whole.size()> 32768 ? 37 : 1) {
             const Copy cut{std::span(whole).first(n)};
             const auto t = text::Tokenizer::open(cut.bytes());
             ASSERT_FALSE(t) << n << " of " << whole.size();

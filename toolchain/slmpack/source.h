@@ -15,7 +15,7 @@ namespace slmd::pack {
 
 // A tokenizer as its source describes it, before it becomes the image's tables.
 struct TokenizerSpec {
-    enum class Model { bpe, sentencepiece } model = Model::bpe;
+    enum class Model { bpe, sentencepiece, wordpiece } model = Model::bpe;
     std::string pre;  // byte-level BPE: "gpt-2", "smollm", "llama-bpe", "qwen2"
     std::vector<std::string>
         tokens;  // as the source spells them: byte-level BPE in GPT-2's printable alphabet, SentencePiece with U+2581
@@ -26,6 +26,7 @@ struct TokenizerSpec {
     std::int32_t bos = -1, eos = -1, unk = -1;
     std::vector<std::int32_t> ends;  // further tokens that end an answer (end of turn)
     bool add_bos = false, add_space_prefix = false;
+    bool uncased = false;  // WordPiece: lower case without accents
     bool ignore_merges = false;  // Llama 3: a word that is a token is that token
 };
 

@@ -16,9 +16,11 @@ namespace slmd::pack {
 namespace {
 
 using namespace text;
+constexpr std::uint32_t none = 0xFFFFFFFF;
 using Ids = std::unordered_map<std::string_view, std::uint32_t>;
 
-constexpr std::uint32_t none = 0xFFFFFFFF;
+#include "toolchain/slmpack/tokenizer/wordpiece_chars.inc"
+
 constexpr std::size_t longest_checked_word = 256;
 
 // Texts that end an answer in the families that we know; models rarely name all of theirs.
@@ -66,6 +68,7 @@ struct Pair {
 struct Builder {
     const TokenizerSpec& spec;
     bool sentencepiece = spec.model == TokenizerSpec::Model::sentencepiece;
+    bool wordpiece = spec.model == TokenizerSpec::Model::wordpiece;
     std::uint32_t vocab = static_cast<std::uint32_t>(spec.tokens.size());
     std::vector<std::string> pieces{};
     std::vector<std::uint8_t> types{};
@@ -109,6 +112,9 @@ struct Builder {
                 return bad("token %u is a byte token but is not spelled <0xHH>", id);
             if (byte >= 0) {
                 pieces.emplace_back(1, static_cast<char>(byte));
+            } else if (wordpiece) {
+                mergeable[id] = normal && !token.empty();
+                pieces.push_back(token);
             } else if (sentencepiece) {
                 mergeable[id] = normal && !token.empty();
                 pieces.push_back(normal || types[id] == type_user_defined ? with_spaces(token) : token);
@@ -121,7 +127,7 @@ struct Builder {
                 return bad("token %u has %zu bytes; at most %u are supported", id, pieces[id].size(), max_piece_bytes);
             total += pieces[id].size();
             if (sentencepiece && byte >= 0) byte_ids[static_cast<std::size_t>(byte)] = static_cast<std::int32_t>(id);
-            if (!sentencepiece && mergeable[id] && pieces[id].size() == 1)
+            if (!sentencepiece && !wordpiece && mergeable[id] && pieces[id].size() == 1)
                 byte_ids[static_cast<unsigned char>(pieces[id][0])] = static_cast<std::int32_t>(id);
         }
         if (total > 1u << 30) return bad("the tokens have %zu bytes together", total);
@@ -207,6 +213,7 @@ struct Builder {
     }
 
     Result<Pre> pre() const {
+        if (wordpiece) return Pre::wordpiece;
         if (sentencepiece) {
             // Where no piece holds a space after something else, merging never crosses into a run of spaces.
             for (std::uint32_t id = 0; id < vocab; ++id) {
@@ -244,6 +251,8 @@ Result<std::vector<std::byte>> build_tokenizer(const TokenizerSpec& spec) {
     Builder b{spec};
     TRY(b.read_pieces());
     const Pre pre = TRY(b.pre());
+    if (b.wordpiece && (spec.bos < 0 || spec.eos < 0 || spec.unk < 0 || b.types[std::size_t(spec.eos)] != type_control))
+        return bad("WordPiece needs [CLS], [SEP] and [UNK], and the vocabulary lacks one");
     if (!b.sentencepiece && spec.add_space_prefix)
         return bad("a space in front of the text (add_prefix_space) is not supported for byte-level BPE");
     if (b.sentencepiece && spec.merges.empty()) {
@@ -253,7 +262,7 @@ Result<std::vector<std::byte>> build_tokenizer(const TokenizerSpec& spec) {
         TRY(b.read_merges());
     }
     for (const auto& [bytes, id] : b.by_bytes)
-        if (spec.ignore_merges || pre == Pre::llama_bpe || b.is_word(id)) b.words.push_back(id);
+        if (spec.ignore_merges || pre == Pre::llama_bpe || b.wordpiece || b.is_word(id)) b.words.push_back(id);
     std::sort(b.words.begin(), b.words.end());  // the same bytes for the same spec
     std::sort(b.merges.begin(), b.merges.end(), [](const Pair& x, const Pair& y) {
         return Builder::key(x.left, x.right) < Builder::key(y.left, y.right);
@@ -264,18 +273,27 @@ Result<std::vector<std::byte>> build_tokenizer(const TokenizerSpec& spec) {
         const std::uint8_t type = b.types[id];
         const bool special = type == type_control || type == type_user_defined || type == type_unknown;
         if (special && !b.pieces[id].empty()) specials.push_back(id);
-        if (special && std::find(std::begin(end_texts), std::end(end_texts), b.pieces[id]) != std::end(end_texts))
+        if (special && !b.wordpiece &&
+            std::find(std::begin(end_texts), std::end(end_texts), b.pieces[id]) != std::end(end_texts))
             b.types[id] |= type_end;
     }
     std::stable_sort(specials.begin(), specials.end(), [&](auto x, auto y) { return b.pieces[x] < b.pieces[y]; });
     if (spec.eos >= 0) b.types[static_cast<std::size_t>(spec.eos)] |= type_end;
-    for (const std::int32_t id : spec.ends) {
+    for (const std::int32_t id : b.wordpiece ? std::vector<std::int32_t>() : spec.ends) {
         if (id < 0 || static_cast<std::uint32_t>(id) >= b.vocab)
             return bad("the end token %d is not in the vocabulary of %u", id, b.vocab);
         b.types[static_cast<std::size_t>(id)] |= type_end;
     }
 
     Writer w;
+    WordPieceHeader characters{};
+    if (b.wordpiece) {
+        w.bytes.resize(sizeof(TokenizerHeader) + sizeof characters);
+        const auto list = [](const auto& array) { return std::vector(std::begin(array), std::end(array)); };
+        characters.ranges = w.put(spec.uncased ? list(uncased_ranges) : list(cased_ranges));
+        characters.sequences = w.put(spec.uncased ? list(uncased_sequences) : std::vector<std::uint32_t>());
+        std::memcpy(w.bytes.data() + sizeof(TokenizerHeader), &characters, sizeof characters);
+    }
     TokenizerHeader h{};
     std::memcpy(h.magic, tokenizer_magic, sizeof h.magic);
     h.flags = (spec.add_bos ? flag_add_bos : 0) | (spec.add_space_prefix ? flag_space_prefix : 0) |

@@ -106,6 +106,17 @@ Result<void> add_token(TokenizerSpec& spec, const Document& d, std::uint64_t id,
     return {};
 }
 
+Result<void> read_added_tokens(TokenizerSpec& spec, const Document& d) {
+    const Json& added = at(d.json, "added_tokens");
+    if (!added.is_array()) return {};
+    for (const Json& token : added) {
+        const Json& id = at(token, "id");
+        if (!id.is_number_unsigned()) return d.bad("an added token without an id");
+        TRY(add_token(spec, d, id.get<std::uint64_t>(), token));
+    }
+    return {};
+}
+
 // Sets spec.model, pre and add_space_prefix from the normalizer and the pre-tokenizer, or says what is not known.
 Result<void> read_splitting(TokenizerSpec& spec, const Document& d) {
     const auto normal = steps(at(d.json, "normalizer"), "normalizers"),
@@ -178,13 +189,57 @@ void set_end(TokenizerSpec& spec, std::int32_t id) {
         spec.ends.push_back(id);
 }
 
+// BERT's: which characters make words, how words are cut, and what stands around a text.
+Result<TokenizerSpec> read_wordpiece(const Document& d, const Json& model) {
+    TokenizerSpec spec;
+    spec.model = TokenizerSpec::Model::wordpiece;
+    const Json &normal = at(d.json, "normalizer"), &accents = at(normal, "strip_accents"),
+               &longest = at(model, "max_input_chars_per_word");
+    spec.uncased = bool_at(normal, "lowercase", true);
+    if (string_at(normal, "type") != "BertNormalizer" || !bool_at(normal, "clean_text", true) ||
+        !bool_at(normal, "handle_chinese_chars", true) || (accents.is_boolean() && accents.get<bool>() != spec.uncased))
+        return d.bad(
+            "the normalizer %s is not supported for WordPiece: BertNormalizer is, which strips accents where it makes "
+            "lower case",
+            names(steps(normal, "normalizers")).c_str());
+    if (string_at(at(d.json, "pre_tokenizer"), "type") != "BertPreTokenizer")
+        return d.bad("the pre-tokenizer %s is not supported for WordPiece; BertPreTokenizer is",
+                     names(steps(at(d.json, "pre_tokenizer"), "pretokenizers")).c_str());
+    if (string_at(model, "continuing_subword_prefix", "##") != "##" ||
+        (!longest.is_null() && longest != text::word_characters))
+        return d.bad("WordPiece is supported with the prefix ## and words of at most %u characters alone",
+                     text::word_characters);
+    TRY(read_vocab(spec, d, at(model, "vocab")));
+    TRY(read_added_tokens(spec, d));
+    spec.unk = find_token(spec, string_at(model, "unk_token", "[UNK]"));
+    const Json &post = at(d.json, "post_processor"), &single = at(post, "single");
+    const auto around = [&](std::size_t i) { return find_token(spec, string_at(at(single[i], "SpecialToken"), "id")); };
+    const auto named = [&](const char* key) {
+        const Json& pair = at(post, key);
+        return pair.is_array() && !pair.empty() && pair[0].is_string() ? find_token(spec, pair[0].get<std::string>())
+                                                                       : -1;
+    };
+    const bool is_template = string_at(post, "type") == "TemplateProcessing" && single.is_array() &&
+                             single.size() == 3 && at(single[1], "Sequence").is_object();
+    spec.bos = is_template ? around(0) : named("cls");
+    spec.eos = is_template ? around(2) : named("sep");
+    if (spec.unk < 0 || spec.bos < 0 || spec.eos < 0)
+        return d.bad(
+            "WordPiece needs [UNK] in its vocabulary, and a post-processor that puts [CLS] before a text and [SEP] "
+            "behind it");
+    spec.add_bos = true;
+    return spec;
+}
+
 }  // namespace
 
 Result<TokenizerSpec> read_tokenizer_json(std::string_view json, const std::string& where) {
     const Document d = TRY(parse(json, where));
     const Json& model = at(d.json, "model");
+    if (string_at(model, "type") == "WordPiece") return read_wordpiece(d, model);
     if (!model.is_object() || string_at(model, "type", "BPE") != "BPE")
-        return d.bad("the model type \"%.40s\" is not supported; BPE is", string_at(model, "type").c_str());
+        return d.bad("the model type \"%.40s\" is not supported; BPE and WordPiece are",
+                     string_at(model, "type").c_str());
     for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"})
         if (!string_at(model, affix).empty()) return d.bad("BPE with a %s is not supported", affix);
 
@@ -209,13 +264,7 @@ Result<TokenizerSpec> read_tokenizer_json(std::string_view json, const std::stri
             if (const Json& id = at(at(model, "vocab"), name); id.is_number_unsigned())
                 spec.types[id.get<std::size_t>()] = text::type_byte;
         }
-    const Json& added = at(d.json, "added_tokens");
-    if (added.is_array())
-        for (const Json& token : added) {
-            const Json& id = at(token, "id");
-            if (!id.is_number_unsigned()) return d.bad("an added token without an id");
-            TRY(add_token(spec, d, id.get<std::uint64_t>(), token));
-        }
+    TRY(read_added_tokens(spec, d));
     spec.unk = find_token(spec, string_at(model, "unk_token"));
     if (spec.unk >= 0 && spec.model == TokenizerSpec::Model::sentencepiece)
         spec.types[static_cast<std::size_t>(spec.unk)] = text::type_unknown;

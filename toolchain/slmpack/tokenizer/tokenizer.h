@@ -16,7 +16,7 @@ namespace slmd::pack {
 Result<TokenizerSpec> read_tokenizer_folder(const std::string& path);
 
 // One file each; `where` names it in errors.
-Result<TokenizerSpec> read_tokenizer_json(std::string_view json, const std::string& where);  // Hugging Face, BPE only
+Result<TokenizerSpec> read_tokenizer_json(std::string_view json, const std::string& where);  // Hugging Face: BPE, WordPiece
 Result<TokenizerSpec> read_sentencepiece(std::span<const std::byte> model,
                                          const std::string& where);  // tokenizer.model, BPE only
 Result<TokenizerSpec> read_llama2c_tokenizer(std::span<const std::byte> bytes,
