@@ -85,7 +85,19 @@ struct Kernels {
     void (*add)(float* x, const float* y, float factor, int n);
     // x = x * factor, then cap * tanh(x / cap) unless cap is 0.
     void (*cap)(float* x, float factor, float cap, int n);
+
+    // Of encoders, in f32. x = gelu(x), exactly: x Phi(x).
+    void (*gelu)(float* x, int n);
+    // y = (x - mean) / sqrt(variance + eps) * w + b
+    void (*layer_norm)(const float* x, const float* w, const float* b, int n, float eps, float* y);
+    // 16 columns of a product: y[t * ldy + j] = sum of x[t * ldx + i] * w[i * ldw + j] over i < k.
+    void (*product)(const float* w, std::size_t ldw, int k, const float* x, std::size_t ldx, int tokens, float* y,
+                    std::size_t ldy);
+    // s[i] = e^(s[i] - max), and 0 up to the next multiple of 16, where s has room; returns their sum. n: at least 1.
+    float (*exponentials)(float* s, int n);
 };
+
+constexpr int panel = 16;  // rows of an f32 matrix that lie together, [columns][16]
 
 // The levels that this machine can run, best first; null-terminated.
 const Kernels* const* levels();

@@ -105,6 +105,8 @@ struct Engine::State {
     int forks[max_batch], fork_count = 0;
     Pick picks[max_tree_nodes];
     int pick_count = 0;
+    PoolRows pools[max_slots];
+    int pool_count = 0;
     Wanted wanted[max_slots + max_draft];
     AdaptedRows adapted[max_batch / adapted_rows + max_slots];
     void* memory = nullptr;
@@ -159,7 +161,8 @@ struct Engine::State {
                 config.progress,
                 {forks, static_cast<std::size_t>(fork_count)},
                 {picks, static_cast<std::size_t>(pick_count)},
-                {adapted, find_adapted(row_count)}};
+                {adapted, find_adapted(row_count)},
+                {pools, static_cast<std::size_t>(pool_count)}};
     }
 };
 
@@ -186,18 +189,35 @@ Result<Plan> plan(const image::Image& image, const Config& wanted) {
     return plan;
 }
 
+Result<const compute::Kernels*> level_named(const char* name) {
+    const compute::Kernels* const kernels = name == nullptr ? compute::levels()[0] : compute::find_level(name);
+    if (kernels != nullptr) return kernels;
+    char names[128] = "";
+    for (auto l = compute::levels(); *l != nullptr; l++) {
+        std::strncat(names, " ", sizeof names - std::strlen(names) - 1);
+        std::strncat(names, (*l)->name, sizeof names - std::strlen(names) - 1);
+    }
+    return Error::make(Code::incorrect_parameters, "level \"%s\" is not available on this CPU; these are:%s", name,
+                       names);
+}
+
+Result<void> start_team(Team& team, const Config& c) {
+    const Cluster cluster = fastest_cluster();
+    if (c.pinned) sched_setaffinity(0, sizeof cluster.cpus, &cluster.cpus);
+    return team.start(c.threads, c.pinned ? &cluster.cpus : nullptr);
+}
+
+Result<void> check_tokens(std::span<const std::int32_t> tokens, int from, int vocab) {
+    for (std::size_t i = static_cast<std::size_t>(from); i < tokens.size(); i++)
+        if (tokens[i] < 0 || tokens[i] >= vocab)
+            return Error::make(Code::incorrect_parameters, "token %d at position %zu is outside the vocabulary of %d",
+                               tokens[i], i, vocab);
+    return {};
+}
+
 Result<Engine*> Engine::open(const image::Image& image, const Config& wanted) {
     const Config c = TRY(checked(image, wanted));
-    const compute::Kernels* kernels = c.level == nullptr ? compute::levels()[0] : compute::find_level(c.level);
-    if (kernels == nullptr) {
-        char names[128] = "";
-        for (auto l = compute::levels(); *l != nullptr; l++) {
-            std::strncat(names, " ", sizeof names - std::strlen(names) - 1);
-            std::strncat(names, (*l)->name, sizeof names - std::strlen(names) - 1);
-        }
-        return Error::make(Code::incorrect_parameters, "level \"%s\" is not available on this CPU; these are:%s",
-                           c.level, names);
-    }
+    const compute::Kernels* const kernels = TRY(level_named(c.level));
     struct Owner {
         Engine* engine;
         ~Owner() { delete engine; }
@@ -243,9 +263,7 @@ Result<Engine*> Engine::open(const image::Image& image, const Config& wanted) {
     if (c.with != nullptr) {
         s.team = c.with->state_->team;
     } else {
-        const Cluster cluster = fastest_cluster();
-        if (c.pinned) sched_setaffinity(0, sizeof cluster.cpus, &cluster.cpus);
-        TRY(s.team->start(c.threads, c.pinned ? &cluster.cpus : nullptr));
+        TRY(start_team(s.own_team, c));
     }
     return std::exchange(owner.engine, nullptr);
 }
@@ -258,6 +276,7 @@ Engine::~Engine() {
     if (memory != nullptr) munmap(memory, bytes);
 }
 
+int Engine::dim() const { return static_cast<int>(state_->model.params.dim); }
 int Engine::vocab() const { return static_cast<int>(state_->model.params.vocab); }
 int Engine::context() const { return state_->config.context; }
 int Engine::slots() const { return state_->config.slots; }
@@ -271,6 +290,7 @@ int Engine::prefill_threads() const { return state_->prefill_threads; }
 int Engine::decode_threads() const { return state_->decode_threads; }
 const char* Engine::level() const { return state_->kernels->name; }
 std::uint64_t Engine::arena_bytes() const { return state_->memory_bytes; }
+Team& Engine::team() { return *state_->team; }
 
 std::span<const std::int32_t> Engine::cached(int slot, int adapter) const {
     const Cache& c = state_->layout.slots[slot];
@@ -316,14 +336,6 @@ int shared_prefix(const Cache& c, std::span<const std::int32_t> tokens, int adap
     return static_cast<int>(std::mismatch(tokens.begin(), end, c.tokens).first - tokens.begin());
 }
 
-Result<void> check_tokens(std::span<const std::int32_t> tokens, int from, int vocab) {
-    for (std::size_t i = static_cast<std::size_t>(from); i < tokens.size(); i++)
-        if (tokens[i] < 0 || tokens[i] >= vocab)
-            return Error::make(Code::incorrect_parameters, "token %d at position %zu is outside the vocabulary of %d",
-                               tokens[i], i, vocab);
-    return {};
-}
-
 // Parents before children, depth-first, of bounded depth and few enough to fit: what the passes then rely on.
 Result<void> check_tree(const Tree& tree, std::size_t tokens, int context, int vocab) {
     const int n = tree.size();
@@ -354,7 +366,8 @@ Result<void> check_tree(const Tree& tree, std::size_t tokens, int context, int v
 bool Engine::State::give_ready(Step& step, int shared) {
     const int n = static_cast<int>(step.tokens.size());
     Ready& r = ready[step.slot];
-    if (step.tree != nullptr || shared != n || r.next >= r.count || n - 1 != r.first + r.next) return false;
+    if (step.tree != nullptr || step.pool != nullptr || shared != n || r.next >= r.count || n - 1 != r.first + r.next)
+        return false;
     step.cached = n;
     step.logits = logits(r.row + r.next++);
     step.guessed = true;
@@ -370,7 +383,7 @@ int Engine::State::keep_prefix(const Step& step, int shared) {
         cache.keepable(n) == n)
         return n;
     shared = cache.keepable(std::min(shared, n - 1));  // logits of the last token are not kept
-    for (int other = 0; other < config.slots; other++) {
+    for (int other = 0; other < config.slots && step.pool == nullptr; other++) {
         const Cache& from = layout.slots[other];
         const int theirs = from.keepable(std::min(shared_prefix(from, step.tokens, step.adapter), n - 1));
         if (other == step.slot || theirs < shared + worth_copying) continue;
@@ -469,6 +482,10 @@ Result<void> Engine::advance(std::span<Step> steps) {
                                step.max_tokens);
         TRY(s.check_adapter(step.adapter));
         shared[step.slot] = shared_prefix(s.layout.slots[step.slot], step.tokens, step.adapter);
+        if (step.pool != nullptr && (step.pool->tokens == 0 || shared[step.slot] != step.pool->tokens)) {
+            shared[step.slot] = step.pool->tokens = 0;
+            std::fill_n(step.pool->sum, dim(), 0.0f);
+        }
         TRY(check_tokens(step.tokens, shared[step.slot], vocab()));
         TRY(check_tokens(step.draft, 0, vocab()));
         if (step.tree != nullptr) TRY(check_tree(*step.tree, step.tokens.size(), s.config.context, vocab()));
@@ -489,7 +506,7 @@ Result<void> Engine::advance(std::span<Step> steps) {
     // Who needs one token more goes first: an answer does not wait for a prompt.
     int rows = 0, wanted = 0, guesses = s.config.draft;
     int ends[max_slots], next[max_slots];  // of each slot: what its cache will hold; where its tree will be
-    s.fork_count = s.pick_count = 0;
+    s.fork_count = s.pick_count = s.pool_count = 0;
     for (const bool last_tokens : {true, false})
         for (Step& step : steps) {
             Cache& cache = s.layout.slots[step.slot];
@@ -513,6 +530,11 @@ Result<void> Engine::advance(std::span<Step> steps) {
                     next[step.slot] = grown.next;
                 }
                 cache.written = std::max(cache.written, ends[step.slot]);
+                continue;
+            }
+            if (step.pool != nullptr) {
+                if (count > 0) s.pools[s.pool_count++] = {rows - count, rows, step.pool->sum};
+                cache.written = std::max(cache.written, step.cached);
                 continue;
             }
             if (step.cached == n && count > 0) {
@@ -548,6 +570,8 @@ Result<void> Engine::advance(std::span<Step> steps) {
         cache.count = ends[step.slot];
         if (step.tree != nullptr)
             step.tree->next = next[step.slot];
+        else if (step.pool != nullptr)
+            step.pool->tokens = step.cached;
         else if (whole)
             step.logits = s.logits(s.ready[step.slot].row);
     }
@@ -583,7 +607,7 @@ Result<void> Engine::score(std::span<const std::int32_t> tokens, int batch,
     TRY(check_tokens(tokens, 0, vocab()));
     TRY(s.check_adapter(adapter));
     s.forget_logits();
-    s.fork_count = s.pick_count = 0;
+    s.fork_count = s.pick_count = s.pool_count = 0;
     Cache& cache = s.layout.slots[0];
     cache.count = 0;
     cache.adapter = adapter;

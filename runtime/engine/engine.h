@@ -7,12 +7,14 @@
 
 #include "base/arena.h"
 #include "base/result.h"
+#include "base/team.h"
 #include "engine/tree.h"
 #include "image/image.h"
 
 namespace slmd::engine {
 
 class Engine;
+class Encoder;
 
 constexpr int max_slots = 16;
 constexpr int max_batch = 128;
@@ -36,6 +38,12 @@ struct Config {
     std::span<const image::Image* const> adapters{};
     // Counts the layers that are computed: a pass over a long prompt may take longer than a watchdog waits. null: none.
     std::atomic<std::uint64_t>* progress = nullptr;
+};
+
+// The sum of a sequence's hidden states, as they are behind the last norm.
+struct Pool {
+    float* sum;      // [dim]
+    int tokens = 0;  // that are in it
 };
 
 // Every byte that the engine will use, by purpose.
@@ -68,6 +76,7 @@ class Engine {
     Engine& operator=(const Engine&) = delete;
 
     int vocab() const;
+    int dim() const;
     int context() const;
     int slots() const;
     int threads() const;  // that there are
@@ -103,6 +112,9 @@ class Engine {
         // stay empty. Done when tree->done(). The tokens and the tree's depth must fit the context together.
         Tree* tree = nullptr;
         int adapter = no_adapter;  // what a slot holds under another one is of no use
+        // Where what the model makes of the tokens is added up, instead of logits; none of them is taken from a cache.
+        // The step is done when all of `tokens` are cached.
+        Pool* pool = nullptr;
 
         // Filled by advance().
         int cached = 0;             // of tokens; all: done, and logits are there
@@ -142,7 +154,9 @@ class Engine {
 
   private:
     friend Result<Plan> plan(const image::Image&, const Config&);
+    friend Encoder;  // works with this one's threads
     Engine() = default;
+    Team& team();
     struct State;
     State* state_ = nullptr;
 };

@@ -651,7 +651,17 @@ struct Worker {
         if (rank == 0 && m.stream != nullptr) m.stream->rewind();
         add_delta(m.layers[params.layers - 1].post_ffw_norm);
         sync_unless_each();
+        if (rank == 0) pool();
         logits();
+    }
+
+    // In the order of the rows, by one member: little beside the layers.
+    void pool() const {
+        for (const PoolRows& rows : p.pools)
+            for (int t = rows.begin; t < rows.end; t++) {
+                k.rms_norm(x + t * s.dim, p.model->output_norm, s.dim, params.norm_eps, vector);
+                k.add(rows.sum, vector, 1, s.dim);
+            }
     }
 
     // Rows of the output matrix that one mask allows, for wanted row i. Units of 16 rows: what a mask has two bytes

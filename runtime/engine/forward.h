@@ -116,6 +116,12 @@ struct Pick {
     TreeNode* node;
 };
 
+// Rows of a pass whose hidden states go to a sum.
+struct PoolRows {
+    int begin, end;
+    float* sum;
+};
+
 struct Pass {
     const Model* model;
     const compute::Kernels* kernels;
@@ -130,6 +136,7 @@ struct Pass {
     std::span<const int> forks{};          // rows that several picks follow
     std::span<const Pick> picks{};         // their logits go to the nodes
     std::span<const AdaptedRows> adapted{};
+    std::span<const PoolRows> pools{};
     Result<void> streamed{};  // out: of a layer that could not be read; stopped is set then
 };
 

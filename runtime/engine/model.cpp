@@ -10,27 +10,32 @@ namespace {
 
 int padded(std::uint32_t n, int to) { return static_cast<int>(round_up(n, static_cast<std::size_t>(to))); }
 
-Result<Linear> linear(const image::Image& image, const char* name, std::uint32_t rows, std::uint32_t cols) {
+}  // namespace
+
+Result<Linear> bind_matrix(const image::Image& image, const char* name, std::uint32_t rows, std::uint32_t cols,
+                           bool floats) {
     const image::Tensor t = TRY(image.tensor(name));
-    if (t.kind == image::Kind::f32 || t.rows != rows || t.cols != cols)
-        return Error::make(Code::model_format, "tensor %s is %u x %u of kind %u; the family needs %u x %u, quantized",
-                           name, t.rows, t.cols, static_cast<unsigned>(t.kind), rows, cols);
+    if ((t.kind == image::Kind::f32 && (!floats || rows == 1)) || t.rows != rows || t.cols != cols)
+        return Error::make(Code::model_format, "tensor %s is %u x %u of kind %u; the family needs %u x %u%s", name,
+                           t.rows, t.cols, static_cast<unsigned>(t.kind), rows, cols, floats ? "" : ", quantized");
     return as_linear(t);
 }
 
-Result<const float*> vector(const image::Image& image, const char* name, std::uint32_t n) {
+Result<const float*> bind_vector(const image::Image& image, const char* name, std::uint32_t n) {
     const image::Tensor t = TRY(image.tensor(name));
-    if (t.kind != image::Kind::f32 || t.rows * static_cast<std::uint64_t>(t.cols) != n)
+    if (t.kind != image::Kind::f32 || t.rows != 1 || t.cols != n)
         return Error::make(Code::model_format,
                            "tensor %s has %u x %u values of kind %u; the family needs %u of kind f32", name, t.rows,
                            t.cols, static_cast<unsigned>(t.kind), n);
     return reinterpret_cast<const float*>(t.codes.data());
 }
 
+namespace {
+
 // Null when the model has none.
 Result<const float*> optional_vector(const image::Image& image, const char* name, std::uint32_t n) {
     if (!image.has(name)) return static_cast<const float*>(nullptr);
-    return vector(image, name, n);
+    return bind_vector(image, name, n);
 }
 
 Result<void> bind_layer(const image::Image& image, std::uint32_t i, Layer& l) {
@@ -44,16 +49,16 @@ Result<void> bind_layer(const image::Image& image, std::uint32_t i, Layer& l) {
     };
     l.attn_norm = TRY(optional_vector(image, part("attn_norm"), p.dim));
     l.post_attention_norm = TRY(optional_vector(image, part("post_attention_norm"), p.dim));
-    l.q = TRY(linear(image, part("attn_q"), q_rows, p.dim));
-    l.k = TRY(linear(image, part("attn_k"), kv_rows, p.dim));
-    l.v = TRY(linear(image, part("attn_v"), kv_rows, p.dim));
+    l.q = TRY(bind_matrix(image, part("attn_q"), q_rows, p.dim));
+    l.k = TRY(bind_matrix(image, part("attn_k"), kv_rows, p.dim));
+    l.v = TRY(bind_matrix(image, part("attn_v"), kv_rows, p.dim));
     l.q_bias = TRY(optional_vector(image, part("attn_q.bias"), q_rows));
     l.k_bias = TRY(optional_vector(image, part("attn_k.bias"), kv_rows));
     l.v_bias = TRY(optional_vector(image, part("attn_v.bias"), kv_rows));
     if (image.has(part("attn_q_norm"))) {
         l.norms_rows = TRY(image.tensor(name)).cols != p.head_dim;
-        l.q_norm = TRY(vector(image, name, l.norms_rows ? q_rows : p.head_dim));
-        l.k_norm = TRY(vector(image, part("attn_k_norm"), l.norms_rows ? kv_rows : p.head_dim));
+        l.q_norm = TRY(bind_vector(image, name, l.norms_rows ? q_rows : p.head_dim));
+        l.k_norm = TRY(bind_vector(image, part("attn_k_norm"), l.norms_rows ? kv_rows : p.head_dim));
         if (l.norms_rows && (l.q_bias != nullptr || l.k_bias != nullptr))
             return Error::make(Code::model_format,
                                "tensor %s is for whole rows: with a bias this version does not run it", name);
@@ -65,12 +70,12 @@ Result<void> bind_layer(const image::Image& image, std::uint32_t i, Layer& l) {
     const bool slides = image::layer_bit(p.sliding, i);
     l.local = slides && p.rope_theta_local != 0;
     l.window = slides ? static_cast<int>(p.window) : 0;
-    l.attn_output = TRY(linear(image, part("attn_output"), p.dim, q_rows));
+    l.attn_output = TRY(bind_matrix(image, part("attn_output"), p.dim, q_rows));
     l.ffn_norm = TRY(optional_vector(image, part("ffn_norm"), p.dim));
     l.post_ffw_norm = TRY(optional_vector(image, part("post_ffw_norm"), p.dim));
-    l.gate = TRY(linear(image, part("ffn_gate"), p.hidden, p.dim));
-    l.up = TRY(linear(image, part("ffn_up"), p.hidden, p.dim));
-    l.down = TRY(linear(image, part("ffn_down"), p.dim, p.hidden));
+    l.gate = TRY(bind_matrix(image, part("ffn_gate"), p.hidden, p.dim));
+    l.up = TRY(bind_matrix(image, part("ffn_up"), p.hidden, p.dim));
+    l.down = TRY(bind_matrix(image, part("ffn_down"), p.dim, p.hidden));
     return {};
 }
 
@@ -111,22 +116,25 @@ Linear as_linear(const image::Tensor& t) {
         static_cast<int>(t.rows)};
 }
 
+Result<void> check_limits(std::span<const Limit> limits) {
+    for (const auto& l : limits)
+        if (l.value < l.low || l.value > l.high)
+            return Error::make(Code::model_format, "%s is %u; this version runs %u to %u", l.name, l.value, l.low,
+                               l.high);
+    return {};
+}
+
 Result<void> check_params(const image::ModelParams& p) {
+    if ((p.flags & image::flag_encoder) != 0)
+        return Error::make(Code::model_format, "%.63s is an encoder: it embeds texts, and does not write any", p.name);
     if ((p.flags & ~image::known_flags) != 0)
         return Error::make(Code::model_format, "the model has properties (flags %#x) that this version does not know",
                            p.flags & ~image::known_flags);
-    const auto within = [](std::uint32_t v, std::uint32_t low, std::uint32_t high) { return v >= low && v <= high; };
-    struct {
-        const char* name;
-        std::uint32_t value, low, high;
-    } const limits[] = {{"layers", p.layers, 1, max_layers}, {"dim", p.dim, 32, 16384},
-                        {"hidden", p.hidden, 1, 65536},      {"heads", p.heads, 1, 256},
-                        {"kv_heads", p.kv_heads, 1, 256},    {"head_dim", p.head_dim, 4, compute::max_head_dim},
-                        {"vocab", p.vocab, 1, 1u << 20},     {"context", p.context, 1, 1u << 20}};
-    for (const auto& l : limits)
-        if (!within(l.value, l.low, l.high))
-            return Error::make(Code::model_format, "%s is %u; this version runs %u to %u", l.name, l.value, l.low,
-                               l.high);
+    const Limit limits[] = {{"layers", p.layers, 1, max_layers}, {"dim", p.dim, 32, 16384},
+                            {"hidden", p.hidden, 1, 65536},      {"heads", p.heads, 1, 256},
+                            {"kv_heads", p.kv_heads, 1, 256},    {"head_dim", p.head_dim, 4, compute::max_head_dim},
+                            {"vocab", p.vocab, 1, 1u << 20},     {"context", p.context, 1, 1u << 20}};
+    TRY(check_limits(limits));
     if (p.dim % compute::group != 0 || p.heads * p.head_dim % compute::group != 0)
         return Error::make(Code::model_format, "dim %u and heads x head_dim %u must be multiples of 32", p.dim,
                            p.heads * p.head_dim);
@@ -156,14 +164,14 @@ Result<void> bind(const image::Image& image, Model& m) {
     TRY(check_names(image));
     const float hadamard = static_cast<float>(p.head_dim & (0u - p.head_dim));
     m.attn_scale = (p.attn_scale != 0 ? p.attn_scale : 1.0f / std::sqrt(static_cast<float>(p.head_dim))) / hadamard;
-    m.inv_freq = TRY(vector(image, "rope.inv_freq", p.rope_dims / 2));
+    m.inv_freq = TRY(bind_vector(image, "rope.inv_freq", p.rope_dims / 2));
     m.inv_freq_local = nullptr;
-    if (p.rope_theta_local != 0) m.inv_freq_local = TRY(vector(image, "rope.inv_freq_local", p.rope_dims / 2));
+    if (p.rope_theta_local != 0) m.inv_freq_local = TRY(bind_vector(image, "rope.inv_freq_local", p.rope_dims / 2));
     m.rows = image.rows();
     m.stream = image.layers();
-    m.embedding = TRY(linear(image, "token_embd", p.vocab, p.dim));
-    m.output = (p.flags & image::flag_tied_output) ? m.embedding : TRY(linear(image, "output", p.vocab, p.dim));
-    m.output_norm = TRY(vector(image, "output_norm", p.dim));
+    m.embedding = TRY(bind_matrix(image, "token_embd", p.vocab, p.dim));
+    m.output = (p.flags & image::flag_tied_output) ? m.embedding : TRY(bind_matrix(image, "output", p.vocab, p.dim));
+    m.output_norm = TRY(bind_vector(image, "output_norm", p.dim));
     for (std::uint32_t i = 0; i < p.layers; i++) TRY(bind_layer(image, i, m.layers[i]));
     return {};
 }

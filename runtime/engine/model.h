@@ -1,7 +1,10 @@
 // The weights of one model as the forward pass uses them: views into the image, checked once.
 #pragma once
+#include <span>
+
 #include "base/arena.h"
 #include "base/result.h"
+#include "base/team.h"
 #include "compute/kernels.h"
 #include "image/image.h"
 #include "image/layers.h"
@@ -46,6 +49,25 @@ struct Model {
 
 // As the kernels take a matrix that lies in an image.
 Linear as_linear(const image::Tensor& tensor);
+// One matrix [rows, cols] and one vector [n] of an image. floats: a matrix of kind f32 will do, whose panels are then
+// the matrix's codes. Errors: not_found and model_format, naming the tensor.
+Result<Linear> bind_matrix(const image::Image& image, const char* name, std::uint32_t rows, std::uint32_t cols,
+                           bool floats = false);
+Result<const float*> bind_vector(const image::Image& image, const char* name, std::uint32_t n);
+
+// What engine and encoder begin with. The best level, or the one of that name; threads for Config::threads, the caller
+// among them; and whether tokens from .. are in the vocabulary. Errors: incorrect_parameters, memory_full.
+struct Config;
+Result<const compute::Kernels*> level_named(const char* name);
+Result<void> start_team(Team& team, const Config& config);
+Result<void> check_tokens(std::span<const std::int32_t> tokens, int from, int vocab);
+
+// "name is value; it must be ...". Errors: model_format.
+struct Limit {
+    const char* name;
+    std::uint32_t value, low, high;
+};
+Result<void> check_limits(std::span<const Limit> limits);
 
 // Limits of shapes that this engine runs; names what is outside. Errors: model_format.
 Result<void> check_params(const image::ModelParams& params);

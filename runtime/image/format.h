@@ -96,6 +96,8 @@ enum class Kind : std::uint32_t { f32 = 0, i4 = 1, i4a = 2, i8 = 3 };
 //   e = bits 4..6, m = bits 0..3; steps: f32 a row
 //           i4a  8 x f16 scale, then 8 x f16 minimum, a (block, group)
 //           i8   8 x f16 a (block, group)
+//   f32 (of encoders, or a vector of one row): panels of 16 rows, padded with zeros; in a panel column after column, 16
+//   values each. A vector is its values.
 //   value:  i4   book[code] * scale * step[row], |book| <= 31      i4a  code * scale + minimum, code 0..15      i8 code
 //   * scale, -127..127
 constexpr std::uint32_t residency_on_demand = 2;  // TensorEntry::residency
@@ -105,7 +107,10 @@ struct TensorEntry {  // in the index section, in execution order
                       // blk.0.{attn_q,attn_k,attn_v,attn_output,ffn_gate,ffn_up,ffn_down}; where the model has them
                       // blk.0.{attn_norm,post_attention_norm,ffn_norm,post_ffw_norm} around attention and
                       // feed-forward, blk.0.attn_{q,k,v}.bias, blk.0.attn_{q,k}_norm (of a head: head_dim values; of
-                      // the whole row: rows of attn_q, attn_k). A reader refuses a tensor that it has no use for.
+                      // the whole row: rows of attn_q, attn_k). Of an encoder token_embd, position_embd, token_types,
+    // token_embd_norm and, a layer, blk.0.{attn_q,attn_k,attn_v,attn_output,ffn_up,ffn_down}, each with
+    // its .bias, blk.0.{attn_output_norm,layer_output_norm}; norms have a .bias. A reader refuses a
+    // tensor that it has no use for.
     Kind kind;
     std::uint32_t rows, cols;         // as the model has them, without padding; a vector is 1 x cols
     std::uint32_t residency;          // 0 resident, 1 evictable, 2 on demand: an untied token_embd, in small frames
@@ -130,7 +135,8 @@ constexpr std::uint32_t max_rank = 256;
 // Bits of ModelParams::flags
 constexpr std::uint32_t flag_tied_output = 1;  // no tensor "output": token_embd is the output matrix
 constexpr std::uint32_t flag_gelu = 2;         // GELU (tanh form) gates the feed-forward, not SiLU
-constexpr std::uint32_t known_flags = 3;       // a reader refuses others: they would change the answers
+constexpr std::uint32_t flag_encoder = 4;      // BERT: reads a text and embeds it; does not write
+constexpr std::uint32_t known_flags = 7;       // a reader refuses others: they would change the answers
 constexpr std::uint32_t max_layers = 256;
 
 struct ModelParams {  // the params section
@@ -157,8 +163,9 @@ static_assert(sizeof(ModelParams) == 256);
 // the other, each followed by its tokens. Absent: nothing to check.
 struct GoldenPrompt {
     std::uint32_t tokens;     // of the prompt, int32 each, which follow: 1 .. max_golden_tokens
-    std::uint32_t answer;     // tokens of the answer, each the likeliest one: 1 .. max_golden_answer
-    std::uint8_t sha256[32];  // over those, int32 each; an answer does not end at an end-of-text token
+    std::uint32_t answer;     // tokens of the answer, each the likeliest one: 1 .. max_golden_answer; of an encoder 1
+    std::uint8_t sha256[32];  // over those, int32 each; an answer does not end at an end-of-text token. Of an encoder
+                              // over the embedding, f32 each
 };
 constexpr std::uint32_t max_golden_prompts = 16, max_golden_tokens = 1024, max_golden_answer = 256;
 

@@ -7,7 +7,7 @@
 
 namespace slmd::image {
 
-constexpr std::uint32_t group_cols = 32, block_rows = 8;
+constexpr std::uint32_t group_cols = 32, block_rows = 8, panel_rows = 16;
 constexpr std::uint64_t stream_align = 64;         // of codes, scales and steps in the raw form
 constexpr std::uint32_t max_dimension = 1u << 24;  // rows or cols; keeps every size below 2^48
 
@@ -19,7 +19,7 @@ inline StreamSizes stream_sizes(Kind kind, std::uint64_t rows, std::uint64_t col
     const std::uint64_t padded_rows = round_up(rows, block_rows);
     const std::uint64_t cells = padded_rows / block_rows * (round_up(cols, group_cols) / group_cols);  // (block, group)
     switch (kind) {
-        case Kind::f32: return {rows * cols * 4, 0, 0};
+        case Kind::f32: return {(rows == 1 ? 1 : round_up(rows, panel_rows)) * cols * 4, 0, 0};
         case Kind::i4: return {cells * 128, cells * 8, padded_rows * 4};
         case Kind::i4a: return {cells * 128, cells * 32, 0};
         case Kind::i8: return {cells * 256, cells * 16, 0};

@@ -18,16 +18,28 @@ Result<image::Sha256> likeliest(engine::Engine& engine, std::span<std::int32_t> 
     return image::sha256(std::as_bytes(tokens.subspan(prompt)));
 }
 
-Result<int> check_golden(const char* path, const image::Image& image, engine::Engine& engine,
-                         std::span<std::int32_t> tokens, const std::atomic<bool>& cancel) {
+Result<image::Sha256> embedding_hash(engine::Encoder& encoder, std::span<const std::int32_t> tokens,
+                                     const std::atomic<bool>& cancel) {
+    float embedding[engine::Encoder::max_dim];
+    const engine::Encoder::Text text{tokens, embedding};
+    TRY(encoder.embed({&text, 1}, cancel));
+    return image::sha256(std::as_bytes(std::span(embedding, static_cast<std::size_t>(encoder.dim()))));
+}
+
+namespace {
+
+// hash: of the answer to the first `size` of tokens, which have room for it behind them.
+template <class Hash>
+Result<int> check_all(const char* path, const image::Image& image, int context, std::span<std::int32_t> tokens,
+                      Hash&& hash) {
     const image::Golden golden = TRY(image::read_golden(path, image.section(image::SectionId::golden)));
     int asked = 0;
     for (std::uint32_t i = 0; i < golden.count; i++) {
         const image::Golden::Prompt& p = golden.prompts[i];
         const std::size_t size = p.tokens.size() / sizeof(std::int32_t), all = size + p.answer;
-        if (all > tokens.size() || all > static_cast<std::size_t>(engine.context())) continue;
+        if (all > tokens.size() || all > static_cast<std::size_t>(context)) continue;
         std::memcpy(tokens.data(), p.tokens.data(), p.tokens.size());
-        const image::Sha256 digest = TRY(likeliest(engine, tokens.first(all), size, cancel));
+        const image::Sha256 digest = TRY(hash(tokens.first(all), size));
         if (digest != p.sha256)
             return Error::make(Code::model_integrity,
                                "%s: golden prompt %u of %u: another answer than when the image was made; this machine "
@@ -36,6 +48,22 @@ Result<int> check_golden(const char* path, const image::Image& image, engine::En
         asked++;
     }
     return asked;
+}
+
+}  // namespace
+
+Result<int> check_golden(const char* path, const image::Image& image, engine::Engine& engine,
+                         std::span<std::int32_t> tokens, const std::atomic<bool>& cancel) {
+    return check_all(path, image, engine.context(), tokens, [&](std::span<std::int32_t> all, std::size_t size) {
+        return likeliest(engine, all, size, cancel);
+    });
+}
+
+Result<int> check_golden(const char* path, const image::Image& image, engine::Encoder& encoder,
+                         std::span<std::int32_t> tokens, const std::atomic<bool>& cancel) {
+    return check_all(path, image, encoder.context(), tokens, [&](std::span<std::int32_t> all, std::size_t size) {
+        return embedding_hash(encoder, all.first(size), cancel);
+    });
 }
 
 }  // namespace slmd::task

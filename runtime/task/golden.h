@@ -5,6 +5,7 @@
 #include <span>
 
 #include "base/result.h"
+#include "engine/encoder.h"
 #include "engine/engine.h"
 #include "image/golden.h"
 #include "image/image.h"
@@ -21,6 +22,12 @@ Result<image::Sha256> likeliest(engine::Engine& engine, std::span<std::int32_t> 
 // none, or where the engine's context is too small for all of them. Errors: model_integrity, naming the prompt whose
 // answer is another one; model_format; aborted.
 Result<int> check_golden(const char* path, const image::Image& image, engine::Engine& engine,
+                         std::span<std::int32_t> tokens, const std::atomic<bool>& cancel);
+
+// The same for an encoder, whose answer to some tokens is their embedding.
+Result<image::Sha256> embedding_hash(engine::Encoder& encoder, std::span<const std::int32_t> tokens,
+                                     const std::atomic<bool>& cancel);
+Result<int> check_golden(const char* path, const image::Image& image, engine::Encoder& encoder,
                          std::span<std::int32_t> tokens, const std::atomic<bool>& cancel);
 
 }  // namespace slmd::task

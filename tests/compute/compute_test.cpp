@@ -308,6 +308,73 @@ TEST(Scalar, SiluAndNormAndAngles) {
     }
 }
 
+TEST(Scalar, GeluAndLayerNormAndProducts) {
+    const Kernels& s = *find_level("scalar");
+    std::vector<float> x(1024);
+    for (int i = 0; i < 1024; i++) x[i] = (i - 512) / 40.0f;
+    std::vector<float> y = x;
+    s.gelu(y.data(), 1024);
+    for (int i = 0; i < 1024; i++) {
+        const double v = x[i], e = 0.5 * v * std::erfc(-v / std::sqrt(2.0));
+        ASSERT_NEAR(y[i], e, 2e-7 * std::abs(v) + 1e-9) << x[i];
+    }
+    const int n = 96;
+    const auto v = normal(n, 3), w = normal(n), b = normal(n);
+    y.resize(n);
+    s.layer_norm(v.data(), w.data(), b.data(), n, 1e-12f, y.data());
+    double mean = 0, variance = 0;
+    for (const float a : v) mean += a / static_cast<double>(n);
+    for (const float a : v) variance += (a - mean) * (a - mean) / n;
+    for (int i = 0; i < n; i++) ASSERT_NEAR(y[i], (v[i] - mean) / std::sqrt(variance) * w[i] + b[i], 3e-6);
+
+    const int k = 37, tokens = 11;
+    const auto weights = normal(k * 20), in = normal(tokens * 40);
+    std::vector<float> out(tokens * 18, 7);
+    s.product(weights.data(), 20, k, in.data(), 40, tokens, out.data(), 18);
+    for (int t = 0; t < tokens; t++)
+        for (int j = 0; j < 18; j++) {
+            double sum = j < 16 ? 0 : 7;
+            for (int i = 0; i < k && j < 16; i++) sum += static_cast<double>(in[t * 40 + i]) * weights[i * 20 + j];
+            ASSERT_NEAR(out[t * 18 + j], sum, 1e-5);
+        }
+
+    std::vector<float> scores(32, 100);
+    for (int i = 0; i < 20; i++) scores[i] = static_cast<float>(i) / 4 - 2;
+    const auto before = scores;
+    const float total = s.exponentials(scores.data(), 20);
+    double sum = 0;
+    for (int i = 0; i < 20; i++) sum += std::exp(before[i] - before[19]);
+    ASSERT_NEAR(total, sum, 1e-5);
+    for (int i = 0; i < 20; i++) ASSERT_NEAR(scores[i], std::exp(before[i] - before[19]), 1e-6);
+    for (int i = 20; i < 32; i++) ASSERT_EQ(scores[i], 0);
+}
+
+TEST(Levels, EncodersGiveTheSameBits) {
+    const Kernels& s = *find_level("scalar");
+    for (const Kernels* k : others())
+        for (const int n : {1, 7, 16, 31, 100}) {
+            const int padded = (n + 15) / 16 * 16, wide = 16 * n;
+            auto a = normal(wide, 4), b = a;
+            const auto w = normal(wide), bias = normal(wide);
+            s.gelu(a.data(), wide), k->gelu(b.data(), wide);
+            ASSERT_TRUE(same_bits(a, b)) << k->name << n;
+            std::vector<float> c(wide), d(wide);
+            s.layer_norm(a.data(), w.data(), bias.data(), wide, 1e-5f, c.data());
+            k->layer_norm(a.data(), w.data(), bias.data(), wide, 1e-5f, d.data());
+            ASSERT_TRUE(same_bits(c, d)) << k->name << n;
+            for (const int tokens : {1, 3, 8, 13, 32}) {
+                const auto x = normal(tokens * n);
+                c.assign(tokens * 16, 0), d.assign(tokens * 16, 0);
+                s.product(w.data(), 16, n, x.data(), n, tokens, c.data(), 16);
+                k->product(w.data(), 16, n, x.data(), n, tokens, d.data(), 16);
+                ASSERT_TRUE(same_bits(c, d)) << k->name << n << " x " << tokens;
+            }
+            a = b = normal(padded, 3);
+            ASSERT_EQ(s.exponentials(a.data(), n), k->exponentials(b.data(), n)) << k->name << n;
+            ASSERT_TRUE(same_bits(a, b)) << k->name << n;
+        }
+}
+
 TEST(Scalar, HadamardPreservesDotProducts) {
     const Kernels& s = *find_level("scalar");
     for (int n : {64, 80}) {

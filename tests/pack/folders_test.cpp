@@ -143,7 +143,7 @@ TEST(HuggingFace, RefusalsNameWhatIsWrong) {
     EXPECT_SAYS(open_folder("{", file), "config.json is not JSON: wrong at byte");
     EXPECT_SAYS(open_folder("[]", file), "architectures");
     EXPECT_SAYS(open_folder(std::string(100000, '['), file), "nested too deeply");
-    EXPECT_SAYS(open_folder(replaced(config, "LlamaForCausalLM", "BertModel"), file), "\"BertModel\" is not supported");
+    EXPECT_SAYS(open_folder(replaced(config, "LlamaForCausalLM", "T5Model"), file), "\"T5Model\" is not supported");
     EXPECT_SAYS(open_folder(replaced(config, "\"hidden_size\": 32", "\"hidden_size\": \"32\""), file),
                 "hidden_size is not a number");
     EXPECT_SAYS(open_folder(replaced(config, "\"hidden_size\": 32,", ""), file), "\"hidden_size\" is missing");

@@ -144,6 +144,7 @@ void matmul(const Matrix& w, int begin, int end, const Quantized& x, int tokens,
 
 constexpr int heads_together = 1;
 constexpr int values_together = 4;
+constexpr int rows_together = 4;
 
 template <int R>
 void dot_positions(const std::int8_t* k, int head_dim, const std::int8_t* q, int q_stride, std::int32_t* dots) {

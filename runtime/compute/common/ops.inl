@@ -1,6 +1,7 @@
 // The float operations, written once over V16 and compiled once a level. NUMERICS.md states each; nothing here may
-// depend on the width of a register. The level provides V16, dot_positions(), heads_together and values_together (the heads,
-// and the 16 columns of V, that share a sweep) before including this.
+// depend on the width of a register. The level provides V16, dot_positions(), heads_together, values_together (the
+// heads, and the 16 columns of V, that share a sweep) and rows_together (vectors of product(), a power of two) before
+// including this.
 
 namespace {
 
@@ -261,6 +262,84 @@ void gelu_mul(const float* gate, const float* up, int n, float* y) {
     }
 }
 
+// x Phi(x) with Phi's tail Q = e^(-x^2 / 2) t (a1 + t (a2 + t (a3 + t (a4 + t a5)))) / 2, t = 1 / (1 + p |x|)
+// (Abramowitz and Stegun, 7.1.26, absolute error below 1e-7): x above 0 is x - x Q, below x Q.
+void gelu(float* x, int n) {
+    for (int i = 0; i < n; i += 16) {
+        const V16 v = load16(x + i), a = abs(v);
+        const V16 t = div(set16(1.0f), fma(a, set16(0.23164189f), set16(1.0f)));
+        V16 p = fma(t, set16(0.530702714f), set16(-0.726576014f));
+        p = fma(p, t, set16(0.710706870f));
+        p = fma(p, t, set16(-0.142248368f));
+        p = fma(p, t, set16(0.127414796f));
+        const V16 q = mul(mul(p, t), exp16(mul(mul(a, a), set16(-0.5f))));
+        store16(x + i, fma(neg(a), q, max(v, set16(0))));
+    }
+}
+
+// (x - mean) / sqrt(mean of its squares + eps) * w + b
+void layer_norm(const float* x, const float* w, const float* b, int n, float eps, float* y) {
+    V16 sums = set16(0), squares = set16(0);
+    for (int i = 0; i < n; i += 16) sums = add(sums, load16(x + i));
+    const V16 mean = set16(sum16(sums) / static_cast<float>(n));
+    for (int i = 0; i < n; i += 16) {
+        const V16 d = sub(load16(x + i), mean);
+        squares = fma(d, d, squares);
+    }
+    const V16 factor = set16(1.0f / __builtin_sqrtf(sum16(squares) / static_cast<float>(n) + eps));
+    for (int i = 0; i < n; i += 16)
+        store16(y + i, fma(mul(sub(load16(x + i), mean), factor), load16(w + i), load16(b + i)));
+}
+
+template <int T>
+void product_tile(const float* w, std::size_t ldw, int k, const float* x, std::size_t ldx, float* y, std::size_t ldy) {
+    V16 acc[T];
+    each<T>([&](auto t) { acc[t] = set16(0); });
+    for (int i = 0; i < k; i++, w += ldw) {
+        const V16 column = load16(w);
+        each<T>([&](auto t) __attribute__((always_inline)) {
+            acc[t] = fma(set16(x[t * ldx + static_cast<std::size_t>(i)]), column, acc[t]);
+        });
+    }
+    each<T>([&](auto t) { store16(y + t * ldy, acc[t]); });
+}
+
+void product(const float* w, std::size_t ldw, int k, const float* x, std::size_t ldx, int tokens, float* y,
+             std::size_t ldy) {
+    while (tokens > 0) {
+        int together = rows_together;
+        while (together > tokens) together /= 2;
+        switch (together) {
+            case 8:
+                if constexpr (rows_together >= 8) product_tile<8>(w, ldw, k, x, ldx, y, ldy);
+                break;
+            case 4:
+                if constexpr (rows_together >= 4) product_tile<4>(w, ldw, k, x, ldx, y, ldy);
+                break;
+            case 2:
+                if constexpr (rows_together >= 2) product_tile<2>(w, ldw, k, x, ldx, y, ldy);
+                break;
+            default: product_tile<1>(w, ldw, k, x, ldx, y, ldy); break;
+        }
+        tokens -= together;
+        x += static_cast<std::size_t>(together) * ldx;
+        y += static_cast<std::size_t>(together) * ldy;
+    }
+}
+
+float exponentials(float* s, int n) {
+    const int padded = (n + 15) & ~15;
+    for (int i = n; i < padded; i++) s[i] = s[0];
+    V16 peaks = load16(s);
+    for (int i = 16; i < padded; i += 16) peaks = max(peaks, load16(s + i));
+    const V16 top = set16(max16(peaks));
+    for (int i = 0; i < padded; i += 16) store16(s + i, exp16(sub(load16(s + i), top)));
+    for (int i = n; i < padded; i++) s[i] = 0;
+    V16 sums = set16(0);
+    for (int i = 0; i < padded; i += 16) sums = add(sums, load16(s + i));
+    return sum16(sums);
+}
+
 void add_to(float* x, const float* y, float factor, int n) {
     for (int i = 0; i < n; i += 16) store16(x + i, fma(load16(y + i), set16(factor), load16(x + i)));
 }
@@ -288,7 +367,11 @@ constexpr Kernels table_for(const char* name) {
             silu_mul,
             gelu_mul,
             add_to,
-            cap_all};
+            cap_all,
+            gelu,
+            layer_norm,
+            product,
+            exponentials};
 }
 
 }  // namespace

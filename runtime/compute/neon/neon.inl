@@ -553,6 +553,7 @@ void matmul(const Matrix& w, int begin, int end, const Quantized& x, int tokens,
 
 constexpr int heads_together = 4;
 constexpr int values_together = 1;
+constexpr int rows_together = 4;
 
 // Scores of R heads with 16 positions of the K cache.
 template <int R>

@@ -50,6 +50,7 @@ void matmul(const Matrix& w, int begin, int end, const Quantized& x, int tokens,
 
 constexpr int heads_together = 4;
 constexpr int values_together = 4;
+constexpr int rows_together = 1;
 
 // Dot products of R query vectors with the 16 positions of one K block.
 template <int R>

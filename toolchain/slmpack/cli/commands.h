@@ -46,6 +46,12 @@ struct LogitsCommand {
 };
 int run_logits(const LogitsCommand& command);
 
+struct EmbedCommand {
+    std::string model, output, level;
+    int threads = 0, context = 0;
+};
+int run_embed(const EmbedCommand& command);
+
 struct EvalCommand {
     std::vector<std::string> models;
     std::string source, text, task, prompt, level, plot, work;

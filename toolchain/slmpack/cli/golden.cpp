@@ -50,6 +50,33 @@ Result<std::unique_ptr<engine::Engine>> engine_for(const Image& image, std::size
     return std::unique_ptr<engine::Engine>(TRY(engine::Engine::open(image, config)));
 }
 
+Result<std::unique_ptr<engine::Encoder>> encoder_for(const Image& image) {
+    return std::unique_ptr<engine::Encoder>(TRY(engine::Encoder::open(image, {.context = 0})));
+}
+
+void add_prompt(std::vector<std::byte>& section, std::span<const std::int32_t> prompt, std::size_t answer,
+                const Sha256& digest) {
+    GoldenPrompt entry{static_cast<std::uint32_t>(prompt.size()), static_cast<std::uint32_t>(answer), {}};
+    std::memcpy(entry.sha256, digest.data(), digest.size());
+    append(section, std::as_bytes(std::span(&entry, 1)));
+    append(section, std::as_bytes(prompt));
+}
+
+// What an encoder makes of the prompts, each as far as it reads it.
+Result<std::vector<std::byte>> ask_encoder(const Image& image, const text::Tokenizer& tokenizer,
+                                           const std::vector<std::string>& prompts) {
+    const auto encoder = TRY(encoder_for(image));
+    const std::atomic<bool> cancel{false};
+    std::vector<std::byte> section;
+    for (const std::string& prompt : prompts) {
+        Tokens tokens(std::min<std::size_t>(static_cast<std::size_t>(encoder->context()) - 1, max_golden_tokens));
+        std::vector<std::byte> scratch(text::Tokenizer::scratch_bytes(prompt.size()));
+        tokens.resize(TRY(tokenizer.encode_fitting(prompt, tokens, scratch)).tokens);
+        add_prompt(section, tokens, 1, TRY(task::embedding_hash(*encoder, tokens, cancel)));
+    }
+    return section;
+}
+
 Result<AmendSummary> add_golden(const GoldenCommand& command, const std::string& output, int& count) {
     Amendment amendment;
     amendment.golden = TRY(ask_golden(command.image, {command.prompts, command.tokens}));
@@ -70,6 +97,11 @@ Result<std::vector<std::byte>> ask_golden(const std::string& path, const GoldenQ
     if (questions.prompts.size() > max_golden_prompts)
         return Error::make(Code::incorrect_parameters, "%zu prompts; an image holds at most %u",
                            questions.prompts.size(), max_golden_prompts);
+    if ((image.params().flags & flag_encoder) != 0)
+        return ask_encoder(image, tokenizer,
+                           questions.prompts.empty()
+                               ? std::vector<std::string>(std::begin(usual_prompts), std::end(usual_prompts))
+                               : questions.prompts);
 
     const auto answer = static_cast<std::size_t>(questions.tokens);
     const std::size_t context = image.params().context;
@@ -99,10 +131,7 @@ Result<std::vector<std::byte>> ask_golden(const std::string& path, const GoldenQ
         Tokens all = prompt;
         all.resize(prompt.size() + answer);
         const Sha256 digest = TRY(task::likeliest(*engine, all, prompt.size(), cancel));
-        GoldenPrompt entry{static_cast<std::uint32_t>(prompt.size()), static_cast<std::uint32_t>(answer), {}};
-        std::memcpy(entry.sha256, digest.data(), digest.size());
-        append(section, std::as_bytes(std::span(&entry, 1)));
-        append(section, std::as_bytes(std::span(prompt)));
+        add_prompt(section, prompt, answer, digest);
     }
     return section;
 }
@@ -114,9 +143,13 @@ Result<int> check_golden(const std::string& path) {
     for (std::uint32_t i = 0; i < golden.count; i++)
         longest = std::max(longest, golden.prompts[i].tokens.size() / sizeof(std::int32_t) + golden.prompts[i].answer);
     if (longest == 0) return 0;
-    const auto engine = TRY(engine_for(image, longest));
     const std::atomic<bool> cancel{false};
     Tokens tokens(longest);
+    if ((image.params().flags & flag_encoder) != 0) {
+        const auto encoder = TRY(encoder_for(image));
+        return task::check_golden(path.c_str(), image, *encoder, tokens, cancel);
+    }
+    const auto engine = TRY(engine_for(image, longest));
     return task::check_golden(path.c_str(), image, *engine, tokens, cancel);
 }
 

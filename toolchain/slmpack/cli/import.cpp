@@ -76,7 +76,10 @@ int run_import(const ImportCommand& command) {
     for (const std::string& warning : source.value()->warnings)
         std::fprintf(stderr, "slmpack: warning: %s\n", warning.c_str());
     ImportOptions options;
-    if (!command.kind.empty()) options.kind = command.kind == "i4" ? image::Kind::i4 : image::Kind::i8;
+    if (!command.kind.empty())
+        options.kind = command.kind == "i4"   ? image::Kind::i4
+                       : command.kind == "i8" ? image::Kind::i8
+                                              : image::Kind::f32;
     options.name = command.name;
     options.chat_template = command.chat_template;
     options.write.raw = command.raw;

@@ -21,8 +21,10 @@ int main(int argc, char** argv) {
     CLI::App* c = app.add_subcommand("import", "Make an image of a published model");
     c->add_option("SOURCE", import.source, "A GGUF file, a Hugging Face folder, or a llama2.c .bin")->required();
     c->add_option("-o,--output", import.output, "The image to write")->required();
-    c->add_option("--kind", import.kind, "Round every matrix to i4 or i8, also where the source's own codes would do")
-        ->check(CLI::IsMember({"i4", "i8"}));
+    c->add_option("--kind", import.kind,
+                  "Round every matrix to i4 or i8, also where the source's own codes would do; f32: keep an encoder's "
+                  "as they are")
+        ->check(CLI::IsMember({"i4", "i8", "f32"}));
     c->add_flag("--raw", import.raw, "Write the raw form, which is mapped in place");
     c->add_option("--name", import.name, "The model's name, for people");
     c->add_option("--chat-template", import.chat_template,
@@ -180,6 +182,19 @@ int main(int argc, char** argv) {
     c->add_option("--batch", logits.batch, "Tokens a pass")->check(CLI::Range(1, 128))->capture_default_str();
     c->footer("Example: slmpack logits smollm2.slm --tokens t.npy -o l.npy --level scalar");
     c->callback([&] { code = run_logits(logits); });
+
+    EmbedCommand embed;
+    c = app.add_subcommand("embed", "Embeddings of the texts on standard input, one a line, as a NumPy array");
+    c->add_option("IMAGE", embed.model, "Of an encoder, or of a model that writes")->required();
+    c->add_option("-o,--output", embed.output, "The .npy to write: float32 [texts x dimensions], of length 1")
+        ->required();
+    c->add_option("--level", embed.level, "CPU level: scalar, neon, dotprod, i8mm, avx2, avx512");
+    c->add_option("--threads", embed.threads, "0: as many as fit")->check(CLI::Range(0, 16))->capture_default_str();
+    c->add_option("--context", embed.context, "Tokens of a text, at most; 0: what the model has, 2048 at most")
+        ->check(CLI::Range(0, 1 << 20))
+        ->capture_default_str();
+    c->footer("Example: slmpack embed minilm.slm -o e.npy < texts.txt");
+    c->callback([&] { code = run_embed(embed); });
 
     EvalCommand eval;
     eval.prompt = usual_task_prompt;

@@ -29,7 +29,9 @@ bool is_vector(const SourceTensor& t) { return t.rows == 1; }
 bool is_float(const SourceTensor& t) {
     return t.type == "F32" || t.type == "F16" || t.type == "BF16" || t.type == "F64";
 }
-bool is_embedding(const SourceTensor& t) { return t.name == "token_embd" || t.name == "output"; }
+bool is_embedding(const SourceTensor& t) {
+    return t.name == "token_embd" || t.name == "output" || t.name == "position_embd" || t.name == "token_types";
+}
 
 Result<TensorData> convert(const Source& source, const SourceTensor& tensor, Kind kind, bool requantize,
                            KindSummary& summary) {
@@ -146,6 +148,8 @@ Result<double> stored_besides_matrices(const Source& source) {
 Result<Kind> kind_of(const Source& source, const SourceTensor& tensor, const ImportOptions& options) {
     if (is_vector(tensor)) return Kind::f32;
     if (const auto made = options.kinds.find(tensor.name); made != options.kinds.end()) return made->second;
+    if (options.kind == Kind::f32 && (source.params.flags & image::flag_encoder) == 0)
+        return Error::make(Code::not_supported, "f32 is for encoders: the engine runs other models in 4 and 8 bits");
     if (options.kind) return *options.kind;
     if (is_float(tensor)) return is_embedding(tensor) ? Kind::i8 : Kind::i4;
     if (const auto codes = TRY(source.codes(tensor))) return codes->kind;
@@ -172,6 +176,8 @@ Result<ImportSummary> import_model(const Source& source, const std::string& path
     for (const SourceTensor& t : source.tensors) order.push_back(&t);
     // A tied embedding is read in full only as the output matrix: last. Of any other a few rows are wanted at a time.
     const bool tied = (source.params.flags & image::flag_tied_output) != 0;
+    // An encoder asks for the rows of a whole batch of texts at once.
+    const bool on_demand = !tied && (source.params.flags & image::flag_encoder) == 0;
     if (tied)
         std::stable_partition(order.begin(), order.end(),
                               [](const SourceTensor* t) { return t->name != "token_embd"; });
@@ -182,7 +188,7 @@ Result<ImportSummary> import_model(const Source& source, const std::string& path
             {local_rope_tensor, Kind::f32, 1, static_cast<std::uint32_t>(source.inv_freq_local.size())});
     for (const SourceTensor* t : order)
         contents.tensors.push_back({t->name, TRY(kind_of(source, *t, options)), t->rows, t->cols,
-                                    !tied && t->name == "token_embd" ? image::residency_on_demand : 0});
+                                    on_demand && t->name == "token_embd" ? image::residency_on_demand : 0});
 
     const Balance balance = TRY(Balance::of(source));
     ImportSummary summary;

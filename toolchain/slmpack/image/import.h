@@ -13,9 +13,9 @@
 namespace slmd::pack {
 
 struct ImportOptions {
-    std::optional<image::Kind>
-        kind{};                   // i4 or i8: round every matrix to it, also where the source's own codes would do
-    std::string name{};           // instead of the source's, for people
+    std::optional<image::Kind> kind{};  // i4 or i8, of an encoder f32, too: round every matrix to it, also where the
+                                        // source's own codes would do
+    std::string name{};                 // instead of the source's, for people
     std::string chat_template{};  // a name of chat_template_names(), "none", or empty: what the source's template is
                                   // recognised as
     // Tensors that were made elsewhere: their kinds, and what gives them. `made`: JSON on how, for the provenance.

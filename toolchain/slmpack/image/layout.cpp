@@ -28,7 +28,13 @@ Streams lay_out(const TensorData& t) {
     Streams out{std::vector<std::byte>(sizes.codes), std::vector<std::byte>(sizes.scales),
                 std::vector<std::byte>(sizes.steps)};
     if (t.kind == Kind::f32) {
-        std::memcpy(out.codes.data(), t.values.data(), sizes.codes);
+        for (std::size_t row = 0; row < t.rows; row++)
+            for (std::size_t col = 0; col < t.cols; col++) {
+                const std::size_t in_panels =
+                    (row / image::panel_rows * t.cols + col) * image::panel_rows + row % image::panel_rows;
+                std::memcpy(out.codes.data() + (t.rows == 1 ? col : in_panels) * sizeof(float),
+                            &t.values[row * t.cols + col], sizeof(float));
+            }
         return out;
     }
     const std::size_t groups = (t.cols + 31) / 32;

@@ -18,6 +18,10 @@ Matrix append(std::vector<float>& cache, const Matrix& rows) {
 
 Result<std::unique_ptr<Reference>> Reference::open(const Source& source) {
     const auto& p = source.params;
+    if ((p.flags & image::flag_encoder) != 0)
+        return Error::make(Code::not_supported,
+                           "%.100s is an encoder: it embeds texts and has no logits; slmpack import takes it",
+                           source.path.c_str());
     std::unique_ptr<Reference> r(new Reference);
     r->params_ = p;
     r->inv_freq_ = source.inv_freq;

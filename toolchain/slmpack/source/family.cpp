@@ -26,7 +26,7 @@ constexpr Field fields[] = {
     {"heads", &ModelParams::heads, nullptr, 1, 4096},
     {"kv_heads", &ModelParams::kv_heads, nullptr, 1, 4096},
     {"head_dim", &ModelParams::head_dim, nullptr, 1, 4096},
-    {"rope_dims", &ModelParams::rope_dims, nullptr, 1, 4096},
+    {"rope_dims", &ModelParams::rope_dims, nullptr, 0, 4096},
     {"context", &ModelParams::context, nullptr, 1, 1 << 28},
     {"window", &ModelParams::window, nullptr, 0, 1 << 28},
     {"norm_eps", nullptr, &ModelParams::norm_eps, 0, 0},
@@ -180,6 +180,8 @@ Result<Family> parse_family(std::string_view text) {
             }
         } else if (head == "gate" && w.size() == 2 && (w[1] == "silu" || w[1] == "gelu")) {
             f.gelu = w[1] == "gelu";
+        } else if (head == "encoder" && w.size() == 1) {
+            f.encoder = true;
         } else if (head == "pattern" && w.size() == 5) {
             const auto period = parse_number(w[4]);
             if (w[1] != "sliding" && w[1] != "no_rope") return wrong("patterns are: sliding no_rope");
@@ -293,6 +295,7 @@ Result<ModelParams> fill_params(const Family& family, Form form, const NumbersOf
     ModelParams p{};
     p.embed_scale = p.residual_scale = p.logit_scale = 1;
     if (family.gelu) p.flags |= image::flag_gelu;
+    if (family.encoder) p.flags |= image::flag_encoder;
     std::snprintf(p.family, sizeof p.family, "%s", family.name.c_str());
     for (const auto& param : family.params) {
         const auto [function, keys] = function_of(form == Form::gguf ? param.gguf : param.hugging_face);
@@ -343,9 +346,10 @@ Result<void> check_params(const ModelParams& p) {
                                f.least, f.most);
     if (p.heads % p.kv_heads != 0)
         return Error::make(Code::model_format, "%u heads cannot share %u key-value heads evenly", p.heads, p.kv_heads);
-    if (p.rope_dims % 2 != 0 || p.rope_dims > p.head_dim)
-        return Error::make(Code::model_format, "%u rotated dimensions: must be even and at most the head's %u",
-                           p.rope_dims, p.head_dim);
+    if ((p.flags & image::flag_encoder) != 0) return {};
+    if (p.rope_dims == 0 || p.rope_dims % 2 != 0 || p.rope_dims > p.head_dim)
+        return Error::make(Code::model_format, "%u rotated dimensions: must be even, 2 to the head's %u", p.rope_dims,
+                           p.head_dim);
     if (!(p.rope_theta > 0))
         return Error::make(Code::model_format, "RoPE base %g is not positive", double(p.rope_theta));
     return {};

@@ -39,6 +39,7 @@ struct Family {
     std::vector<std::string> gguf, hugging_face;  // the architectures that it covers
     std::vector<Form> pairs;                      // the forms whose query and key rows are adjacent pairs
     bool gelu = false;
+    bool encoder = false;  // as BERT: no RoPE, nothing is written
     std::vector<Pattern> patterns;
     std::vector<Param> params;
     std::vector<Requirement> requirements;

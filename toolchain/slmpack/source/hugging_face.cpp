@@ -95,6 +95,30 @@ Result<std::string> folder_chat_template(const std::string& folder) {
     return std::string();
 }
 
+// What sentence-transformers keeps beside an encoder: how long the texts are that it was made for, and how it pools.
+Result<void> apply_sentence_transformers(const std::string& folder, image::ModelParams& p) {
+    const auto file = [&](const char* name) -> Result<json> {
+        if (!std::filesystem::exists(folder + "/" + name)) return json();
+        const std::string text = TRY(file_text(folder + "/" + name));
+        return parse_json(text, name);
+    };
+    const json settings = TRY(file("sentence_bert_config.json"));
+    if (const auto longest = TRY(numbers_in(settings, "max_seq_length")); !longest.empty()) {
+        if (!(longest[0] >= 2 && longest[0] <= 1 << 20) || longest[0] != std::floor(longest[0]))
+            return Error::make(Code::model_format,
+                               "sentence_bert_config.json: max_seq_length is %g: not a number of tokens", longest[0]);
+        p.context = std::min(p.context, std::uint32_t(longest[0]));
+    }
+    const json pooling = TRY(file("1_Pooling/config.json"));
+    if (pooling.is_null()) return {};
+    for (const auto& [key, value] : pooling.items())
+        if (key.starts_with("pooling_mode_") && (value == true) != (key == "pooling_mode_mean_tokens"))
+            return Error::make(Code::not_supported,
+                               "1_Pooling/config.json: %s is %s: the mean over the tokens is supported alone",
+                               shown(key).c_str(), shown(value.dump()).c_str());
+    return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Source>> open_hugging_face(std::string_view config_text,
@@ -153,10 +177,11 @@ Result<std::unique_ptr<Source>> open_hugging_face(std::string_view config_text,
             return Error::make(Code::not_supported, "config.json: %s is %s: family %s is supported with %s only",
                                r.key.c_str(), shown(v.dump()).c_str(), family.name.c_str(), r.value.c_str());
     }
+    const bool encoder = (s->params.flags & image::flag_encoder) != 0;
     const json& tied = lookup(config, "tie_word_embeddings");
     if (!tied.is_null() && !tied.is_boolean())
         return Error::make(Code::model_format, "config.json: key tie_word_embeddings is neither true nor false");
-    if (tied.is_boolean() ? tied.get<bool>() : !has_output) s->params.flags |= image::flag_tied_output;
+    if (!encoder && (tied.is_boolean() ? tied.get<bool>() : !has_output)) s->params.flags |= image::flag_tied_output;
     set_name(s->params, path);
     if (four_bit) {
         std::set<std::string> expected;
@@ -165,11 +190,12 @@ Result<std::unique_ptr<Source>> open_hugging_face(std::string_view config_text,
             *four_bit, [&](const std::string& name) { return expected.contains(name); }, stored, s->warnings));
     }
     for (const auto& [name, t] : stored)
-        if (!t.packed && !t.type->dequantize)
+        if (!t.packed && !t.type->dequantize && !is_ignored(family, Form::hugging_face, name))
             return Error::make(Code::not_supported, "tensor %s is of type %s: slmpack reads F32 F16 BF16%s",
                                shown(name).c_str(), t.type->name,
                                four_bit ? "" : "; config.json has no quantization_config that says what it holds");
     if (auto r = s->take(family, Form::hugging_face, std::move(stored)); !r) return r.error();
+    if (encoder) return std::unique_ptr<Source>(std::move(s));
     s->inv_freq = TRY(rope_frequencies(config, s->params));
     if (s->params.rope_theta_local != 0)
         s->inv_freq_local = plain_inv_freq(s->params.rope_theta_local, s->params.rope_dims);
@@ -206,8 +232,15 @@ Result<std::unique_ptr<Source>> open_hugging_face(const std::string& folder) {
     auto s = TRY(open_hugging_face(config, std::move(shards), folder, index));
     s->chat_template = TRY(folder_chat_template(folder));
     auto tokenizer = read_tokenizer_folder(folder);
-    if (!tokenizer && tokenizer.error().code == Code::not_found) return s;  // weights alone: logits can be had
+    const bool encoder = (s->params.flags & image::flag_encoder) != 0;
+    if (encoder) TRY(apply_sentence_transformers(folder, s->params));
+    if (!encoder && !tokenizer && tokenizer.error().code == Code::not_found)
+        return s;  // weights alone: logits can be had
     s->tokenizer = TRY(std::move(tokenizer));
+    if (encoder != (s->tokenizer.model == TokenizerSpec::Model::wordpiece))
+        return Error::make(Code::not_supported, "%.120s: %s", folder.c_str(),
+                           encoder ? "an encoder is supported with WordPiece alone, and its tokenizer is another"
+                                   : "WordPiece is supported for encoders alone");
     if (s->tokenizer.tokens.size() > s->params.vocab)
         return Error::make(Code::model_format, "%.120s: the tokenizer has %zu tokens, the embedding %u rows",
                            folder.c_str(), s->tokenizer.tokens.size(), s->params.vocab);

@@ -205,6 +205,7 @@ constexpr TensorType types[] = {
     {30, "BF16", 1, 2, from_bf16},
     {39, "MXFP4", 32, 17, from_mxfp4},
     {26, "I32", 1, 4, nullptr},
+    {27, "I64", 1, 8, nullptr},
     // Known by name only.
     {9, "Q8_1", 0, 0, nullptr},
     {15, "Q8_K", 0, 0, nullptr},
@@ -216,7 +217,6 @@ constexpr TensorType types[] = {
     {22, "IQ2_S", 0, 0, nullptr},
     {24, "I8", 0, 0, nullptr},
     {25, "I16", 0, 0, nullptr},
-    {27, "I64", 0, 0, nullptr},
     {28, "F64", 0, 0, nullptr},
     {29, "IQ1_M", 0, 0, nullptr},
     {34, "TQ1_0", 0, 0, nullptr},
