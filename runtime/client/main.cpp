@@ -15,6 +15,7 @@
 #include "client/board.h"
 #include "client/caller.h"
 #include "client/connection.h"
+#include "client/embed.h"
 #include "client/graph.h"
 #include "client/model.h"
 #include "daemon/plan.h"
@@ -33,6 +34,8 @@ constexpr char usage[] =
     "  ask TEXT        one answer, as it is generated; TEXT \"-\" reads standard input\n"
     "  classify [TEXT] which of the labels fits, and its probability; without TEXT, or with \"-\", of standard input\n"
     "  extract [TEXT]  the values that --schema FILE asks of TEXT, and where in it they stand\n"
+    "  embed [TEXT...] a vector for each text, a line each; without TEXT, or with \"-\", for each line of standard "
+    "input\n"
     "  agent list      the agents that slmd has; agent show NAME: one of them\n"
     "  agent check FILE...  are these agents' files good?\n"
     "  agent graph FILE  a pipeline as a picture (SVG)\n"
@@ -71,10 +74,12 @@ constexpr char usage[] =
     "16 times\n"
     "      --schema FILE       the answer obeys this JSON Schema\n"
     "      --regex PATTERN     the answer matches this regular expression, whole\n"
-    "      --context N, --slots N, --threads N, --clients N, --queue N, --tty DEV, --draft-model F, --stream  for plan "
+    "      --context N, --slots N, --threads N, --clients N, --queue N, --tty DEV, --draft-model F, --embed-model F, "
+    "--stream  for plan "
     "IMAGE, "
     "as slmd has them\n"
-    "      --json              classify, extract, agent, adapter, status, plan and hw as slmd sent them\n"
+    "      --format F          of a vector: f32, numbers (the default), or i8, a scale and bytes in base64\n"
+    "      --json              classify, embed, extract, agent, adapter, status, plan and hw as slmd sent them\n"
     "      --seconds N         end of a record\n"
     "      --config FILE       of slmd, for its models' folder and allowed keys: default /etc/slmd/slmd.toml\n"
     "      --no-restart        leave slmd as it is; the change holds from its next start\n"
@@ -92,7 +97,7 @@ struct Options {
     int seconds = 0;  // 0: until interrupted
     std::vector<std::string> labels;
     std::vector<const char*> adapters;  // names; of a plan: files
-    bool none = false;
+    bool none = false, bytes = false;
     int top = 1;
     std::vector<const char*> lines;
     ModelCommand model;
@@ -303,7 +308,9 @@ enum Option {
     opt_no_restart,
     opt_schema,
     opt_regex,
-    opt_adapter
+    opt_adapter,
+    opt_format,
+    opt_embed_model
 };
 constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"tty", required_argument, nullptr, 't'},
@@ -328,6 +335,8 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"config", required_argument, nullptr, opt_config},
                               {"no-restart", no_argument, nullptr, opt_no_restart},
                               {"schema", required_argument, nullptr, opt_schema},
+                              {"format", required_argument, nullptr, opt_format},
+                              {"embed-model", required_argument, nullptr, opt_embed_model},
                               {"regex", required_argument, nullptr, opt_regex},
                               {"adapter", required_argument, nullptr, opt_adapter},
                               {"help", no_argument, nullptr, 'h'},
@@ -366,19 +375,25 @@ Result<void> add_schema(Options& o, const char* path) {
     return {};
 }
 
+std::vector<std::string> lines_of(const std::string& all) {
+    std::vector<std::string> lines;
+    for (std::size_t at = 0; at < all.size();) {
+        const std::size_t end = std::min(all.find('\n', at), all.size());
+        std::string line = all.substr(at, end - at);
+        if (!line.empty() && line.back() == '\r') line.pop_back();
+        lines.push_back(std::move(line));
+        at = end + 1;
+    }
+    return lines;
+}
+
 // A label a line; empty lines are none.
 Result<void> add_labels(Options& o, const char* path) {
     FILE* const f = fopen(path, "r");
     if (f == nullptr) return Error::make(Code::not_found, "--labels %s: %s", path, strerror(errno));
-    std::string all = read_all(f);
+    for (std::string& label : lines_of(read_all(f)))
+        if (!label.empty()) o.labels.push_back(std::move(label));
     fclose(f);
-    for (std::size_t at = 0; at < all.size();) {
-        const std::size_t end = std::min(all.find('\n', at), all.size());
-        std::string label = all.substr(at, end - at);
-        if (!label.empty() && label.back() == '\r') label.pop_back();
-        if (!label.empty()) o.labels.push_back(label);
-        at = end + 1;
-    }
     return {};
 }
 
@@ -420,6 +435,12 @@ Result<void> take_option(int c, Options& o) {
         case opt_boards: return daemon::set_text("--boards", optarg, o.plan.board.files, sizeof o.plan.board.files);
         case opt_draft_model:
             return daemon::set_text("--draft-model", optarg, o.plan.draft_model, sizeof o.plan.draft_model);
+        case opt_embed_model:
+            return daemon::set_text("--embed-model", optarg, o.plan.embed_model, sizeof o.plan.embed_model);
+        case opt_format:
+            o.bytes = strcmp(optarg, "i8") == 0;
+            if (o.bytes || strcmp(optarg, "f32") == 0) return {};
+            return Error::make(Code::incorrect_parameters, "--format %s: it is i8 or f32", optarg);
         case opt_stream: o.plan.engine.residency = image::Residency::streamed; return {};
         case opt_context: return number("--context", 0, 1 << 20, o.plan.engine.context);
         case opt_slots: return number("--slots", 1, 16, o.plan.engine.slots);
@@ -449,7 +470,7 @@ int main(int argc, char** argv) {
     const bool known = command == "ask" || command == "classify" || command == "chat" || command == "status" ||
                        command == "plan" || command == "monitor" || command == "help" || command == "hw" ||
                        command == "board" || command == "model" || command == "agent" || command == "extract" ||
-                       command == "calibrate" || command == "adapter";
+                       command == "calibrate" || command == "adapter" || command == "embed";
     const bool local =
         command == "board" || command == "model" || (command == "hw" && argument != nullptr);  // no slmd is asked
     if (local) {
@@ -486,7 +507,7 @@ int main(int argc, char** argv) {
         fputs("slmctl: calibrate NAME FILE, of lines {\"input\": ..., \"output\": ...}\n", stderr);
         return exit_usage;
     }
-    if (!known || (command != "agent" && command != "calibrate" && optind + 2 < argc) ||
+    if (!known || (command != "agent" && command != "calibrate" && command != "embed" && optind + 2 < argc) ||
         (command == "ask" && argument == nullptr)) {
         if (command.empty())
             fputs(usage, stderr);
@@ -534,6 +555,12 @@ int main(int argc, char** argv) {
     if (verb == "show") return show_agent(*connection, name);
     if (verb == "run") return run_agent(*connection, name, last != nullptr ? last : "-", o.adapter, o.json);
     if (verb == "bench") return bench_agent(*connection, name, last);
+    if (command == "embed") {
+        const bool given = argument != nullptr && (name != nullptr || strcmp(argument, "-") != 0);
+        return embed(*connection,
+                     given ? std::vector<std::string>(argv + optind + 1, argv + argc) : lines_of(read_all(stdin)),
+                     o.bytes, o.json);
+    }
     if (command == "classify") return classify(*connection, o, argument != nullptr ? argument : "-");
     if (command == "chat") return chat(*connection, o);
     if (command == "plan") return show_plan(*connection, o);

@@ -125,7 +125,7 @@ Result<void> check_config(const Config& config, char* out, std::size_t size) {
         return at(config, config.lines.model, "model %s", found.error().text);
     auto model = image::Image::open_index(model_file, keys.trust());
     if (!model) return at(config, config.lines.model, "model %s", model.error().text);
-    Images images{std::move(model.value()), {}, {}, keys.trust(), {}};
+    Images images{std::move(model.value()), {}, {}, {}, keys.trust(), {}};
     if (config.draft_model[0] != 0) {
         auto draft = image::Image::open_index(config.draft_model, keys.trust());
         if (!draft) return at(config, config.lines.draft_model, "draft model %s", draft.error().text);
@@ -138,6 +138,11 @@ Result<void> check_config(const Config& config, char* out, std::size_t size) {
         if (const auto fits = engine::check_adapter(opened.value(), images.model); !fits)
             return at(config, a.line, "adapter %s: %s", a.name, fits.error().text);
         images.adapters[i].emplace(std::move(opened.value()));
+    }
+    if (config.embed_model[0] != 0) {
+        auto embed = image::Image::open_index(config.embed_model, keys.trust());
+        if (!embed) return at(config, config.lines.embed_model, "embed model %s", embed.error().text);
+        images.embed.emplace(std::move(embed.value()));
     }
     const auto planned = plan(images, config);
     if (!planned) return at(config, 0, "%s", planned.error().text);

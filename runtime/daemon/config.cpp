@@ -90,6 +90,8 @@ struct Reader : hal::TomlFile {
                 TRY(text("state", node, config.state, sizeof config.state, config.lines.state));
             else if (k == "agents")
                 TRY(agents(node));
+            else if (k == "embed")
+                TRY(table("embed", node, &Reader::embed));
             else if (k == "engine")
                 TRY(table("engine", node, &Reader::engine));
             else if (k == "socket")
@@ -114,7 +116,7 @@ struct Reader : hal::TomlFile {
                 TRY(list("output", node, &Reader::output));
             else
                 return unknown(key,
-                               "model, require_signature, allowed_keys, state, agents, [engine], [[adapter]], "
+                               "model, require_signature, allowed_keys, state, agents, [engine], [[adapter]], [embed], "
                                "[socket], [[tty]], [limits], "
                                "[generate], [board], [governor], [pins], [[trigger]], [[output]]");
         }
@@ -173,6 +175,13 @@ struct Reader : hal::TomlFile {
             else
                 return unknown(key,
                                "context, slots, threads, decode_threads, batch, stream, draft_model, draft, level");
+        }
+        return {};
+    }
+    Result<void> embed(const toml::table& t) const {
+        for (const auto& [key, node] : t) {
+            if (key.str() != "model") return unknown(key, "model");
+            TRY(text("model", node, config.embed_model, sizeof config.embed_model, config.lines.embed_model));
         }
         return {};
     }

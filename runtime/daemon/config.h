@@ -69,6 +69,7 @@ struct Config {
     char model[512] = "";        // an image, or a folder of slots (image/slots.h)
     char model_file[512] = "";   // the image that is run: model, or what is in one of its slots
     char draft_model[512] = "";  // a smaller one of the same tokenizer, which guesses what the model will say; "": none
+    char embed_model[512] = "";  // an encoder, which embeds texts beside the model; "": the model itself does
     struct AllowedKey {
         char path[256] = "";
         unsigned line = 0;
@@ -115,7 +116,7 @@ struct Config {
     bool trace_sandbox = false;  // log the system calls that the sandbox refuses
     // Lines of the file, for what is found out later; 0: not from the file.
     struct {
-        unsigned model, draft_model, state, level, socket, socket_group;
+        unsigned model, draft_model, embed_model, state, level, socket, socket_group;
     } lines{};
 
     Config() {

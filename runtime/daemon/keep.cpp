@@ -51,6 +51,7 @@ Result<Images> adopt_images(const Config& config, const image::Trust& trust, Han
                                       : open_index(config.model_file, config, trust, handed_over)),
                   {},
                   {},
+                  {},
                   trust,
                   {}};
     log_signer(config.model_file, images.model, trust);
@@ -61,6 +62,10 @@ Result<Images> adopt_images(const Config& config, const image::Trust& trust, Han
     for (int i = 0; i < config.adapter_count; i++) {
         const Config::Adapter& a = config.adapters[i];
         log_signer(a.path, images.adapters[i].emplace(TRY(open_adapter(a, trust, true))), trust);
+    }
+    if (config.embed_model[0] != 0) {
+        images.embed.emplace(TRY(open_index(config.embed_model, config, trust, handed_over)));
+        log_signer(config.embed_model, *images.embed, trust);
     }
     for (int i = 0; i < handed_over.image_count; i++) {
         HandedOver::Kept& kept = handed_over.images[i];

@@ -26,6 +26,8 @@ constexpr char help[] =
     "  -m, --model FILE      the model image (.slm or .raw), made by slmpack\n"
     "      --draft-model F   image of a smaller model with the same tokenizer, which guesses what the model will say\n"
     "      --adapter NAME=F  image of an adapter for the model (slmpack adapter); up to 16 times\n"
+    "      --embed-model F   image of an encoder, which embeds texts beside the model (default: the model itself "
+    "does)\n"
     "      --state DIR       keeps what was measured once: thread counts (default: $STATE_DIRECTORY, else nothing)\n"
     "  -s, --socket PATH     Unix socket to listen on\n"
     "  -t, --tty DEV[@BAUD]  serial line, 115200 by default; up to 4 times\n"
@@ -61,6 +63,7 @@ enum Option {
     opt_rtscts = 256,
     opt_draft_model,
     opt_adapter,
+    opt_embed_model,
     opt_state,
     opt_context,
     opt_slots,
@@ -84,6 +87,7 @@ constexpr option options[] = {{"config", required_argument, nullptr, 'c'},
                               {"model", required_argument, nullptr, 'm'},
                               {"draft-model", required_argument, nullptr, opt_draft_model},
                               {"adapter", required_argument, nullptr, opt_adapter},
+                              {"embed-model", required_argument, nullptr, opt_embed_model},
                               {"state", required_argument, nullptr, opt_state},
                               {"socket", required_argument, nullptr, 's'},
                               {"tty", required_argument, nullptr, 't'},
@@ -142,6 +146,9 @@ Result<void> parse(int argc, char** argv, Config& config, Command& command) {
                     adapters = true;
                     TRY(add_adapter(config, optarg));
                     break;
+                case opt_embed_model:
+                    TRY(set_text("--embed-model", optarg, config.embed_model, sizeof config.embed_model));
+                    break;
                 case opt_state: TRY(set_text("--state", optarg, config.state, sizeof config.state)); break;
                 case 's': TRY(set_text("--socket", optarg, config.socket, sizeof config.socket)); break;
                 case 't':
@@ -180,6 +187,7 @@ Result<void> parse(int argc, char** argv, Config& config, Command& command) {
             }
             unsigned* const line = o == 'm'               ? &config.lines.model
                                    : o == opt_draft_model ? &config.lines.draft_model
+                                   : o == opt_embed_model ? &config.lines.embed_model
                                    : o == opt_state       ? &config.lines.state
                                    : o == opt_level       ? &config.lines.level
                                    : o == 's'             ? &config.lines.socket
@@ -229,9 +237,10 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
     of_image = false;
     Arena counting;
     Memory memory{};
-    lay_out(counting, config, p.context, memory);
+    lay_out(counting, config, p.tokens, memory);
     const auto vocab = static_cast<int>(images.model.params().vocab);
-    lay_out_grammars(counting, config, vocab, memory);
+    const bool writes = !encodes(images.model);
+    if (writes) lay_out_grammars(counting, config, vocab, memory);
     lay_out_agents(counting, config, memory);
     const struct Block {  // goes after all that lives in it
         std::size_t size;
@@ -244,8 +253,8 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
     if (block.at == MAP_FAILED)
         return Error::make(Code::memory_full, "cannot map %zu KiB for clients and requests", counting.used() >> 10);
     Arena arena({static_cast<std::byte*>(block.at), counting.used()});
-    lay_out(arena, config, p.context, memory);
-    lay_out_grammars(arena, config, vocab, memory);
+    lay_out(arena, config, p.tokens, memory);
+    if (writes) lay_out_grammars(arena, config, vocab, memory);
     lay_out_agents(arena, config, memory);
     const struct Wake {
         int fd;

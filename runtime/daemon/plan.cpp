@@ -16,6 +16,8 @@ namespace {
 // What a request needs to classify, of lay_out: multiples of the arena's alignment.
 constexpr std::size_t label_bytes = task::Classification::max_labels * sizeof(task::Label),
                       node_bytes = task::Classification::max_nodes * sizeof(engine::TreeNode);
+constexpr std::size_t texts_bytes = task::Embedding::max_texts * sizeof(task::EmbeddedText);
+static_assert(texts_bytes + task::Embedding::max_texts * sizeof(wire::TextRead) <= label_bytes);
 static_assert(label_bytes % Arena::align == 0 && node_bytes % Arena::align == 0);
 
 }  // namespace
@@ -47,6 +49,10 @@ void lay_out(Arena& arena, const Config& config, int context, Memory& m) {
         m.jobs[i].constraint = -1;
         m.jobs[i].text = text, m.jobs[i].answer = answer, m.jobs[i].tokens = tokens;
         m.jobs[i].labels = labels, m.jobs[i].nodes = nodes, m.jobs[i].paths = paths;
+        auto* const bytes = reinterpret_cast<std::byte*>(labels);
+        m.jobs[i].texts = reinterpret_cast<task::EmbeddedText*>(bytes);
+        m.jobs[i].texts_read = reinterpret_cast<wire::TextRead*>(bytes + texts_bytes);
+        m.jobs[i].vectors = reinterpret_cast<float*>(nodes);
     }
     m.workspace.text = {arena.scratch<char>(render_bytes), render_bytes};
     m.workspace.trusted = {arena.scratch<text::Trusted>(render_parts), render_parts};
@@ -93,6 +99,12 @@ engine::Config drafter_config(const engine::Config& engine, engine::Engine* with
     return c;
 }
 
+engine::Config encoder_config(const engine::Config& engine, engine::Engine* with) {
+    engine::Config c = drafter_config(engine, with);
+    c.context = 0;  // what it was made for
+    return c;
+}
+
 Result<void> find_model(const Config& config, char (&out)[sizeof Config::model_file]) {
     const char* found = config.model;
     image::Choice choice;
@@ -115,10 +127,11 @@ Result<image::Image> open_adapter(const Config::Adapter& a, const image::Trust& 
 Result<Images> open_indexes(const Config& config) {
     char model[sizeof config.model_file];
     TRY(find_model(config, model));
-    Images images{TRY(image::Image::open_index(model)), {}, {}, {}, {}};
+    Images images{TRY(image::Image::open_index(model)), {}, {}, {}, {}, {}};
     if (config.draft_model[0] != 0) images.draft.emplace(TRY(image::Image::open_index(config.draft_model)));
     for (int i = 0; i < config.adapter_count; i++)
         images.adapters[i].emplace(TRY(open_adapter(config.adapters[i], {}, true)));
+    if (config.embed_model[0] != 0) images.embed.emplace(TRY(image::Image::open_index(config.embed_model)));
     return images;
 }
 
@@ -134,6 +147,27 @@ constexpr const char* of_drafter(std::string_view item) {
                                       : "draft model";
 }
 
+constexpr const char* of_encoder(std::string_view item) {
+    return item == "image"         ? "embed model: image"
+           : item == "activations" ? "embed model: activations"
+                                   : "embed model: engine state";
+}
+
+// What does not go with an encoder, and what goes with nothing else.
+Result<void> check_encoders(const Images& images, const Config& config) {
+    const bool embed = images.embed && config.embed_model[0] != 0;
+    if (embed && !encodes(*images.embed))
+        return Error::make(Code::model_format,
+                           "embed model %.120s is no encoder; without [embed] the model itself embeds texts",
+                           config.embed_model);
+    if (encodes(images.model) && (embed || config.draft_model[0] != 0))
+        return Error::make(Code::incorrect_parameters, "model is an encoder, which goes alone: leave out %s",
+                           embed ? "[embed]" : "draft_model");
+    if (encodes(images.model) && streams(config))
+        return Error::make(Code::incorrect_parameters, "an encoder is small, and not streamed: leave out stream");
+    return {};
+}
+
 // A raw image that is mapped in place needs no memory that the system could not take back; one that was kept over a
 // restart is in memory already.
 std::uint64_t free_of_charge(const image::Image& image) {
@@ -141,7 +175,8 @@ std::uint64_t free_of_charge(const image::Image& image) {
 }
 std::uint64_t needed(const Images& images, const Config& config, const Plan& plan) {
     return plan.total() - free_of_charge(images.model) -
-           (images.draft && config.draft_model[0] != 0 ? free_of_charge(*images.draft) : 0);
+           (images.draft && config.draft_model[0] != 0 ? free_of_charge(*images.draft) : 0) -
+           (images.embed && config.embed_model[0] != 0 ? free_of_charge(*images.embed) : 0);
 }
 
 }  // namespace
@@ -151,9 +186,11 @@ Result<Plan> plan(const Images& images, const Config& config) {
     const image::Image* adapters[engine::max_adapters];
     for (int i = 0; i < config.adapter_count; i++) adapters[i] = &*images.adapters[i];
     e.adapters = {adapters, static_cast<std::size_t>(config.adapter_count)};
-    const engine::Plan engine_plan = TRY(engine::plan(images.model, e));
+    TRY(check_encoders(images, config));
+    const engine::Plan engine_plan =
+        TRY(encodes(images.model) ? engine::plan_encoder(images.model, e) : engine::plan(images.model, e));
     Plan p;
-    p.context = e.context;
+    p.context = p.tokens = e.context;
     for (int i = 0; i < engine_plan.count; i++)
         p.items[p.count++] = {engine_plan.items[i].name, engine_plan.items[i].bytes};
     if (images.draft && config.draft_model[0] != 0) {
@@ -161,15 +198,22 @@ Result<Plan> plan(const Images& images, const Config& config) {
         for (int i = 0; i < draft_plan.count; i++)
             p.items[p.count++] = {of_drafter(draft_plan.items[i].name), draft_plan.items[i].bytes};
     }
+    if (images.embed && config.embed_model[0] != 0) {
+        const engine::Plan embed_plan = TRY(engine::plan_encoder(*images.embed, encoder_config(e, nullptr)));
+        for (int i = 0; i < embed_plan.count; i++)
+            p.items[p.count++] = {of_encoder(embed_plan.items[i].name), embed_plan.items[i].bytes};
+        p.tokens = std::max(p.tokens, static_cast<int>(images.embed->params().context));
+    }
     Arena arena;
     Memory memory{};
-    lay_out(arena, config, e.context, memory);
+    lay_out(arena, config, p.tokens, memory);
     p.items[p.count++] = {"clients", arena.persistent_bytes()};
     const std::uint64_t classify_bytes = static_cast<std::uint64_t>(memory.job_count) * (label_bytes + node_bytes);
     p.items[p.count++] = {"requests", arena.scratch_bytes() - classify_bytes};
     p.items[p.count++] = {"requests: labels", classify_bytes};
     Arena grammars;
-    lay_out_grammars(grammars, config, static_cast<int>(images.model.params().vocab), memory);
+    if (!encodes(images.model))
+        lay_out_grammars(grammars, config, static_cast<int>(images.model.params().vocab), memory);
     p.items[p.count++] = {"grammars", grammars.used()};
     Arena agents;
     lay_out_agents(agents, config, memory);
@@ -230,16 +274,24 @@ Result<void> check_memory(const Images& images, const Config& config, std::uint6
     c = config;
     c.draft_model[0] = 0;
     if (config.draft_model[0] != 0 && fits(c)) suggest("no draft model", 0);
+    c = config;
+    c.embed_model[0] = 0;
+    if (config.embed_model[0] != 0 && fits(c)) suggest("no embed model", 0);
     if (any) return e;
+    const bool draft = config.draft_model[0] != 0, embed = config.embed_model[0] != 0;
+    const char* const alone = draft && embed ? "no second models "
+                              : draft        ? "no draft model "
+                              : embed        ? "no embed model "
+                                             : "";
+    char all[96];
+    std::snprintf(all, sizeof all, "--stream, slots = 1, threads = 1%s %sand context = %%d", *alone != 0 ? "," : "",
+                  alone);
+    c.draft_model[0] = 0;
     c.engine.slots = c.engine.threads = c.engine.decode_threads = 1;
     if (const int n = smaller(c); n > 0)
-        suggest(config.draft_model[0] != 0 ? "slots = 1, threads = 1, no draft model and context = %d"
-                                           : "slots = 1, threads = 1 and context = %d",
-                n);
+        suggest(all + std::strlen("--stream, "), n);
     else if (c.engine.residency = image::Residency::streamed; can_stream && smaller(c) > 0)
-        suggest(config.draft_model[0] != 0 ? "--stream, slots = 1, threads = 1, no draft model and context = %d"
-                                           : "--stream, slots = 1, threads = 1 and context = %d",
-                smaller(c));
+        suggest(all, smaller(c));
     else
         std::strncat(e.text, " Nothing smaller fits: use a smaller model.", sizeof e.text - std::strlen(e.text) - 1);
     return e;

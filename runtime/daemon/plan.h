@@ -16,6 +16,7 @@
 #include "image/slots.h"
 #include "task/classify.h"
 #include "task/constraint.h"
+#include "task/embed.h"
 #include "task/generate.h"
 #include "wire/session.h"
 
@@ -75,7 +76,13 @@ struct Job {
     task::Classification classification;  // engine thread only
     task::Label* labels;                  // [max_labels] of it; their texts are in `text`
     int label_count, top;
-    engine::TreeNode* nodes;  // [max_nodes] engine thread only
+    engine::TreeNode* nodes;    // [max_nodes] engine thread only
+    bool embeds;                // instead of both: each turn is a text
+    task::Embedding embedding;  // engine thread only
+    // Where one that classifies has its labels and nodes.
+    task::EmbeddedText* texts;   // [max_texts] engine thread only
+    wire::TextRead* texts_read;  // [max_texts]
+    float* vectors;              // [vector_floats] engine thread only, until it is finished
     wire::LabelScore scores[wire::LabelSet::max_top];
     bool wants_spans, tools;
     std::uint32_t system_begin, system_end;  // in text: instead of the configured one; none: that one
@@ -110,12 +117,24 @@ struct Job {
 
     bool is_bound() const { return bound != task::Constraint::Kind::none; }
     // Engine thread only.
-    std::span<const std::int32_t> begun() const { return classifies ? classification.tokens() : generation.tokens(); }
-    int prompt_tokens() const { return classifies ? classification.prompt_tokens() : generation.prompt_tokens(); }
-    int cached() const { return classifies ? classification.cached() : generation.cached(); }
-    task::Finish how() const { return classifies ? classification.finish() : generation.finish(); }
+    bool writes() const { return !classifies && !embeds; }
+    std::span<const std::int32_t> begun() const {
+        return embeds ? std::span<const std::int32_t>{} : classifies ? classification.tokens() : generation.tokens();
+    }
+    int prompt_tokens() const {
+        return embeds ? embedding.read() : classifies ? classification.prompt_tokens() : generation.prompt_tokens();
+    }
+    int cached() const {
+        return embeds ? embedding.read() : classifies ? classification.cached() : generation.cached();
+    }
+    task::Finish how() const {
+        return embeds ? embedding.finish() : classifies ? classification.finish() : generation.finish();
+    }
 };
 static_assert(wire::LabelSet::max_labels == task::Classification::max_labels);
+static_assert(wire::Session::max_turns == task::Embedding::max_texts);
+// Numbers that one request's embeddings come to, at most.
+constexpr std::size_t vector_floats = task::Classification::max_nodes * sizeof(engine::TreeNode) / sizeof(float);
 
 // A client's place: the session and the bytes that it has not looked at yet.
 struct Client {
@@ -151,9 +170,10 @@ void lay_out_agents(Arena& arena, const Config& config, Memory& memory);
 void lay_out_grammars(Arena& arena, const Config& config, int vocab, Memory& memory);
 
 struct Plan {
-    wire::PlanItem items[21];
+    wire::PlanItem items[24];
     int count = 0;
     int context = 0;  // tokens of a slot
+    int tokens = 0;   // that a request has room for: those, or of a text that is embedded
     std::uint64_t total() const;
     std::span<const wire::PlanItem> view() const { return {items, static_cast<std::size_t>(count)}; }
 };
@@ -161,7 +181,7 @@ struct Plan {
 // The images that a configuration names, and whose they have to be.
 struct Images {
     image::Image model;
-    std::optional<image::Image> draft;
+    std::optional<image::Image> draft, embed;
     std::optional<image::Image> adapters[engine::max_adapters];  // Config::adapter_count of them
     image::Trust trust{};
     image::Choice slot{};  // that the model is in; none: -1
@@ -173,6 +193,9 @@ Result<image::Image> open_adapter(const Config::Adapter& adapter, const image::T
 Result<void> find_model(const Config& config, char (&out)[sizeof Config::model_file]);
 // Header and index only, of whomever they are. Errors: as Image::open_index.
 Result<Images> open_indexes(const Config& config);
+
+// It embeds texts, and writes none.
+inline bool encodes(const image::Image& image) { return (image.params().flags & image::flag_encoder) != 0; }
 
 // The layers of the model are read for every pass.
 inline bool streams(const Config& config) { return config.engine.residency == image::Residency::streamed; }
@@ -192,5 +215,6 @@ int loading_threads(const Config& config);
 // The engines' configurations with what was left open filled in. The drafter holds what the engine holds.
 engine::Config engine_config(const image::Image& model, const Config& config);
 engine::Config drafter_config(const engine::Config& engine, engine::Engine* with);
+engine::Config encoder_config(const engine::Config& engine, engine::Engine* with);
 
 }  // namespace slmd::daemon

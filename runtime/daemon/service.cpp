@@ -83,9 +83,11 @@ void Service::stop() {
     state_.store(State::stopping, std::memory_order_release);
     pthread_join(thread_, nullptr);
     started_ = false;
-    delete drafter_;  // works with the engine's threads
+    delete drafter_;  // works with the engine's threads, as an encoder beside it does
+    delete encoder_;
     delete engine_;
     engine_ = drafter_ = nullptr;
+    encoder_ = nullptr;
 }
 
 void Service::wake() const {
@@ -126,20 +128,47 @@ Result<void> Service::load() {
     warn_of_streaming();
     engine::Config engine = engine_config(*image_, config_);
     engine.progress = &steps_;
+    tokenizer_.emplace(TRY(text::Tokenizer::open(image_->section(image::SectionId::tokenizer))));
+    chat_.emplace(TRY(text::ChatTemplate::open(image_->section(image::SectionId::chat))));
+    if (encodes(*image_)) {
+        encoder_ = TRY(engine::Encoder::open(*image_, engine));
+        prefill_threads_ = decode_threads_ = encoder_->threads();
+    } else {
+        TRY(load_writer(options, engine));
+    }
+    if (const int vocab = engine_ != nullptr ? engine_->vocab() : encoder_->vocab(); tokenizer_->vocab() > vocab)
+        return Error::make(Code::model_format, "%s: the tokenizer has %d tokens, the model %d", config_.model_file,
+                           tokenizer_->vocab(), vocab);
+    if (images_.slot.trial) TRY(confirm());
+    percent_.store(100);
+    return {};
+}
+
+// What only a model that writes has: guesses, an encoder beside it, thread counts for two kinds of passes, grammars.
+Result<void> Service::load_writer(const image::OpenOptions& options, engine::Config engine) {
+    image::OpenOptions second = options;
+    second.residency = image::Residency::on_demand;
     const image::Image* adapters[engine::max_adapters];
     for (int i = 0; i < config_.adapter_count; i++)
         adapters[i] = &adapter_images_[i].emplace(TRY(open_adapter(config_.adapters[i], images_.trust, false)));
     engine.adapters = {adapters, static_cast<std::size_t>(config_.adapter_count)};
     engine_ = TRY(engine::Engine::open(*image_, engine));
-    options.residency = image::Residency::on_demand;
     if (config_.draft_model[0] != 0) {
-        draft_image_.emplace(TRY(open_image(images_.draft ? &*images_.draft : nullptr, config_.draft_model, options)));
+        draft_image_.emplace(TRY(open_image(images_.draft ? &*images_.draft : nullptr, config_.draft_model, second)));
         const auto a = image_->section(image::SectionId::tokenizer),
                    b = draft_image_->section(image::SectionId::tokenizer);
         if (!std::equal(a.begin(), a.end(), b.begin(), b.end()))
             return Error::make(Code::model_format, "draft model %s: its tokenizer is not that of %s; it cannot guess",
                                config_.draft_model, config_.model_file);
         drafter_ = TRY(engine::Engine::open(*draft_image_, drafter_config(engine, engine_)));
+    }
+    if (config_.embed_model[0] != 0) {
+        embed_image_.emplace(TRY(open_image(images_.embed ? &*images_.embed : nullptr, config_.embed_model, second)));
+        encoder_ = TRY(engine::Encoder::open(*embed_image_, encoder_config(engine, engine_)));
+        embed_tokenizer_.emplace(TRY(text::Tokenizer::open(embed_image_->section(image::SectionId::tokenizer))));
+        if (embed_tokenizer_->vocab() > encoder_->vocab())
+            return Error::make(Code::model_format, "embed model %s: the tokenizer has %d tokens, the model %d",
+                               config_.embed_model, embed_tokenizer_->vocab(), encoder_->vocab());
     }
     // Of a model that is streamed storage is the measure, not threads.
     if (config_.state[0] != 0 && image_->layers() == nullptr && config_.engine.threads == 0 &&
@@ -152,25 +181,19 @@ Result<void> Service::load() {
     }
     prefill_threads_ = engine_->prefill_threads();
     decode_threads_ = engine_->decode_threads();
-    tokenizer_.emplace(TRY(text::Tokenizer::open(image_->section(image::SectionId::tokenizer))));
-    if (tokenizer_->vocab() > engine_->vocab())
-        return Error::make(Code::model_format, "%s: the tokenizer has %d tokens, the model %d", config_.model_file,
-                           tokenizer_->vocab(), engine_->vocab());
-    chat_.emplace(TRY(text::ChatTemplate::open(image_->section(image::SectionId::chat))));
     task::build(*tokenizer_, memory_.vocabulary);
     open_snapshots();
-    if (images_.slot.trial) TRY(confirm());
-    percent_.store(100);
     return {};
 }
 
 // A model that is tried becomes the one that answers when it says here what it said where it was made.
 Result<void> Service::confirm() {
     Job& scratch = jobs_[0];  // no request has it yet
-    const auto context = static_cast<std::size_t>(engine_->context());
+    const std::span<std::int32_t> tokens{scratch.tokens, static_cast<std::size_t>(plan_.context)};
     const int asked =
-        TRY(task::check_golden(config_.model_file, *image_, *engine_, {scratch.tokens, context}, scratch.cancel));
-    engine_->forget(0);
+        TRY(engine_ != nullptr ? task::check_golden(config_.model_file, *image_, *engine_, tokens, scratch.cancel)
+                               : task::check_golden(config_.model_file, *image_, *encoder_, tokens, scratch.cancel));
+    if (engine_ != nullptr) engine_->forget(0);
     const image::SlotFolder folder = TRY(image::SlotFolder::open(config_.model));
     const auto kept = folder.confirm(images_.slot);
     const char letter[2] = {image::slot_letter(images_.slot.slot), 0};
@@ -214,12 +237,18 @@ void Service::warn_of_streaming() const {
 void Service::keep(Notify& notify) const {
     keep_image(notify, *image_, images_.trust);
     if (draft_image_) keep_image(notify, *draft_image_, images_.trust);
+    if (embed_image_) keep_image(notify, *embed_image_, images_.trust);
 }
 
 const char* Service::describe(char* text, std::size_t size) const {
     const image::ModelParams& p = image_->params();
     char streamed[128];
     const char* const how = streaming(streamed, sizeof streamed);
+    if (engine_ == nullptr) {
+        snprintf(text, size, "%.64s: embeds texts of up to %d tokens, %d threads, level %s", p.name,
+                 encoder_->context(), encoder_->threads(), encoder_->level());
+        return text;
+    }
     snprintf(text, size, "%.64s: %d slots of %d tokens, %d threads, level %s%s%s", p.name, engine_->slots(),
              engine_->context(), engine_->threads(), engine_->level(), how[0] == 0 ? "" : "; ", how);
     return text;
@@ -281,6 +310,7 @@ Service::Round Service::next() {
                 if (e != nullptr)
                     e->work_with(std::min(prefill_threads_, effort_.threads),
                                  std::min(decode_threads_, effort_.threads));
+            if (encoder_ != nullptr) encoder_->work_with(std::min(prefill_threads_, effort_.threads));
             effort_new_ = false;
         }
         const std::int64_t now = now_ns();
@@ -332,8 +362,8 @@ Service::Round Service::next() {
             if (!give_slot(*first)) break;
         }
         // all that have a slot; whose prompt comes first moves on by one each time
-        for (int i = 0; i < engine_->slots(); i++) {
-            const auto slot = (turn_ + static_cast<std::uint64_t>(i)) % static_cast<std::uint64_t>(engine_->slots());
+        for (int i = 0; i < slots(); i++) {
+            const auto slot = (turn_ + static_cast<std::uint64_t>(i)) % static_cast<std::uint64_t>(slots());
             if (slot_job_[slot] < 0 || !runnable(jobs_[static_cast<std::size_t>(slot_job_[slot])])) continue;
             Job& job = jobs_[static_cast<std::size_t>(slot_job_[slot])];
             slot_used_[slot] = ++order_;
@@ -360,7 +390,7 @@ Service::Round Service::next() {
 }
 
 int Service::free_constraint() const {
-    for (int i = 0; i < engine_->slots(); i++)
+    for (int i = 0; i < slots(); i++)
         if (std::none_of(jobs_.begin(), jobs_.end(), [&](const Job& j) { return j.constraint == i; })) return i;
     return -1;
 }
@@ -370,15 +400,15 @@ bool Service::give_slot(Job& job) {
     const auto tokens = job.begun();
     int best = -1;
     std::size_t best_shared = 0;
-    for (int s = 0; s < engine_->slots(); s++) {
+    for (int s = 0; s < slots(); s++) {
         if (slot_job_[s] >= 0) continue;
-        const auto cached = engine_->cached(s, job.adapter);
+        const auto cached = engine_ != nullptr ? engine_->cached(s, job.adapter) : std::span<const std::int32_t>{};
         std::size_t shared = 0;
         while (shared < cached.size() && shared < tokens.size() && cached[shared] == tokens[shared]) shared++;
         if (best < 0 || shared > best_shared || (shared == best_shared && slot_used_[s] < slot_used_[best]))
             best = s, best_shared = shared;
     }
-    for (int s = 0; best < 0 && s < engine_->slots(); s++) {
+    for (int s = 0; best < 0 && s < slots(); s++) {
         Job& holder = jobs_[static_cast<std::size_t>(slot_job_[s])];
         if (runnable(holder)) continue;
         holder.slot = -1;
@@ -416,12 +446,21 @@ void Service::open(Job& job) {
     if (opened && job.agent != nullptr && job.step == 0 && job.wording == 0) find_prefix(job, {messages, count});
     const Lock guard(lock_);
     job.opened = true;
-    if (job.wording == 0) job.total = job.prompt_tokens();
+    if (job.wording == 0 && !job.embeds) job.total = job.prompt_tokens();
     if (!opened) finish(job, job.wording == 0 ? &opened.error() : nullptr);
 }
 
 Result<void> Service::open_task(Job& job, std::span<const text::Message> messages) {
     const wire::Settings& s = job.settings;
+    if (job.embeds) {
+        const auto n = static_cast<std::size_t>(job.turn_count);
+        for (std::size_t i = 0; i < n; i++)
+            new (&job.texts[i]) task::EmbeddedText{messages[messages.size() - n + i].text};
+        const int context = encoder_ != nullptr ? encoder_->context() : plan_.context;
+        return job.embedding.open(embed_tokenizer_ ? *embed_tokenizer_ : *tokenizer_, {job.texts, n}, dim(),
+                                  {job.vectors, vector_floats}, {job.tokens, static_cast<std::size_t>(context)},
+                                  job.deadline_ns, memory_.workspace);
+    }
     const std::span<std::int32_t> tokens{job.tokens, static_cast<std::size_t>(plan_.context)};
     if (job.classifies)
         return job.classification.open(*tokenizer_, *chat_, messages, {s.raw, job.deadline_ns},
@@ -461,7 +500,7 @@ void Service::step(const Round& round) {
     int batch;
     {
         const Lock guard(lock_);
-        batch = std::min(engine_->batch(), effort_.batch);
+        batch = std::min(this->batch(), effort_.batch);
     }
     for (int i = 0; i < round.count; i++) {
         Job& job = *round.jobs[i];
@@ -474,7 +513,12 @@ void Service::step(const Round& round) {
         }
         if (full && !job.cancel.load())  // only when the client wants it all at once
             job.generation.end(task::Finish::length, sink);
-        const auto more = job.classifies
+        if (job.embeds && encoder_ != nullptr) {  // a pass of its own
+            settle(job, job.embedding.work(*encoder_, job.cancel, now));
+            continue;
+        }
+        const auto more = job.embeds ? job.embedding.ask(job.slot, batch, job.cancel, now, steps[n])
+                          : job.classifies
                               ? job.classification.ask(job.slot, batch, job.cancel, now, steps[n])
                               : job.generation.ask(job.slot, batch, job.cancel, now, drafter_, steps[n], sink);
         if (more && more.value()) {
@@ -491,7 +535,9 @@ void Service::step(const Round& round) {
         if (!passed)
             settle(job, passed.error());
         else
-            settle(job, job.classifies ? job.classification.take(steps[i]) : job.generation.take(steps[i], sink));
+            settle(job, job.embeds       ? job.embedding.take(steps[i])
+                        : job.classifies ? job.classification.take(steps[i])
+                                         : job.generation.take(steps[i], sink));
     }
 }
 
@@ -511,7 +557,7 @@ void Service::settle(Job& job, const Result<bool>& ended) {
         if (!complete || complete.value()) finish(job, nullptr);
     } else {
         job.done = job.cached();
-        job.tokens_out = job.classifies ? 0 : job.tokens_before + job.generation.answer_tokens();
+        job.tokens_out = job.writes() ? job.tokens_before + job.generation.answer_tokens() : 0;
         if (job.first_ns == 0 && job.tokens_out > 0) job.first_ns = now_ns();
         if (!complete) return finish(job, &complete.error());
         if (done && complete.value()) finish(job, nullptr);
@@ -529,6 +575,10 @@ void Service::tell_answer(Job& job) {
     wire::Outcome& o = job.outcome;
     o.finish = task::finish_name(job.how());
     o.prompt_tokens = job.prompt_tokens();
+    if (job.embeds) {
+        if (job.how() == task::Finish::stop) tell_vectors(job);
+        return;
+    }
     if (job.step > 0) return;  // an agent's confidence is that of what it did first
     o.features = job.classifies ? job.classification.features() : job.generation.features();
     if (job.is_calibrated()) {
@@ -564,6 +614,14 @@ void Service::tell_labels(Job& job) {
     for (int i = 0; i < n; i++) job.scores[i] = {best[i]->text, best[i]->probability};
     job.outcome.margin = best[0]->probability - best[1]->probability;  // there are two labels or more
     job.outcome.labels = {job.scores, static_cast<std::size_t>(std::min(n, job.top))};
+}
+
+// With the lock.
+void Service::tell_vectors(Job& job) {
+    const auto n = static_cast<std::size_t>(job.turn_count);
+    for (std::size_t i = 0; i < n; i++) new (&job.texts_read[i]) wire::TextRead{job.texts[i].tokens, job.texts[i].cut};
+    job.outcome.texts = {job.texts_read, n};
+    job.outcome.vectors = job.embedding.vectors();
 }
 
 // What the board took while it was worked on, times its share of the rows computed in that time.
@@ -628,6 +686,15 @@ Result<int> Service::submit(const wire::Request& request) {
         for (const std::string_view label : request.labels->labels) bytes += label.size();
     if (bytes > prompt_bytes || request.turns.size() > wire::Session::max_turns)
         return Error::make(Code::text_too_long, "the request is %zu bytes; at most %zu", bytes, prompt_bytes);
+    if (engine_ == nullptr && !request.embed)
+        return Error::make(Code::not_supported,
+                           "%.64s is an encoder: it embeds texts (AT#EMB, embed), and writes and chooses nothing",
+                           model_name_);
+    if (const std::size_t most =
+            std::min<std::size_t>(task::Embedding::max_texts, vector_floats / static_cast<std::size_t>(dim()));
+        request.embed && request.turns.size() > most)
+        return Error::make(Code::incorrect_parameters, "%zu texts: at most %zu at a time, of %d numbers each",
+                           request.turns.size(), most, dim());
     const Lock guard(lock_);
     if (effort_.refuse == Effort::heat)
         return Error::make(Code::thermal, "the board is too hot to take more; ask again when it has cooled down");
@@ -659,6 +726,7 @@ Result<int> Service::submit(const wire::Request& request) {
     job.wants_spans = request.spans, job.tools = false;
     job.step = job.tokens_before = job.pending_count = job.call_count = 0;
     job.acting = job.prefix_brought = false;
+    job.embeds = request.embed, job.classifies = false;
     job.system_begin = job.system_end = 0;
     job.head = job.used = 0;
     if (request.agent.empty())
@@ -722,7 +790,7 @@ int Service::place(const Job& job) const {
     if (job.slot >= 0 || job.stepping || !runnable(job)) return 0;
     int place = 0, free_slots = 0;
     for (const Job& other : jobs_) place += runnable(other) && other.slot < 0 && other.order <= job.order;
-    for (int s = 0; s < engine_->slots(); s++) free_slots += slot_job_[s] < 0;
+    for (int s = 0; s < slots(); s++) free_slots += slot_job_[s] < 0;
     return std::max(0, place - free_slots);
 }
 
@@ -811,7 +879,7 @@ wire::Status Service::status() {
 wire::ModelInfo Service::model() {
     if (state() != State::ready) return {};
     const image::ModelParams& p = image_->params();
-    return {{p.name, strnlen(p.name, sizeof p.name)}, image_->sizes().raw, engine_->context(), true};
+    return {{p.name, strnlen(p.name, sizeof p.name)}, image_->sizes().raw, plan_.context, true};
 }
 
 }  // namespace slmd::daemon

@@ -68,7 +68,7 @@ class Service final : public wire::Host {
     bool busy();
     // Of the engine, when ready.
     int full_threads() const { return std::max(prefill_threads_, decode_threads_); }
-    int batch() const { return engine_->batch(); }
+    int batch() const { return engine_ != nullptr ? engine_->batch() : encoder_->context(); }
 
     // wire::Host, for the event loop's thread
     Result<int> submit(const wire::Request& request) override;
@@ -89,6 +89,7 @@ class Service final : public wire::Host {
   private:
     static void* thread_main(void* self);
     Result<void> load();
+    Result<void> load_writer(const image::OpenOptions& options, engine::Config engine);
     Result<void> confirm();
     Result<image::Image> open_image(image::Image* adopted, const char* path, const image::OpenOptions& options);
     void warn_of_streaming() const;
@@ -134,6 +135,9 @@ class Service final : public wire::Host {
     double joules(const Job& job) const;
     void finish(Job& job, const Error* error);
     void tell_labels(Job& job);
+    static void tell_vectors(Job& job);
+    int slots() const { return config_.engine.slots; }
+    int dim() const { return encoder_ != nullptr ? encoder_->dim() : engine_->dim(); }
     bool runnable(const Job& job) const;
     int place(const Job& job) const;
     void wake() const;
@@ -177,15 +181,16 @@ class Service final : public wire::Host {
     // "": no such adapter, or none.
     void adapter_sha256(std::string_view name, char (&hex)[65]) const;
 
-    std::optional<image::Image> image_, draft_image_, adapter_images_[engine::max_adapters];
-    engine::Engine *engine_ = nullptr, *drafter_ = nullptr;
-    engine::Snapshots snapshots_;  // engine thread only, as what is to be kept of a slot
+    std::optional<image::Image> image_, draft_image_, embed_image_, adapter_images_[engine::max_adapters];
+    engine::Engine *engine_ = nullptr, *drafter_ = nullptr;  // null: the model is an encoder; none
+    engine::Encoder* encoder_ = nullptr;                     // null: the engine embeds texts
+    engine::Snapshots snapshots_;                            // engine thread only, as what is to be kept of a slot
     struct {
         int slot = -1, adapter = engine::no_adapter;
         std::size_t tokens = 0;
         image::Sha256 key{};
     } to_keep_;
-    std::optional<text::Tokenizer> tokenizer_;
+    std::optional<text::Tokenizer> tokenizer_, embed_tokenizer_;  // embed_tokenizer_: of the encoder beside the model
     std::optional<text::ChatTemplate> chat_;
 };
 

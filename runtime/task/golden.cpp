@@ -28,18 +28,29 @@ Result<image::Sha256> embedding_hash(engine::Encoder& encoder, std::span<const s
 
 namespace {
 
-// hash: of the answer to the first `size` of tokens, which have room for it behind them.
-template <class Hash>
-Result<int> check_all(const char* path, const image::Image& image, int context, std::span<std::int32_t> tokens,
-                      Hash&& hash) {
+// Of the answer to the first `size` of tokens, which have room for it behind them.
+struct Answers {
+    engine::Engine* engine;
+    engine::Encoder* encoder;
+    const std::atomic<bool>& cancel;
+
+    int context() const { return engine != nullptr ? engine->context() : encoder->context(); }
+    Result<image::Sha256> hash(std::span<std::int32_t> tokens, std::size_t size) const {
+        if (engine != nullptr) return likeliest(*engine, tokens, size, cancel);
+        return embedding_hash(*encoder, tokens.first(size), cancel);
+    }
+};
+
+Result<int> check_all(const char* path, const image::Image& image, std::span<std::int32_t> tokens,
+                      const Answers& answers) {
     const image::Golden golden = TRY(image::read_golden(path, image.section(image::SectionId::golden)));
     int asked = 0;
     for (std::uint32_t i = 0; i < golden.count; i++) {
         const image::Golden::Prompt& p = golden.prompts[i];
         const std::size_t size = p.tokens.size() / sizeof(std::int32_t), all = size + p.answer;
-        if (all > tokens.size() || all > static_cast<std::size_t>(context)) continue;
+        if (all > tokens.size() || all > static_cast<std::size_t>(answers.context())) continue;
         std::memcpy(tokens.data(), p.tokens.data(), p.tokens.size());
-        const image::Sha256 digest = TRY(hash(tokens.first(all), size));
+        const image::Sha256 digest = TRY(answers.hash(tokens.first(all), size));
         if (digest != p.sha256)
             return Error::make(Code::model_integrity,
                                "%s: golden prompt %u of %u: another answer than when the image was made; this machine "
@@ -54,16 +65,12 @@ Result<int> check_all(const char* path, const image::Image& image, int context, 
 
 Result<int> check_golden(const char* path, const image::Image& image, engine::Engine& engine,
                          std::span<std::int32_t> tokens, const std::atomic<bool>& cancel) {
-    return check_all(path, image, engine.context(), tokens, [&](std::span<std::int32_t> all, std::size_t size) {
-        return likeliest(engine, all, size, cancel);
-    });
+    return check_all(path, image, tokens, {&engine, nullptr, cancel});
 }
 
 Result<int> check_golden(const char* path, const image::Image& image, engine::Encoder& encoder,
                          std::span<std::int32_t> tokens, const std::atomic<bool>& cancel) {
-    return check_all(path, image, encoder.context(), tokens, [&](std::span<std::int32_t> all, std::size_t size) {
-        return embedding_hash(encoder, all.first(size), cancel);
-    });
+    return check_all(path, image, tokens, {nullptr, &encoder, cancel});
 }
 
 }  // namespace slmd::task

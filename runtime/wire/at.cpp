@@ -19,6 +19,9 @@ int hex(char c) {
                                   : -1;
 }
 
+// Of a line of so many bytes: whole groups of base64, or numbers of up to ten characters and a comma.
+std::size_t numbers_a_line(std::size_t width, bool bytes) { return bytes ? (width - 24) / 4 * 3 : (width - 22) / 11; }
+
 }  // namespace
 
 // arg *("," arg); arg = "" / number / string. Strings are unescaped in place.
@@ -326,6 +329,12 @@ void Session::at_run(const Command& command, Forms form, std::span<const Arg> ar
             last_cr_ = true;  // an LF that belongs to this line's CR is not part of the prompt
             return push("\r\n> ");
         case Verb::classify: return at_classify(args);
+        case Verb::embed: {
+            Active embed;
+            embed.embed = embed.bytes = true;
+            const auto handle = submit_embed(args, settings_, embed.bytes);
+            return at_request(handle, false, embed);
+        }
         case Verb::extract: {
             Active extract;
             extract.spans = true;
@@ -450,12 +459,29 @@ void Session::pump_at(Active& a) {
     }
 }
 
+// Numbers of a vector, from which on they are, as bytes or as they are. The bytes of all lines are one text of base64.
+void Session::at_vector(const Outcome& o, bool bytes, std::size_t line) {
+    const std::size_t most = numbers_a_line(static_cast<std::size_t>(width_), bytes), first = line * most;
+    const auto part = o.vectors.subspan(first, std::min(most, o.vectors.size() - first));
+    out_.put("#VEC: ").number(static_cast<long long>(first)).put(',');
+    if (bytes) {
+        std::int8_t q[max_width];
+        out_.put('"').base64({q, quantize(part, scale_of(o.vectors), q)}).put('"');
+    } else {
+        for (std::size_t i = 0; i < part.size(); i++)
+            (i > 0 ? out_.put(',') : out_).real(static_cast<double>(part[i]), 7);
+    }
+    info(out_);
+}
+
 // What ends an answer, a line at a time: labels (the best one with its margin), calls, checks, places, the result.
 void Session::at_result_step() {
     Active& a = *list_active_;
     const Outcome& o = *host_->view(a.handle).outcome;
     const auto width = static_cast<std::size_t>(width_);
     auto at = static_cast<std::size_t>(list_at_ - 1);
+    if (!o.failed && a.embed && at * numbers_a_line(width, a.bytes) < o.vectors.size())
+        return at_vector(o, a.bytes, at);
     if (!o.failed && at < o.labels.size()) {
         const LabelScore& l = o.labels[at];
         out_.put("#CLS: ").at_string(l.label.substr(0, fit_at(l.label, width - 28)));
@@ -503,13 +529,22 @@ void Session::at_result_step() {
 void Session::at_end(Active& a) {
     const Outcome outcome = *host_->view(a.handle).outcome;
     const bool labels = a.labels, agent = a.agent, spans = a.spans;
+    if (a.embed && !outcome.failed) {
+        const TextRead& text = outcome.texts[0];
+        out_.put("#EMB: ").number(static_cast<long long>(outcome.vectors.size())).put(',').number(text.tokens);
+        out_.put(',').number(text.cut).put(',');
+        if (a.bytes) out_.real(static_cast<double>(scale_of(outcome.vectors)), 9);
+        out_.put(',').number(outcome.total_ms);
+        info(out_);
+    }
+    const bool told = labels || a.embed;
     const std::uint32_t lines = sent_, acked = acked_;
     release(a);
     sent_ = lines, acked_ = acked;  // a NAK may still ask for them
     end_list();
     if (outcome.failed) {
         fail(outcome.error);
-    } else if (labels) {
+    } else if (told) {
         ok();
     } else {
         if (agent) {

@@ -44,6 +44,12 @@ constexpr Param classify_params[] = {
     {"raw", flag, false, 0, 1, "1: the prompt as it is, no chat template"},
     {"deadline_ms", integer, false, 0, 86400000, "milliseconds from now, 0 is none"},
     {"adapter", text, false, 0, 23, "adapter that chooses; \"\" is the model alone"}};
+constexpr Param embed_params[] = {
+    {"text", text, false, 0, 65536, "what is embedded, as it is: no chat template"},
+    {"format", text, false, 2, 3,
+     "i8: bytes in base64, times one scale; f32: numbers. Without it i8 in AT, f32 in JSON"},
+    {"texts", texts, false, 1, 64, "several instead of one (JSON only)"},
+    {"deadline_ms", integer, false, 0, 86400000, "milliseconds from now, 0 is none"}};
 constexpr Param extract_params[] = {
     {"prompt", text, true, 1, 65536, "the text, and what is to be taken from it"},
     {"schema", text, true, 1, 32768, "JSON Schema of the values; \"from\": \"source\" binds one to the text"},
@@ -89,6 +95,8 @@ constexpr Command table[] = {
      "AT#GEN=\"Name one use of a relay\",24"},
     {Verb::classify, "#CLS", "cls", write, classify_params, false, "which label fits: label, probability, margin",
      "AT#CLS=\"Pump 2 is leaking. Alarm or report?\",\"alarm|report\""},
+    {Verb::embed, "#EMB", "emb", write, embed_params, false,
+     "a text as a vector of length 1: dimensions, tokens, cut, scale, ms", "AT#EMB=\"Pump 2 is leaking\""},
     {Verb::extract, "#EXT", "ext", write, extract_params, true, "values from a text, each with its place in it",
      "AT#EXT=\"Pump 2 at 81 C. Which pump?\",\"{\\\"type\\\":\\\"integer\\\"}\""},
     {Verb::run, "#RUN", "run", write, run_params, false, "an agent by name: its answer, confidence, checks",

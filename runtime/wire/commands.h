@@ -28,6 +28,7 @@ enum class Verb : unsigned char {
     set,
     generate,
     classify,
+    embed,
     extract,
     run,
     agent,

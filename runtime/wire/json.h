@@ -10,7 +10,7 @@ class JsonLine : public slmd::JsonReader {
     JsonLine() : slmd::JsonReader(storage_, max_depth) { leave(left); }
 
   private:
-    static constexpr std::string_view left[] = {"schema", "input", "value", "tools", "calls"};
+    static constexpr std::string_view left[] = {"schema", "input", "value", "tools", "calls", "embeddings"};
     JsonNode storage_[max_nodes];
 };
 

@@ -24,8 +24,11 @@ int rpc_code(Code code) {
 // It is answered when the engine has worked on it.
 bool is_request(Verb verb) {
     return verb == Verb::generate || verb == Verb::chat || verb == Verb::classify || verb == Verb::extract ||
-           verb == Verb::run;
+           verb == Verb::run || verb == Verb::embed;
 }
+
+// Numbers of a vector that are told at a time. Of bytes whole groups of base64.
+constexpr std::size_t numbers_a_piece = 90, bytes_a_piece = 720;
 
 // An id as it is written back; false when it is neither number, string nor null, or too long.
 bool render_id(Line& line, const JsonNode* id) {
@@ -328,7 +331,8 @@ void Session::rpc_stat(Line& line) {
 Result<void> Session::rpc_request(const Command& command, std::span<const Arg> args, const Settings& base, bool stream,
                                   bool progress, std::string_view id) {
     Settings settings = base;
-    if (args[0].type != Arg::text)
+    const bool embed = command.verb == Verb::embed;
+    if (!embed && args[0].type != Arg::text)
         return Error::make(Code::incorrect_parameters, "prompt is missing: the text to answer");
     if (id == "null") return Error::make(Code::not_allowed, "a request that is answered needs an id");
     Active* slot = nullptr;
@@ -344,13 +348,16 @@ Result<void> Session::rpc_request(const Command& command, std::span<const Arg> a
     const bool chat = command.verb == Verb::chat;
     const bool labels = command.verb == Verb::classify, spans = command.verb == Verb::extract;
     const bool agent = command.verb == Verb::run;
-    const int handle = TRY(labels  ? submit_labels(args, settings, 3)
-                           : spans ? submit_extract(args, settings, false)
-                           : agent ? submit_agent(args, settings)
-                           : chat  ? submit_turn(args[0].string, settings, stream, args.subspan(1))
-                                   : submit_prompt(args, settings, stream));
+    bool bytes = false;
+    const int handle = TRY(embed    ? submit_embed(args, settings, bytes)
+                           : labels ? submit_labels(args, settings, 3)
+                           : spans  ? submit_extract(args, settings, false)
+                           : agent  ? submit_agent(args, settings)
+                           : chat   ? submit_turn(args[0].string, settings, stream, args.subspan(1))
+                                    : submit_prompt(args, settings, stream));
     *slot = {};
     slot->handle = handle;
+    slot->embed = embed, slot->bytes = bytes;
     slot->labels = labels, slot->spans = spans, slot->agent = agent;
     const std::size_t tools = command.verb == Verb::generate ? 5 : 4;  // of the parameters
     slot->tools = (chat || command.verb == Verb::generate) && args[tools].type != Arg::absent;
@@ -370,7 +377,7 @@ void Session::rpc_outcome(Line& line, const Outcome& o, bool labels) {
 
 // An answer in pieces: what was said or chosen, then what there is to say about it.
 void Session::rpc_result_step() {
-    enum { open, text, labels, calls, steps, verdict, checks, spans, tail };  // list_sub_; list_at_ counts within
+    enum { open, vectors, text, labels, calls, steps, verdict, checks, spans, tail };  // list_sub_; list_at_ counts within
     Active& a = *list_active_;
     const View v = host_->view(a.handle);
     const Outcome& o = *v.outcome;
@@ -386,7 +393,12 @@ void Session::rpc_result_step() {
         case open:
             rpc_open(a.id_view());
             out_.put('{');
-            if (a.labels || !o.labels.empty()) {
+            if (a.embed) {
+                out_.put("\"dim\":")
+                    .number(static_cast<long long>(o.texts.empty() ? 0 : o.vectors.size() / o.texts.size()));
+                out_.put(",\"embeddings\":[");
+                go(vectors);
+            } else if (a.labels || !o.labels.empty()) {
                 if (!o.labels.empty()) label(o.labels[0]), out_.put(',');
                 out_.put("\"margin\":").real(static_cast<double>(o.margin), 6).put(",\"labels\":[");
                 go(labels);
@@ -397,6 +409,14 @@ void Session::rpc_result_step() {
                 go(verdict);
             }
             return rpc_piece(out_);
+        case vectors: {
+            const std::size_t most = a.bytes ? bytes_a_piece : numbers_a_piece;
+            const std::size_t dim = o.texts.empty() ? 1 : o.vectors.size() / o.texts.size();
+            if (at < o.texts.size() * ((dim + most - 1) / most)) return rpc_vectors(o, a.bytes, at);
+            out_.put("],");
+            go(tail);
+            return rpc_piece(out_);
+        }
         case text:
             if (v.text.empty()) {
                 out_.put(o.json ? "," : "\",");
@@ -490,12 +510,37 @@ void Session::rpc_result_step() {
             return rpc_piece(out_);
         default: break;
     }
-    rpc_outcome(out_, o, a.labels);
+    rpc_outcome(out_, o, a.labels || a.embed);
     rpc_piece(out_.put('}'));
     rpc_end();
     if (a.chat) conversation_tokens_ = o.prompt_tokens + o.tokens, turn_done(true);
     release(a);
     end_list();
+}
+
+// Part of one text's vector.
+void Session::rpc_vectors(const Outcome& o, bool bytes, std::size_t piece) {
+    const std::size_t most = bytes ? bytes_a_piece : numbers_a_piece, dim = o.vectors.size() / o.texts.size(),
+                      pieces = (dim + most - 1) / most, text = piece / pieces, first = piece % pieces * most;
+    const auto vector = o.vectors.subspan(text * dim, dim), part = vector.subspan(first, std::min(most, dim - first));
+    const float scale = scale_of(vector);
+    if (first == 0) {
+        out_.put(text > 0 ? ",{" : "{").put("\"tokens\":").number(o.texts[text].tokens);
+        out_.put(",\"cut\":").put(o.texts[text].cut ? "true" : "false");
+        if (bytes)
+            out_.put(",\"scale\":").real(static_cast<double>(scale), 9).put(",\"i8\":\"");
+        else
+            out_.put(",\"vector\":[");
+    }
+    if (bytes) {
+        std::int8_t q[bytes_a_piece];
+        out_.base64({q, quantize(part, scale, q)});
+    } else {
+        for (std::size_t i = 0; i < part.size(); i++)
+            (first + i > 0 ? out_.put(',') : out_).real(static_cast<double>(part[i]), 8);
+    }
+    if (first + part.size() == dim) out_.put(bytes ? "\"}" : "]}");
+    rpc_piece(out_);
 }
 
 void Session::rpc_agent(Line& line, const AgentInfo& agent) {

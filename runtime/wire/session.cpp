@@ -672,6 +672,39 @@ Result<int> Session::submit_turn(std::string_view text, const Settings& settings
     return handle;
 }
 
+// args: as in the table. bytes: what is told without a format, and then what was asked for.
+Result<int> Session::submit_embed(std::span<const Arg> args, Settings settings, bool& bytes) {
+    enum { text, format, several, deadline_ms };
+    const auto given = [&](std::size_t i) { return i < args.size() && args[i].type != Arg::absent; };
+    if (given(format)) {
+        bytes = args[format].string == "i8";
+        if (!bytes && args[format].string != "f32")
+            return Error::make(Code::incorrect_parameters, "format is \"i8\" or \"f32\"");
+    }
+    if (given(deadline_ms)) settings.deadline_ms = static_cast<std::int64_t>(args[deadline_ms].value);
+    if (given(text) == given(several))
+        return Error::make(Code::incorrect_parameters, "%s",
+                           given(text) ? "either text or texts" : "text is missing: what to embed");
+    Turn turns[max_turns];
+    std::size_t count = 0;
+    if (given(text)) turns[count++] = {false, args[text].string};
+    if (given(several) && args[several].type != Arg::array)
+        return Error::make(Code::incorrect_parameters, "texts is an array, of JSON; here one text at a time");
+    if (given(several)) {
+        const JsonLine& json = *options_.reader;
+        const JsonNode& array = json.node(static_cast<int>(args[several].value));
+        for (int k = json.first(array); k < array.next; k = json.node(k).next) {
+            if (json.node(k).type != JsonType::string || count == std::size(turns))
+                return Error::make(Code::incorrect_parameters, "texts is an array of 1 to %d texts", max_turns);
+            turns[count++] = {false, json.node(k).text};
+        }
+        if (count == 0) return Error::make(Code::incorrect_parameters, "texts is an array of 1 to %d texts", max_turns);
+    }
+    Request request{{turns, count}, &settings, false};
+    request.embed = true;
+    return host_->submit(request);
+}
+
 // args: prompt, schema, max, source.
 Result<int> Session::submit_extract(std::span<const Arg> args, Settings settings, bool stream) {
     if (args.size() > 2 && args[2].type == Arg::number) settings.max = static_cast<std::int64_t>(args[2].value);

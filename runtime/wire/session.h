@@ -80,6 +80,13 @@ struct Request {
     bool fields = false;                        // which is a JSON object of fields
     bool trusted = false;                       // it may see and drive the board's hardware
     std::optional<std::string_view> adapter{};  // of an agent, instead of its own; others have it in their settings
+    bool embed = false;                       // each turn is a text to embed; all else is absent
+};
+
+// Of a text that was embedded.
+struct TextRead {
+    int tokens;
+    bool cut;  // it has more
 };
 
 struct Outcome {
@@ -102,6 +109,8 @@ struct Outcome {
     std::span<const ValueSpan> spans{};     // likewise
     std::span<const CallResult> calls{};    // likewise, in the order in which they were made
     std::span<const StepResult> steps{};    // likewise
+    std::span<const TextRead> texts{};      // likewise; those that were embedded
+    std::span<const float> vectors{};       // theirs, one behind the other
 };
 
 // How a request stands.
@@ -247,7 +256,7 @@ class Session {
     struct Active {
         int handle = -1;
         bool tools = false, json = false, stream = false, progress = false, chat = false, labels = false, agent = false,
-             spans = false;
+             spans = false, embed = false, bytes = false;  // bytes: a vector is told as such
         int place = 0, done = -1;
         char id[96];
         std::uint8_t id_size = 0;
@@ -311,6 +320,7 @@ class Session {
     static Result<void> check_args(const Command& command, std::span<const Arg> args);
     void at_generate(std::span<const Arg> args);
     void at_classify(std::span<const Arg> args);
+    void at_vector(const Outcome& outcome, bool bytes, std::size_t line);
     void at_request(const Result<int>& handle, bool stream, Active kind);
     void at_result_step();
     void at_end(Active& a);
@@ -344,6 +354,7 @@ class Session {
     void agent_line(Line& line, const AgentInfo& agent);
     void rpc_agent(Line& line, const AgentInfo& agent);
     void rpc_stat(Line& line);
+    void rpc_vectors(const Outcome& outcome, bool bytes, std::size_t piece);
     void rpc_outcome(Line& line, const Outcome& outcome, bool labels);
     void pump_rpc(Active& a);
 
@@ -353,6 +364,7 @@ class Session {
     Result<int> submit_turn(std::string_view text, const Settings& settings, bool stream,
                             std::span<const Arg> bound = {});
     Result<int> submit_labels(std::span<const Arg> args, Settings settings, int top);
+    Result<int> submit_embed(std::span<const Arg> args, Settings settings, bool& bytes);
     Result<int> submit_extract(std::span<const Arg> args, Settings settings, bool stream);
     Result<int> submit_agent(std::span<const Arg> args, Settings settings);
     Result<const AgentInfo*> find_agent(std::string_view name);

@@ -1,5 +1,6 @@
 #include "wire/text.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -70,11 +71,34 @@ Line& Line::escaped(std::string_view text, const char* control) {
     return *this;
 }
 
+Line& Line::base64(std::span<const std::int8_t> bytes) {
+    constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (std::size_t i = 0; i < bytes.size(); i += 3) {
+        const std::size_t n = std::min<std::size_t>(3, bytes.size() - i);
+        unsigned three = 0;
+        for (std::size_t k = 0; k < 3; k++) three = three << 8 | (k < n ? static_cast<std::uint8_t>(bytes[i + k]) : 0);
+        put(digits[three >> 18]).put(digits[three >> 12 & 63]);
+        put(n > 1 ? digits[three >> 6 & 63] : '=').put(n > 2 ? digits[three & 63] : '=');
+    }
+    return *this;
+}
+
 Line& Line::at_escaped(std::string_view text) { return escaped(text, "\\x"); }
 Line& Line::json_escaped(std::string_view text) { return escaped(text, "\\u00"); }
 
 Line& Line::hex4(std::uint16_t value) {
     return put(hex[value >> 12]).put(hex[value >> 8 & 15]).put(hex[value >> 4 & 15]).put(hex[value & 15]);
+}
+
+float scale_of(std::span<const float> vector) {
+    float peak = 0;
+    for (const float v : vector) peak = std::max(peak, std::fabs(v));
+    return peak / 127;
+}
+
+std::size_t quantize(std::span<const float> part, float scale, std::int8_t* out) {
+    for (const float v : part) *out++ = static_cast<std::int8_t>(scale > 0 ? std::lrint(v / scale) : 0);
+    return part.size();
 }
 
 std::size_t fit_at(std::string_view text, std::size_t room) { return fit(text, room, 4); }

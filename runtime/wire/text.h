@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "base/utf8.h"
@@ -35,6 +36,8 @@ class Line {
     Line& json_escaped(std::string_view text);
     Line& at_string(std::string_view text) { return put('"').at_escaped(text).put('"'); }
     Line& json_string(std::string_view text) { return put('"').json_escaped(text).put('"'); }
+    // RFC 4648, with padding.
+    Line& base64(std::span<const std::int8_t> bytes);
     // 4 upper-case hexadecimal digits.
     Line& hex4(std::uint16_t value);
 
@@ -49,6 +52,10 @@ class Line {
     bool full_ = false;
     char text_[capacity];
 };
+
+// A vector in bytes: each times scale is the number again, within half a scale.
+float scale_of(std::span<const float> vector);
+std::size_t quantize(std::span<const float> part, float scale, std::int8_t* out);
 
 // How many bytes of text, in whole code points, take at most `room` bytes when escaped.
 std::size_t fit_at(std::string_view text, std::size_t room);

@@ -15,6 +15,8 @@ struct FakeHost final : Host {
         Outcome outcome;
         std::vector<std::string> labels;
         std::vector<LabelScore> scores;
+        std::vector<float> vectors;
+        std::vector<TextRead> texts;
     };
     std::vector<Job> jobs = std::vector<Job>(16);
     std::vector<PlanItem> items = {{"image", 1000}, {"KV cache", 2000}};
@@ -40,7 +42,8 @@ struct FakeHost final : Host {
         last_schema = r.schema, last_regex = r.regex, last_source = r.source;
         for (std::size_t i = 0; i < jobs.size(); i++) {
             if (jobs[i].live) continue;
-            jobs[i] = {prompt, r.labels == nullptr ? answer_to(prompt) : "", 0, 0, true, {}, {}, {}};
+            jobs[i] = {prompt, r.labels == nullptr && !r.embed ? answer_to(prompt) : "", 0, 0, true, {}, {}, {}, {},
+                       {}};
             jobs[i].outcome.finish = "stop";
             jobs[i].outcome.prompt_tokens = 9, jobs[i].outcome.tokens = 11, jobs[i].outcome.first_ms = 390,
             jobs[i].outcome.total_ms = 1120;
@@ -49,6 +52,7 @@ struct FakeHost final : Host {
             if (!r.tools.empty()) jobs[i].answer = "{\"calls\":[{}]}", jobs[i].outcome.json = r.tool_choice != "none";
             if (r.spans) spans(jobs[i], r);
             if (!r.agent.empty()) run(jobs[i], r);
+            if (r.embed) embed(jobs[i], r);
             return static_cast<int>(i);
         }
         return Error::make(Code::busy, "full");
@@ -65,6 +69,17 @@ struct FakeHost final : Host {
         job.outcome.labels = job.scores;
         job.outcome.margin = 0.25f;
     }
+    // Of each text a vector of `dim` numbers, of which the first is how long it is; texts that begin with "long" are
+    // cut.
+    void embed(Job& job, const Request& r) const {
+        for (const Turn& t : r.turns) {
+            for (int i = 0; i < dim; i++)
+                job.vectors.push_back(i == 0 ? static_cast<float>(t.text.size()) : static_cast<float>(i % 5 - 2) / 8);
+            job.texts.push_back({static_cast<int>(t.text.size()) + 2, t.text.starts_with("long")});
+        }
+        job.outcome.vectors = job.vectors, job.outcome.texts = job.texts;
+    }
+    int dim = 8;
     void spans(Job& job, const Request& r) {
         job.answer = R"({"a":12,"b/c":["x"]})";
         job.outcome.json = true;

@@ -526,6 +526,97 @@ TEST(Labels, a_request_is_cancelled_like_any) {
     EXPECT_EQ(t.host.live(), 0);
 }
 
+// What base64 says in a line, or in a string.
+std::string decoded(std::string_view text) {
+    std::string out;
+    unsigned bits = 0;
+    int count = 0;
+    for (const char c : text) {
+        const auto digit = std::string_view("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/").find(c);
+        if (digit == std::string_view::npos) break;
+        bits = bits << 6 | static_cast<unsigned>(digit);
+        if ((count += 6) >= 8) out += static_cast<char>(bits >> (count -= 8) & 255);
+    }
+    return out;
+}
+
+TEST(Vectors, are_told_on_a_serial_line) {
+    Bench b;
+    b.say("ATE0\r");
+    EXPECT_EQ(b.say("AT#EMB=\"12345678\",\"f32\"\r"),
+              "\r\n#VEC: 0,8,-0.125,0,0.125,0.25\r\n#VEC: 5,-0.25,-0.125,0\r\n#EMB: 8,10,0,,1120\r\n\r\nOK\r\n");
+    EXPECT_EQ(b.say("AT#EMB=\"long\"\r"), "\r\n#VEC: 0,\"f/wABAj4/AA=\"\r\n#EMB: 8,6,1,0.031496063,1120\r\n\r\nOK\r\n");
+    EXPECT_EQ(b.say("AT#EMB=\"\",\"i8\"\r").substr(0, 10), "\r\n#VEC: 0,");
+    // Long ones in lines of whole groups, which follow each other.
+    b.host.dim = 100;
+    for (const int width : {48, 80, 1024}) {
+        b.say("AT#W=" + std::to_string(width) + "\r");
+        const std::string said = b.say("AT#EMB=\"abc\"\r");
+        std::string bytes;
+        for (std::size_t at = 0; (at = said.find("#VEC: ", at)) != said.npos; at++) {
+            EXPECT_EQ(std::stoul(said.substr(at + 6)), bytes.size()) << said;
+            EXPECT_LE(said.find('\r', at) - at, static_cast<std::size_t>(width));
+            bytes += decoded(said.substr(said.find('"', at) + 1));
+        }
+        ASSERT_EQ(bytes.size(), 100u) << said;
+        EXPECT_EQ(bytes[0], 127);
+        EXPECT_EQ(bytes[1], -5);  // -0.125 / (3 / 127)
+    }
+    EXPECT_EQ(b.say("AT#EMB=\"a\",\"i4\"\r"), "\r\n+CME ERROR: 50\r\n");
+    EXPECT_EQ(b.say("AT#EMB=\"a\",,\"b|c\"\r"), "\r\n+CME ERROR: 50\r\n");
+    EXPECT_EQ(b.say("AT#EMB=,,\"b|c\"\r"), "\r\n+CME ERROR: 50\r\n");
+    EXPECT_EQ(b.say("AT#EMB=\r"), "\r\n+CME ERROR: 50\r\n");
+    EXPECT_EQ(b.say("AT#EMB\r"), "\r\n+CME ERROR: 4\r\n");
+    b.say("AT#EMB=\"a\",,,5000\r");
+    EXPECT_EQ(b.host.last.deadline_ms, 5000);
+    b.host.dim = 8;
+    b.say("AT#CRC=1\r");
+    EXPECT_EQ(b.say(crc("AT#EMB=\"long\"") + "\r"), "\r\n" + crc("#VEC: 0,\"f/wABAj4/AA=\"") + "\r\n" +
+                                                        crc("#EMB: 8,6,1,0.031496063,1120") + "\r\n\r\n" + crc("OK") +
+                                                        "\r\n");
+    EXPECT_EQ(b.host.live(), 0);
+}
+
+TEST(Vectors, are_told_in_json) {
+    Bench b(false);
+    const auto call = [&](const json& params) {
+        return json::parse(
+            b.say(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", "emb"}, {"params", params}}.dump() + "\n"));
+    };
+    b.host.dim = 1500;
+    const json r = call({{"texts", {"one", "long one", ""}}})["result"];
+    EXPECT_EQ(r["dim"], 1500);
+    EXPECT_EQ(r["finish"], "stop");
+    ASSERT_EQ(r["embeddings"].size(), 3u);
+    const std::size_t sizes[] = {3, 8, 0};
+    for (std::size_t i = 0; i < 3; i++) {
+        const json& e = r["embeddings"][i];
+        EXPECT_EQ(e["tokens"], sizes[i] + 2);
+        EXPECT_EQ(e["cut"], i == 1);
+        ASSERT_EQ(e["vector"].size(), 1500u);
+        EXPECT_EQ(e["vector"][0], sizes[i]);
+        EXPECT_EQ(e["vector"][1499], 0.25);
+        EXPECT_EQ(e["vector"][91], -0.125);
+    }
+    const json bytes = call({{"text", "seven77"}, {"format", "i8"}})["result"]["embeddings"][0];
+    const std::string q = decoded(bytes["i8"].get<std::string>());
+    ASSERT_EQ(q.size(), 1500u);
+    EXPECT_EQ(q[0], 127);
+    EXPECT_NEAR(bytes["scale"].get<double>(), 7.0 / 127, 1e-9);
+    for (const std::size_t i : {719, 720, 1499})
+        EXPECT_NEAR(q[i] * 7.0 / 127, static_cast<double>(static_cast<int>(i) % 5 - 2) / 8, 3.6 / 127) << i;
+    const auto message = [&](const json& params) { return call(params)["error"].value("message", "none"); };
+    EXPECT_EQ(message({{"text", "a"}, {"texts", {"b"}}}), "either text or texts");
+    EXPECT_EQ(message(json::object()), "text is missing: what to embed");
+    EXPECT_EQ(message({{"texts", json::array()}}), "texts is an array of 1 to 64 texts");
+    EXPECT_EQ(message({{"texts", {1, 2}}}), "texts is an array of 1 to 64 texts");
+    EXPECT_EQ(message({{"texts", std::vector<std::string>(65, "x")}}), "texts is an array of 1 to 64 texts");
+    EXPECT_EQ(message({{"texts", "x"}}), "texts is an array");
+    EXPECT_EQ(message({{"text", "a"}, {"format", "f16"}}), "format is \"i8\" or \"f32\"");
+    EXPECT_EQ(message({{"text", 5}}), "text is a text in quotes");
+    EXPECT_EQ(b.host.live(), 0);
+}
+
 TEST(Events, come_when_asked_for_and_never_inside_a_command) {
     Bench b(true);
     b.say("ATE0\r");
