@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "image/layout.h"
 #include "model.h"
+#include "toolchain/slmpack/gptq/quantize_encoder.h"
 #include "toolchain/slmpack/gptq/quantize_model.h"
 #include "toolchain/slmpack/gptq/sample.h"
 
@@ -67,8 +68,57 @@ Result<std::vector<Sequence>> calibration(const QuantizeCommand& command, const 
     return sequences;
 }
 
-Result<QuantizeSummary> quantize(const QuantizeCommand& command) {
-    const auto source = TRY(Source::open(command.source));
+// A text a line, until there are enough; or words of the vocabulary.
+Result<std::vector<Sequence>> calibration_texts(const QuantizeCommand& command, const Source& source, Json& record) {
+    const auto wanted = static_cast<std::size_t>(command.tokens);
+    std::vector<Sequence> texts;
+    std::size_t tokens = 0;
+    if (command.text.empty()) {
+        texts = texts_of_vocabulary(source, wanted);
+        record["text"] = "words of the vocabulary";
+    } else {
+        const auto tokenizer = TRY(load_tokenizer(command.source));
+        const std::string text = TRY(read_text(command.text));
+        std::vector<std::byte> scratch(text::Tokenizer::scratch_bytes(text.size()));
+        for (std::size_t at = 0; at < text.size() && tokens < wanted;) {
+            const std::size_t end = std::min(text.find('\n', at), text.size());
+            Sequence line(source.params.context);
+            line.resize(
+                TRY(tokenizer.tokenizer.encode_fitting(std::string_view(text).substr(at, end - at), line, scratch))
+                    .tokens);
+            if (line.size() > 2) tokens += line.size(), texts.push_back(std::move(line));
+            at = end + 1;
+        }
+        record["sha256"] = hex(TRY(image::sha256(std::as_bytes(std::span(text)))));
+    }
+    record["texts"] = texts.size();
+    return texts;
+}
+
+Result<void> quantize_one_that_embeds(const QuantizeCommand& command, const Source& source) {
+    if (command.kl != 0 || command.bytes != 0 || command.price != 0)
+        return Error::make(Code::not_supported,
+                           "--kl, --size and --price are for models that write; of an encoder every layer gets 4 bits");
+    QuantizeEncoderOptions options;
+    options.only_i4 = command.only_i4;
+    options.threads = static_cast<unsigned>(command.threads);
+    options.import.name = command.name;
+    if (!command.no_golden) set_golden(options.import);
+    Json record;
+    if (command.only_i4) record["only"] = "i4";
+    const std::vector<Sequence> texts = TRY(calibration_texts(command, source, record["calibration"]));
+    options.import.made = record.dump();
+    if (command.verbose) options.report = [](const std::string& line) { end_progress(), std::puts(line.c_str()); };
+    options.progress = remaining_line("quantizing");
+    const ImportSummary s = TRY(quantize_encoder(source, texts, command.output, options));
+    end_progress();
+    print_kinds(s);
+    std::printf("%s: %.2f MB, %.2f MB open\n", command.output.c_str(), static_cast<double>(s.image_bytes) / 1e6,
+                static_cast<double>(s.raw_bytes) / 1e6);
+    return {};
+}
+
+Result<QuantizeSummary> quantize(const QuantizeCommand& command, const Source& source) {
     QuantizeOptions options;
     options.kl = command.kl != 0 || command.bytes != 0 || command.price != 0 ? command.kl : default_kl;
     options.bytes = command.bytes;
@@ -85,7 +135,7 @@ Result<QuantizeSummary> quantize(const QuantizeCommand& command) {
     if (options.nats_a_bit != 0) record["nats_a_bit"] = options.nats_a_bit;
     record["resident"] = command.resident;
     if (command.only_i4) record["only"] = "i4";
-    const std::vector<Sequence> sequences = TRY(calibration(command, *source, record["calibration"]));
+    const std::vector<Sequence> sequences = TRY(calibration(command, source, record["calibration"]));
     options.description = record.dump();
     if (command.verbose)
         options.report = [](const std::string& line) {
@@ -94,13 +144,19 @@ Result<QuantizeSummary> quantize(const QuantizeCommand& command) {
             std::fflush(stdout);
         };
     options.progress = remaining_line("quantizing");
-    return quantize_model(*source, sequences, command.output, options);
+    return quantize_model(source, sequences, command.output, options);
 }
 
 }  // namespace
 
 int run_quantize(const QuantizeCommand& command) {
-    const auto done = quantize(command);
+    const auto source = Source::open(command.source);
+    if (!source) return fail(source.error().text);
+    if ((source.value()->params.flags & image::flag_encoder) != 0) {
+        const auto embeds = quantize_one_that_embeds(command, *source.value());
+        return embeds ? 0 : fail(embeds.error().text);
+    }
+    const auto done = quantize(command, *source.value());
     if (!done) return fail(done.error().text);
     end_progress();
     const QuantizeSummary& s = done.value();
