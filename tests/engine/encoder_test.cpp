@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -227,6 +228,38 @@ TEST(Encoder, GoldenPromptsKnowItsEmbeddings) {
     const auto first = task::embedding_hash(*a, tokens, never), second = task::embedding_hash(*b, tokens, never);
     ASSERT_TRUE(first && second);
     EXPECT_EQ(first.value(), second.value());
+}
+
+// all-MiniLM-L6-v2, of toolchain/fetch-model minilm, against transformers in float32.
+TEST(MiniLm, HasItsGoldenEmbeddings) {
+    const char* const cache = std::getenv("SLMD_CACHE");
+    const char* const home = std::getenv("HOME");
+    const std::string folder = (cache != nullptr ? std::string(cache)
+                                                 : std::string(home == nullptr ? "" : home) + "/.cache/slmd") +
+                               "/all-MiniLM-L6-v2",
+                      shared = SLMD_SHARED "/golden/all-minilm-l6-v2";
+    if (!std::filesystem::exists(folder) || !std::filesystem::exists(shared))
+        GTEST_SKIP() << "SKIPPED: needs toolchain/fetch-model minilm and " << shared;
+    const Golden g = golden_of(shared, 256);
+    for (const Kind& kind :
+         {Kind{"f32", image::Kind::f32, 0.9999}, Kind{"i8", image::Kind::i8, 0.995}, Kind{"usual", {}, 0.96}}) {
+        const auto image = import_image(folder, kind.kind);
+        const auto e = encoder_of(image, {.context = 0, .threads = 2});
+        EXPECT_EQ(e->context(), 256);
+        const auto tokenizer = text::Tokenizer::open(image.section(image::SectionId::tokenizer));
+        ASSERT_TRUE(tokenizer);
+        for (std::size_t i = 0; i < g.texts.size(); i++) {
+            Tokens tokens(256);
+            std::vector<std::byte> scratch(text::Tokenizer::scratch_bytes(g.texts[i].size()));
+            tokens.resize(tokenizer.value().encode_fitting(g.texts[i], tokens, scratch).value().tokens);
+            EXPECT_EQ(tokens, g.tokens[i]) << g.texts[i];
+        }
+        const Floats all = embed(*e, g.tokens, 100);
+        const double cosine = least_cosine(g.embeddings, all, g.dim);
+        std::printf("%s: least cosine %.6f\n", kind.name, cosine);
+        EXPECT_GE(cosine, kind.cosine) << kind.name;
+        EXPECT_EQ(all, embed(*encoder_of(image, {.context = 0, .threads = 1}), g.tokens, 1)) << kind.name;
+    }
 }
 
 // ---- the task

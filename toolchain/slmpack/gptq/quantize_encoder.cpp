@@ -75,9 +75,9 @@ class Quantizer {
     }
 
   private:
-    // What attention passes on is a twelfth of a layer, and rounding it costs as much as all else together.
+    // What attention passes on is a sixth of a layer, and rounding it costs as much as all else together.
     Kind kind_of_layer(std::string_view name) const {
-        return name == "attn_v" && !options_.only_i4 ? Kind::i8 : Kind::i4;
+        return (name == "attn_v" || name == "attn_output") && !options_.only_i4 ? Kind::i8 : Kind::i4;
     }
 
     Result<Weights> read(const std::string& prefix) const {

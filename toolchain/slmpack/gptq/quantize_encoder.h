@@ -9,7 +9,8 @@
 namespace slmd::pack {
 
 struct QuantizeEncoderOptions {
-    // The embeddings of tokens, positions and types and the matrices of values as well, which otherwise have 8 bits.
+    // The embeddings of tokens, positions and types and the matrices of what attention passes on as well, which
+    // otherwise have 8 bits.
     bool only_i4 = false;
     unsigned threads = 0;  // 0: one a core
     ImportOptions import{};

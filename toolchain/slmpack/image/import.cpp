@@ -151,9 +151,10 @@ Result<Kind> kind_of(const Source& source, const SourceTensor& tensor, const Imp
     if (options.kind == Kind::f32 && (source.params.flags & image::flag_encoder) == 0)
         return Error::make(Code::not_supported, "f32 is for encoders: the engine runs other models in 4 and 8 bits");
     if (options.kind) return *options.kind;
-    // Of an encoder the values, a twelfth of a layer, cost in 4 bits as much as all else together.
-    const bool of_values = (source.params.flags & image::flag_encoder) != 0 && tensor.name.ends_with(".attn_v");
-    if (is_float(tensor)) return is_embedding(tensor) || of_values ? Kind::i8 : Kind::i4;
+    // Of an encoder what attention passes on, a sixth of a layer, costs in 4 bits as much as all else together.
+    const bool passed_on = (source.params.flags & image::flag_encoder) != 0 &&
+                           (tensor.name.ends_with(".attn_v") || tensor.name.ends_with(".attn_output"));
+    if (is_float(tensor)) return is_embedding(tensor) || passed_on ? Kind::i8 : Kind::i4;
     if (const auto codes = TRY(source.codes(tensor))) return codes->kind;
     return Kind::i8;  // rounded to 4 bits, it would lose what the source still has
 }
