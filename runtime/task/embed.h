@@ -41,9 +41,7 @@ class Embedding {
                      engine::Engine::Step& step);
     bool take(const engine::Engine::Step& step);
 
-    std::span<const float> vectors() const {
-        return vectors_.first(texts_.size() * static_cast<std::size_t>(dim_));
-    }
+    std::span<const float> vectors() const { return vectors_.first(texts_.size() * static_cast<std::size_t>(dim_)); }
     int done() const { return done_; }  // texts
     int read() const { return read_; }  // tokens of all texts so far
     Finish finish() const { return finish_; }

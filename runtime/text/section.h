@@ -76,9 +76,9 @@ struct CharRange {
     std::int32_t delta;
 };
 
-// Behind the TokenizerHeader of Pre::wordpiece, whose `bos` stands before a text and the token marked type_end behind it.
-// Words are looked up in `words`, a piece that continues a word with ## before it; a word of which a piece is not there is
-// `unk`.
+// Behind the TokenizerHeader of Pre::wordpiece, whose `bos` stands before a text and the token marked type_end behind
+// it. Words are looked up in `words`, a piece that continues a word with ## before it; a word of which a piece is not
+// there is `unk`.
 struct WordPieceHeader {
     Table ranges;     // CharRange, rising, from 0
     Table sequences;  // u32: code point << 2 | action, word or alone

@@ -96,8 +96,7 @@ Result<void> read_safetensors(std::span<const std::byte> bytes, const std::strin
         if (!dtype.is_string() || !shape.is_array() || !offsets.is_array() || offsets.size() != 2)
             return wrong(what + " has no dtype, shape or data_offsets");
         const std::string type_name = dtype.get<std::string>();
-        if (type_name != "F32" && type_name != "F16" && type_name != "BF16" && type_name != "I32" &&
-            type_name != "I64")
+        if (type_name != "F32" && type_name != "F16" && type_name != "BF16" && type_name != "I32" && type_name != "I64")
             return Error::make(Code::not_supported, "%s: %s is of type %s: slmpack reads F32 F16 BF16", name.c_str(),
                                what.c_str(), shown(type_name).c_str());
         StoredTensor t{tensor_type(type_name.c_str()), 1, 1, {}};
