@@ -88,7 +88,8 @@ Result<std::vector<AdapterTarget>> take(const Family& family, const Naming& nami
                                "that was fine-tuned?",
                                shown(a_name).c_str(), low.rows, low.cols, high.rows, high.cols,
                                static_cast<unsigned long long>(rows_of[e.source]), e.cols);
-        AdapterTarget t{e.name, rank, e.rows, e.cols, TRY(naming.scale(module_of(e.source), rank)), {}, {}};
+        const double scale = TRY(naming.scale(module_of(e.source), rank));
+        AdapterTarget t{e.name, rank, e.rows, e.cols, scale, {}, {}};
         if (!(std::abs(t.scale) > 0 && std::abs(t.scale) <= 1e6))
             return Error::make(Code::model_format, "the scale of %s (alpha by rank %u) is %g: not a number up to 1e6",
                                shown(module_of(e.source)).c_str(), rank, t.scale);
@@ -220,7 +221,8 @@ Result<Adapter> open_peft(std::string_view text, const FileBytes& file, const st
                                shown(module).c_str(), rank, want);
         return TRY(pattern_of(config, "alpha_pattern", module)).value_or(alpha) / (rslora ? std::sqrt(rank) : rank);
     };
-    return Adapter{"PEFT", path, TRY(take(family, naming, base, std::move(tensors)))};
+    auto targets = TRY(take(family, naming, base, std::move(tensors)));
+    return Adapter{"PEFT", path, std::move(targets)};
 }
 
 Result<Adapter> open_gguf_adapter(const FileBytes& file, const std::string& path, const ModelParams& base) {
@@ -255,7 +257,8 @@ Result<Adapter> open_gguf_adapter(const FileBytes& file, const std::string& path
     naming.scale = [&](const std::string&, std::uint32_t rank) -> Result<double> {
         return alpha.value_or(0) == 0 ? 1 : *alpha / rank;
     };
-    return Adapter{"GGUF v" + std::to_string(g.version()), path, TRY(take(family, naming, base, std::move(tensors)))};
+    auto targets = TRY(take(family, naming, base, std::move(tensors)));
+    return Adapter{"GGUF v" + std::to_string(g.version()), path, std::move(targets)};
 }
 
 Result<Adapter> open_adapter(const std::string& path, const ModelParams& base) {
