@@ -13,6 +13,8 @@
 namespace slmd::daemon {
 namespace {
 
+constexpr std::size_t results_bytes = agent::max_calls * 512;  // of one answer's calls, an error's text each
+
 bool has_output(const Config& config, std::string_view name) {
     return std::any_of(config.outputs, config.outputs + config.output_count,
                        [&](const OutputConfig& o) { return name == o.name; });
@@ -87,7 +89,7 @@ Result<bool> Service::take_calls(Job& job) {
     const agent::Agent& a = *job.agent;
     const std::string_view said = memory_.constraints[job.constraint].matcher().text();
     const std::size_t n = said.size();
-    if (2 * n > prompt_bytes - job.dialog)
+    if (2 * n + results_bytes > prompt_bytes - job.dialog)
         return Error::make(Code::text_too_long, "the answer does not fit behind what was said before");
     char* const kept = job.text + job.dialog;
     std::copy(said.begin(), said.end(), kept);
