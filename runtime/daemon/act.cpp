@@ -13,6 +13,7 @@
 namespace slmd::daemon {
 namespace {
 
+static_assert(agent::max_calls == task::max_calls);
 constexpr std::size_t results_bytes = agent::max_calls * 512;  // of one answer's calls, an error's text each
 
 bool has_output(const Config& config, std::string_view name) {
