@@ -171,7 +171,7 @@ void Service::carry_out(Job& job) {
         }
         told.failed = told.result.empty();
         if (told.failed) told.result = put("%s", why.text);
-        put("\n</tool_response>");
+        put("%s", "\n</tool_response>");
         log(told.failed ? Level::warning : Level::info, {{"SLMD_EVENT", "call"}}, "agent %.*s called %.*s%.*s: %.*s",
             size(a.name), a.name.data(), size(tool.name), tool.name.data(), size(call.arguments), call.arguments.data(),
             size(told.result), told.result.data());
