@@ -37,9 +37,9 @@ class Service(system.Board):
         self.assertEqual(self.guest.sh("stat -c '%a %G' /run/slmd/slmd.sock").split()[0], "660")
 
     def test_5_memory_as_planned(self):
-        """The limit of the control group is what slmd plans; the peak stays below it, and nothing has been killed for want of memory."""
+        """The limit of the control group is what slmd plans, its state folder's part included; the peak stays below it, and nothing has been killed for want of memory."""
         group = "/sys/fs/cgroup" + self.property("ControlGroup")
-        planned = int(re.match(r"\d+", self.guest.sh("slmd --memory-max --config /etc/slmd/slmd.toml"))[0])
+        planned = int(re.match(r"\d+", self.guest.sh("STATE_DIRECTORY=/var/lib/slmd slmd --memory-max --config /etc/slmd/slmd.toml"))[0])
         limit = int(self.guest.sh(f"cat {group}/memory.max"))
         page = 4096
         self.assertEqual(limit, planned // page * page)
