@@ -560,7 +560,7 @@ TEST(Vectors, are_told_on_a_serial_line) {
         }
         ASSERT_EQ(bytes.size(), 100u) << said;
         EXPECT_EQ(bytes[0], 127);
-        EXPECT_EQ(bytes[1], -5);  // -0.125 / (3 / 127)
+        EXPECT_EQ(static_cast<signed char>(bytes[1]), -5);  // -0.125 / (3 / 127)
     }
     EXPECT_EQ(b.say("AT#EMB=\"a\",\"i4\"\r"), "\r\n+CME ERROR: 50\r\n");
     EXPECT_EQ(b.say("AT#EMB=\"a\",,\"b|c\"\r"), "\r\n+CME ERROR: 50\r\n");
@@ -604,7 +604,9 @@ TEST(Vectors, are_told_in_json) {
     EXPECT_EQ(q[0], 127);
     EXPECT_NEAR(bytes["scale"].get<double>(), 7.0 / 127, 1e-9);
     for (const std::size_t i : {719, 720, 1499})
-        EXPECT_NEAR(q[i] * 7.0 / 127, static_cast<double>(static_cast<int>(i) % 5 - 2) / 8, 3.6 / 127) << i;
+        EXPECT_NEAR(static_cast<signed char>(q[i]) * 7.0 / 127, static_cast<double>(static_cast<int>(i) % 5 - 2) / 8,
+                    3.6 / 127)
+            << i;
     const auto message = [&](const json& params) { return call(params)["error"].value("message", "none"); };
     EXPECT_EQ(message({{"text", "a"}, {"texts", {"b"}}}), "either text or texts");
     EXPECT_EQ(message(json::object()), "text is missing: what to embed");
