@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "agent/pointer.h"
 #include "agent/written.h"
 #include "base/json.h"
 #include "base/utf8.h"
@@ -34,17 +35,6 @@ struct Shown {
     const char* data() const { return text.data(); }
     std::string_view text;
 };
-
-// One segment of a JSON Pointer (RFC 6901), with its escapes, is the name of a member.
-bool names(std::string_view segment, std::string_view key) {
-    std::size_t n = 0;
-    for (std::size_t i = 0; i < segment.size(); i++, n++) {
-        char c = segment[i];
-        if (c == '~' && i + 1 < segment.size()) c = segment[++i] == '0' ? '~' : '/';
-        if (n >= key.size() || key[n] != c) return false;
-    }
-    return n == key.size();
-}
 
 // Up to the last "*" that all of them go through; what follows it differs.
 std::string_view common_items(std::span<const std::string_view> pointers) {
@@ -122,25 +112,15 @@ class Answer {
             const std::size_t end = std::min(pointer.find('/', 1), pointer.size());
             const std::string_view segment = pointer.substr(1, end - 1);
             pointer.remove_prefix(end);
-            const JsonNode& n = node(from);
-            std::size_t number = 0;
-            int next = -1;
-            for (int i = reader_.first(n); i < n.next; i = node(i).next, number++) {
-                if (n.type == JsonType::array && segment == "*")
-                    collect(pointer, i);
-                else if (n.type == JsonType::array ? is_index(segment, number) : names(segment, node(i).key))
-                    next = i;
+            if (const JsonNode& n = node(from); n.type == JsonType::array && segment == "*") {
+                for (int i = reader_.first(n); i < n.next; i = node(i).next) collect(pointer, i);
+                return;
             }
-            if (next < 0) return;
-            from = next;
+            from = child_at(reader_, from, segment);
+            if (from < 0) return;
         }
         // Of one pointer all are different, and no more than two pointers' values are kept at a time.
         if (count_ < found_.size() && node(from).type != JsonType::null) found_[count_++] = from;
-    }
-    static bool is_index(std::string_view segment, std::size_t number) {
-        char text[24];
-        return segment ==
-               std::string_view(text, static_cast<std::size_t>(std::snprintf(text, sizeof text, "%zu", number)));
     }
 
     JsonReader reader_;

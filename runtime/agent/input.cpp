@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "agent/agent.h"
+#include "agent/fill.h"
 #include "base/json.h"
 #include "base/utf8.h"
 
@@ -92,20 +93,12 @@ Result<std::string_view> fill_in(const Agent& agent, std::string_view prompt,
         std::copy(text.begin(), text.end(), out.begin() + static_cast<std::ptrdiff_t>(size));
         size += text.size();
     };
-    while (!prompt.empty()) {
-        const std::size_t brace = prompt.find('{');
-        put(prompt.substr(0, brace));
-        if (brace == std::string_view::npos) break;
-        prompt.remove_prefix(brace);
-        const std::string_view name = prompt.substr(1, std::min(prompt.find('}'), prompt.size()) - 1);
+    fill(prompt, put, [&](std::string_view name) -> std::optional<std::string_view> {
         const auto field =
             std::find_if(agent.fields.begin(), agent.fields.end(), [&](const Field& f) { return f.name == name; });
-        if (field != agent.fields.end())
-            put(values[static_cast<std::size_t>(field - agent.fields.begin())]);
-        else
-            put("{");
-        prompt.remove_prefix(field != agent.fields.end() ? name.size() + 2 : 1);
-    }
+        if (field == agent.fields.end()) return {};
+        return values[static_cast<std::size_t>(field - agent.fields.begin())];
+    });
     if (full) return Error::make(Code::text_too_long, "the prompt with its input is over %zu bytes", out.size());
     return std::string_view{out.data(), size};
 }

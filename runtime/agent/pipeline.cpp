@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <charconv>
 
+#include "agent/fill.h"
 #include "agent/heap_toml.h"
+#include "agent/pointer.h"
 #include "base/json.h"
 
 namespace slmd::agent {
@@ -89,7 +91,6 @@ struct Reader : HeapToml {
         const auto rules = TRY(many<Rule>(1));
         const auto to = TRY(many<std::uint8_t>(1));
         to[0] = static_cast<std::uint8_t>(i + 1);
-        rules[0].verdict = "";
         rules[0].to = to;
         step.rules = rules;
         return {};
@@ -223,24 +224,14 @@ std::string_view value_at(std::string_view answer, std::string_view pointer, std
     std::copy(answer.begin(), answer.end(), text);
     JsonReader reader({nodes, max_nodes}, 48);
     if (!reader.parse({text, answer.size()})) return {};
-    const JsonNode* node = &reader.root();
+    int at = 0;
     while (!pointer.empty()) {
-        pointer.remove_prefix(1);
-        std::string_view key = pointer.substr(0, pointer.find('/'));
-        pointer.remove_prefix(key.size());
-        if (node->type == JsonType::object) {
-            node = reader.find(*node, key);
-        } else if (node->type == JsonType::array) {
-            int index = -1;
-            std::from_chars(key.data(), key.data() + key.size(), index);
-            int i = reader.first(*node);
-            for (; index > 0 && i < node->next; index--) i = reader.node(i).next;
-            node = index == 0 && i < node->next ? &reader.node(i) : nullptr;
-        } else {
-            node = nullptr;
-        }
-        if (node == nullptr) return {};
+        const std::size_t end = std::min(pointer.find('/', 1), pointer.size());
+        at = child_at(reader, at, pointer.substr(1, end - 1));
+        pointer.remove_prefix(end);
+        if (at < 0) return {};
     }
+    const JsonNode* const node = &reader.node(at);
     switch (node->type) {
         case JsonType::string:
         case JsonType::number: return node->text.empty() ? std::string_view("", 0) : node->text;
@@ -255,18 +246,13 @@ struct Out {
     std::size_t size = 0;
     bool full = false;
     void put(std::string_view text, bool escaped) {
-        for (const char c : text) {
-            const auto byte = static_cast<unsigned char>(c);
-            char code[8] = {c};
-            std::size_t n = 1;
-            if (escaped && (c == '"' || c == '\\'))
-                code[0] = '\\', code[1] = c, n = 2;
-            else if (escaped && byte < 0x20)
-                n = static_cast<std::size_t>(snprintf(code, sizeof code, "\\u%04x", byte));
-            full = full || n > out.size() - size;
+        char escape[6];
+        for (const char& c : text) {
+            const std::string_view code = escaped ? json_written(c, escape) : std::string_view(&c, 1);
+            full = full || code.size() > out.size() - size;
             if (full) return;
-            std::copy(code, code + n, out.data() + size);
-            size += n;
+            std::copy(code.begin(), code.end(), out.data() + size);
+            size += code.size();
         }
     }
 };
@@ -342,31 +328,19 @@ Result<std::string_view> fill_in(const Pipeline& pipeline, const Step& step, con
             o.put(comma, false), o.put("\"", false), o.put(in.field, true), o.put(quoted ? "\":\"" : "\":", false);
             comma = ",";
         }
-        std::string_view text = in.text;
-        while (!text.empty()) {
-            const std::size_t brace = text.find('{');
-            o.put(text.substr(0, brace), quoted);
-            if (brace == std::string_view::npos) break;
-            text.remove_prefix(brace);
-            const std::size_t end = text.find('}');
-            const std::string_view inside = text.substr(1, end == std::string_view::npos ? 0 : end - 1),
-                                   name = inside.substr(0, inside.find('/'));
-            const auto from = std::find_if(pipeline.steps.begin(), pipeline.steps.end(),
-                                           [&](const Step& s) { return s.name == name; });
-            const bool given = inside == "input" || inside == "last";
-            const bool filled = given || (!name.empty() && from != pipeline.steps.end());
-            if (given) {
-                o.put(inside == "input" ? input : last, quoted);
-            } else if (filled) {
+        fill(
+            in.text, [&](std::string_view text) { o.put(text, quoted); },
+            [&](std::string_view inside) -> std::optional<std::string_view> {
+                if (inside == "input") return input;
+                if (inside == "last") return last;
+                const std::string_view name = inside.substr(0, inside.find('/'));
+                const auto from = std::find_if(pipeline.steps.begin(), pipeline.steps.end(),
+                                               [&](const Step& s) { return s.name == name; });
+                if (name.empty() || from == pipeline.steps.end()) return {};
                 const Came& c = came[static_cast<std::size_t>(from - pipeline.steps.begin())];
                 const std::string_view pointer = inside.substr(name.size());
-                if (c.answer.data() != nullptr)
-                    o.put(pointer.empty() ? c.answer : value_at(c.answer, pointer, scratch), quoted);
-            } else {
-                o.put("{", quoted);
-            }
-            text.remove_prefix(filled ? inside.size() + 2 : 1);
-        }
+                return c.answer.data() == nullptr || pointer.empty() ? c.answer : value_at(c.answer, pointer, scratch);
+            });
         if (quoted) o.put("\"", false);
     }
     if (object) o.put("}", false);

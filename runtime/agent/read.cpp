@@ -469,17 +469,9 @@ struct Reader : HeapToml {
         return {};
     }
     static void write_string(std::string_view s, std::string& out) {
+        char escape[6];
         out += '"';
-        for (const char c : s) {
-            char escape[8];
-            if (c == '"' || c == '\\')
-                snprintf(escape, sizeof escape, "\\%c", c);
-            else if (static_cast<unsigned char>(c) < 0x20)
-                snprintf(escape, sizeof escape, "\\u%04x", static_cast<unsigned>(c));
-            else
-                snprintf(escape, sizeof escape, "%c", c);
-            out += escape;
-        }
+        for (const char& c : s) out += json_written(c, escape);
         out += '"';
     }
 };

@@ -223,4 +223,15 @@ Result<std::string_view> JsonReader::string() {
     return wrong("a string has no end");
 }
 
+std::string_view json_written(const char& c, std::span<char, 6> out) {
+    constexpr char digits[] = "0123456789abcdef";
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && c != '"' && c != '\\') return {&c, 1};
+    const char control[] = {'\\', 'u', '0', '0', digits[byte >> 4], digits[byte & 15]};
+    std::copy(control, control + 6, out.begin());
+    if (byte < 0x20) return {out.data(), 6};
+    out[1] = c;
+    return {out.data(), 2};
+}
+
 }  // namespace slmd

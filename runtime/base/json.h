@@ -18,6 +18,9 @@ struct JsonNode {
     double number = 0;
 };
 
+// A byte of a string as JSON writes it: itself, or \", \\ or \u00XX, which then is in out.
+std::string_view json_written(const char& c, std::span<char, 6> out);
+
 class JsonReader {
   public:
     JsonReader(std::span<JsonNode> nodes, int max_depth) : nodes_(nodes), max_depth_(max_depth) {}

@@ -114,9 +114,7 @@ bool Pipelines::listen(Run& run, Branch& branch, wire::Host& host) {
     const wire::View v = host.view(branch.handle);
     if (v.state != wire::View::finished) return false;
     const wire::Outcome outcome = *v.outcome;
-    std::string_view answer;
     bool whole = true;
-    if (!outcome.labels.empty()) answer = outcome.labels[0].label;
     const std::size_t began = run.used;
     const auto keep = [&](std::string_view text) {
         whole = whole && text.size() <= text_bytes - run.used;
@@ -124,8 +122,8 @@ bool Pipelines::listen(Run& run, Branch& branch, wire::Host& host) {
         std::copy(text.begin(), text.end(), run.text + run.used);
         run.used += text.size();
     };
-    if (!answer.empty()) {
-        keep(answer);
+    if (!outcome.labels.empty()) {
+        keep(outcome.labels[0].label);
     } else if (!outcome.failed) {
         for (std::string_view text = v.text; !text.empty() && whole; text = host.view(branch.handle).text) {
             keep(text);
@@ -228,12 +226,17 @@ bool Pipelines::join(Run& run) {
     return true;
 }
 
-// finish: "stop", or the limit that ended it.
-void Pipelines::end(Run& run, const char* finish, wire::Host& host) {
+// Nothing of it is under way any more.
+void Pipelines::give_up(Run& run, wire::Host& host) {
     for (Branch& b : run.branches) {
         if (b.state == Branch::asked) host.release(b.handle);
         b.state = Branch::free;
     }
+}
+
+// finish: "stop", or the limit that ended it.
+void Pipelines::end(Run& run, const char* finish, wire::Host& host) {
+    give_up(run, host);
     wire::Outcome& o = run.outcome;
     o.finish = finish;
     if (o.verdict == nullptr || strcmp(finish, "stop") != 0) o.verdict = "fail";
@@ -258,8 +261,7 @@ void Pipelines::take(int handle, std::size_t bytes) { runs_[handle - first_handl
 
 agent::Set* Pipelines::release(int handle, wire::Host& host) {
     Run& run = runs_[handle - first_handle];
-    for (const Branch& b : run.branches)
-        if (b.state == Branch::asked) host.release(b.handle);
+    give_up(run, host);
     run.pipeline = nullptr;
     return run.set;
 }

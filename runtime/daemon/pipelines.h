@@ -55,6 +55,7 @@ class Pipelines {
     void came(Run& run, Branch& branch, const agent::Came& what, const wire::Outcome* outcome, const Error* error);
     void follow(Run& run, Branch& branch);
     bool join(Run& run);
+    void give_up(Run& run, wire::Host& host);
     void end(Run& run, const char* finish, wire::Host& host);
 
     Run* runs_ = nullptr;

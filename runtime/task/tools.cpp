@@ -23,14 +23,9 @@ class Writer {
         return *this;
     }
     Writer& string(std::string_view text) {
+        char escape[6];
         put("\"");
-        for (const char& c : text) {
-            constexpr char digits[] = "0123456789abcdef";
-            const auto byte = static_cast<unsigned char>(c);
-            const char control[] = {'\\', 'u', '0', '0', digits[byte >> 4], digits[byte & 15]};
-            if (c == '"' || c == '\\') put("\\");
-            put(byte < 0x20 ? std::string_view(control, sizeof control) : std::string_view(&c, 1));
-        }
+        for (const char& c : text) put(json_written(c, escape));
         return put("\"");
     }
     std::size_t size() const { return size_; }

@@ -116,6 +116,7 @@ TEST(Agent, is_what_its_file_says) {
     ASSERT_TRUE(filled);
     EXPECT_EQ(filled.value(), "{n} and {text} of -1: {\"x\": {}}");  // what comes in is not filled in again
     EXPECT_FALSE(fill_in(a, a.prompt, values, std::span(out).first(20)));
+    EXPECT_EQ(fill_in(a, "{n} {n", values, out).value(), "-1 {n");  // a brace that nothing closes is one
 
     EXPECT_EQ(given("plain"), "the input is a JSON object of fields: JSON, column 1: not a JSON value");
     EXPECT_EQ(given("[1]"), "the input is a JSON object with a member for each field");

@@ -101,15 +101,12 @@ constexpr char lamp_is_there[] =
     "board pi-5\nmodel Raspberry Pi 5 Model B\n0 thermal 50\n0 thermal.throttle 80\n0 gpio.DOOR 0\n1 gpio.DOOR 1\n0 "
     "gpio.LAMP open\n"
     "0 gpio.BELL open\n0 gpio.LOCK 0\n";
-constexpr char acts[] = R"(
-prompt = '{wish}'
-input.wish = {}
-output = { text = 100, must_call = true }
-limits = { steps = 1, max_tokens = 500 }
-[[tool]]
-name = 'lamp'
-output = 'lamp'
-)";
+// An agent that must call the one output that it has.
+std::string caller_of(const std::string& output) {
+    return "prompt = '{wish}'\ninput.wish = {}\noutput = { text = 100, must_call = true }\n"
+           "limits = { steps = 1, max_tokens = 500 }\n[[tool]]\nname = '" +
+           output + "'\noutput = '" + output + "'\n";
+}
 constexpr char asks[] = R"(
 prompt = '{wish}'
 input.wish = {}
@@ -129,15 +126,6 @@ pin = 'door'
 name = 'wind'
 hardware = 'wind'
 )";
-constexpr char rings[] = R"(
-prompt = '{wish}'
-input.wish = {}
-output = { text = 100, must_call = true }
-limits = { steps = 1, max_tokens = 500 }
-[[tool]]
-name = 'bell'
-output = 'bell'
-)";
 constexpr char lost[] = R"(
 prompt = '{wish}'
 input.wish = {}
@@ -152,7 +140,10 @@ output = 'pump'
 TEST(Tools, do_on_the_board_what_the_model_calls) {
     const std::string agents = folder() + "/tools";
     std::filesystem::create_directory(agents);
-    for (const auto& [name, text] : {std::pair{"acts", acts}, {"asks", asks}, {"rings", rings}, {"lost", lost}})
+    for (const auto& [name, text] : {std::pair<std::string, std::string>{"acts", caller_of("lamp")},
+                                     {"asks", asks},
+                                     {"rings", caller_of("bell")},
+                                     {"lost", lost}})
         std::ofstream(agents + "/" + name + ".toml") << text;
     auto arguments = board("tools", lamp_and_door, lamp_is_there);
     arguments.insert(arguments.end(), {"--agents", agents});

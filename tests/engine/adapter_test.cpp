@@ -25,6 +25,8 @@
 #include "toolchain/slmpack/reference/reference.h"
 
 namespace slmd {
+using test::tokens_of;
+
 namespace {
 
 using engine::Engine;
@@ -84,13 +86,6 @@ struct Adapted {
         return std::unique_ptr<Engine>(e.value());
     }
 };
-
-std::vector<std::int32_t> tokens_of(int n, unsigned seed = 1) {
-    test::Random r{seed};
-    std::vector<std::int32_t> t;
-    for (int i = 0; i < n; i++) t.push_back(r.between(0, 300));
-    return t;
-}
 
 std::vector<float> all_logits(Engine& e, const std::vector<std::int32_t>& tokens, int batch, int adapter) {
     std::vector<float> all;

@@ -23,19 +23,14 @@ using namespace slmd;
 using engine::Config;
 using engine::Engine;
 
+using test::tokens_of;
+
 namespace {
 
 const std::atomic<bool> never{false};
 
 const image::Image& tiny_image() {
-    static const auto image = [] {
-        const std::string path = testing::TempDir() + "slmd-tiny-" + std::to_string(getpid()) + ".slm";
-        test::TinyModel model;
-        EXPECT_TRUE(pack::write_image(path, model.contents, {}));
-        auto opened = image::Image::open(path.c_str(), {});
-        std::remove(path.c_str());
-        return std::make_unique<image::Image>(std::move(opened).value());
-    }();
+    static const auto image = test::open_image(test::TinyModel());
     return *image;
 }
 
@@ -43,13 +38,6 @@ std::unique_ptr<Engine> make(Config c) {
     auto e = Engine::open(tiny_image(), c);
     EXPECT_TRUE(e) << (e ? "" : e.error().what());
     return std::unique_ptr<Engine>(e.value());
-}
-
-std::vector<std::int32_t> tokens_of(int n, unsigned seed = 1) {
-    test::Random r{seed};
-    std::vector<std::int32_t> t;
-    for (int i = 0; i < n; i++) t.push_back(r.between(0, 300));
-    return t;
 }
 
 // FNV-1a over the bits of the logits of every position.

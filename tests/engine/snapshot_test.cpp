@@ -14,20 +14,15 @@ using namespace slmd;
 using engine::Engine;
 using engine::Snapshots;
 
+using test::tokens_of;
+
 namespace {
 
 namespace fs = std::filesystem;
 const std::atomic<bool> never{false};
 
 const image::Image& tiny_image() {
-    static const auto image = [] {
-        const std::string path = testing::TempDir() + "slmd-kept-" + std::to_string(getpid()) + ".slm";
-        test::TinyModel model;
-        EXPECT_TRUE(pack::write_image(path, model.contents, {}));
-        auto opened = image::Image::open(path.c_str(), {});
-        std::remove(path.c_str());
-        return std::make_unique<image::Image>(std::move(opened).value());
-    }();
+    static const auto image = test::open_image(test::TinyModel());
     return *image;
 }
 
@@ -35,13 +30,6 @@ std::unique_ptr<Engine> make(const char* level = nullptr, int threads = 2) {
     auto e = Engine::open(tiny_image(), {.context = 256, .slots = 2, .threads = threads, .level = level});
     EXPECT_TRUE(e) << (e ? "" : e.error().what());
     return std::unique_ptr<Engine>(e.value());
-}
-
-std::vector<std::int32_t> tokens_of(int n, unsigned seed = 1) {
-    test::Random r{seed};
-    std::vector<std::int32_t> t;
-    for (int i = 0; i < n; i++) t.push_back(r.between(0, 300));
-    return t;
 }
 
 std::vector<float> logits_of(Engine& e, int slot, const std::vector<std::int32_t>& tokens) {

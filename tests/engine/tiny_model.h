@@ -1,11 +1,18 @@
 // A small random Llama model as an image: every kind, short heads, a hidden size that needs padding. The same bytes on
 // every machine.
 #pragma once
+#include <gtest/gtest.h>
+#include <unistd.h>
+
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <string>
+#include <vector>
 
+#include "image/image.h"
 #include "toolchain/slmpack/image/half.h"
 #include "toolchain/slmpack/image/writer.h"
 
@@ -96,5 +103,23 @@ struct TinyModel {
     }
     TinyModel(const TinyModel&) = delete;
 };
+
+// The model as an image that is open; its file is gone.
+inline std::unique_ptr<image::Image> open_image(const TinyModel& model) {
+    const std::string path = ::testing::TempDir() + "slmd-tiny-" + std::to_string(getpid()) + ".slm";
+    const auto written = pack::write_image(path, model.contents, {});
+    EXPECT_TRUE(written) << (written ? "" : written.error().what());
+    auto opened = image::Image::open(path.c_str(), {});
+    EXPECT_TRUE(opened) << (opened ? "" : opened.error().what());
+    std::remove(path.c_str());
+    return std::make_unique<image::Image>(std::move(opened).value());
+}
+
+inline std::vector<std::int32_t> tokens_of(int n, unsigned seed = 1) {
+    Random r{seed};
+    std::vector<std::int32_t> t;
+    for (int i = 0; i < n; i++) t.push_back(r.between(0, 300));
+    return t;
+}
 
 }  // namespace slmd::test

@@ -22,16 +22,10 @@ const std::atomic<bool> never{false};
 
 // window: 0, or a model whose layers slide but for the last.
 std::unique_ptr<image::Image> make_image(std::uint32_t window) {
-    const std::string path = testing::TempDir() + "slmd-tree-" + std::to_string(getpid()) + ".slm";
     test::TinyModel model;
     model.contents.params.window = window;
     if (window != 0) model.contents.params.sliding[0] = 3;
-    const auto written = pack::write_image(path, model.contents, {});
-    EXPECT_TRUE(written) << (written ? "" : written.error().what());
-    auto opened = image::Image::open(path.c_str(), {});
-    EXPECT_TRUE(opened) << (opened ? "" : opened.error().what());
-    std::remove(path.c_str());
-    return std::make_unique<image::Image>(std::move(opened).value());
+    return test::open_image(model);
 }
 const image::Image& tiny_image() {
     static const auto image = make_image(0);
