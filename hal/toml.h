@@ -9,6 +9,8 @@
 #define TOML_ENABLE_FORMATTERS 0
 #define TOML_HEADER_ONLY 1
 #define TOML_ASSERT(condition) static_cast<void>(0)
+#include <cstdint>  // which parts of toml++ take for granted
+
 #if __has_include(<toml++/impl/preprocessor.hpp>)  // 3.4, of Debian 13
 #include <toml++/impl/preprocessor.hpp>
 #else

@@ -161,7 +161,8 @@ Result<void> check_config(const Config& config, char* out, std::size_t size) {
     line.add("%s: %d slots of %d tokens, %.1f MiB", model_file, config.engine.slots, planned.value().context,
              static_cast<double>(planned.value().total()) / 1048576);
     if (const auto pass = images.model.footprint(image::Residency::streamed).pass; streams(config) && pass != 0)
-        line.add(", %.1f MiB read for every pass", static_cast<double>(pass) / 1048576);
+        line.add(", %.1f MiB read for every %s", static_cast<double>(pass) / 1048576,
+                 images.model.params().experts != 0 ? "token" : "pass");
     if (config.adapter_count > 0) line.add(", %d adapters", config.adapter_count);
     line.add("; on");
     if (config.socket[0] != 0) line.add(" %s", config.socket);

@@ -166,6 +166,10 @@ struct Reader : hal::TomlFile {
                 bool streams = false;
                 TRY(flag("stream", node, streams));
                 config.engine.residency = streams ? image::Residency::streamed : image::Residency::on_demand;
+            } else if (k == "experts") {
+                int mib = 0;
+                TRY(number("experts", node, 0, 1 << 20, mib));
+                config.engine.experts = static_cast<std::uint64_t>(mib) << 20;
             } else if (k == "draft_model")
                 TRY(text("draft_model", node, config.draft_model, sizeof config.draft_model, config.lines.draft_model));
             else if (k == "draft")
@@ -173,8 +177,8 @@ struct Reader : hal::TomlFile {
             else if (k == "level")
                 TRY(text("level", node, config.level, sizeof config.level, config.lines.level));
             else
-                return unknown(key,
-                               "context, slots, threads, decode_threads, batch, stream, draft_model, draft, level");
+                return unknown(
+                    key, "context, slots, threads, decode_threads, batch, stream, experts, draft_model, draft, level");
         }
         return {};
     }

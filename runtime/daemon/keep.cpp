@@ -79,7 +79,7 @@ Result<Images> adopt_images(const Config& config, const image::Trust& trust, Han
 }
 
 void keep_image(Notify& notify, const image::Image& image, const image::Trust& trust) {
-    if (image.memfd() < 0 || image.layers() != nullptr) return;
+    if (image.memfd() < 0 || image.layers() != nullptr || image.experts() != nullptr) return;
     if (!notify.store(image.memfd(), Name(image.identity(), trust).text))
         log(Level::warning, {{"SLMD_EVENT", "image"}},
             "systemd did not take the image: it will be read again after a restart");

@@ -261,7 +261,10 @@ Result<void> check_memory(const Images& images, const Config& config, std::uint6
     const bool can_stream = images.model.sizes().compressed && pass > 1 && !streams(config);
     Config c = config;
     c.engine.residency = image::Residency::streamed;
-    if (can_stream && fits(c)) suggest("--stream, which reads %d MiB for every pass", pass);
+    if (can_stream && fits(c))
+        suggest(images.model.params().experts != 0 ? "--stream, which reads up to %d MiB for a token"
+                                                   : "--stream, which reads %d MiB for every pass",
+                pass);
     c = config;
     c.engine.slots = 1;
     if (config.engine.slots > 1 && fits(c)) suggest("slots = %d", 1);

@@ -51,6 +51,7 @@ void needs_restart(const Config& now, const Config& fresh, int clients, int queu
                {"[engine] batch", a.batch != b.batch},
                {"[[adapter]]", !same_adapters(now, fresh)},
                {"[engine] stream", a.residency != b.residency},
+               {"[engine] experts", a.experts != b.experts},
                {"[board]", now.board != fresh.board},
                {"[governor]", now.governor != fresh.governor},
                {"[pins]", now.pins != fresh.pins},

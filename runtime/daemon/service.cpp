@@ -115,6 +115,7 @@ Result<void> Service::load() {
     image::OpenOptions options;
     options.threads = loading_threads(config_);
     options.residency = config_.engine.residency;
+    options.experts = config_.engine.experts;
     options.trust = images_.trust;
     options.frames = &steps_;
     options.context = this;
@@ -171,8 +172,8 @@ Result<void> Service::load_writer(const image::OpenOptions& options, engine::Con
                                config_.embed_model, embed_tokenizer_->vocab(), encoder_->vocab());
     }
     // Of a model that is streamed storage is the measure, not threads.
-    if (config_.state[0] != 0 && image_->layers() == nullptr && config_.engine.threads == 0 &&
-        config_.engine.decode_threads == 0) {
+    if (config_.state[0] != 0 && image_->layers() == nullptr && image_->experts() == nullptr &&
+        config_.engine.threads == 0 && config_.engine.decode_threads == 0) {
         const auto tuned = tune(*engine_, *image_, config_.state);
         if (!tuned && tuned.error().code != Code::storage_failure) return tuned.error();
         if (!tuned)
@@ -215,7 +216,12 @@ Result<image::Image> Service::open_image(image::Image* adopted, const char* path
 
 const char* Service::streaming(char* text, std::size_t size) const {
     const image::Layers* const layers = image_->layers();
+    const image::Experts* const experts = image_->experts();
     text[0] = 0;
+    if (experts != nullptr)
+        snprintf(text, size, "decodes experts on demand, up to %.0f MiB of them for a token; %d of %u are kept",
+                 static_cast<double>(image_->footprint(image::Residency::streamed).pass) / 1048576, experts->kept(),
+                 image_->params().layers * image_->params().experts);
     if (layers == nullptr) return text;
     const double bytes = static_cast<double>(layers->pass_bytes()), rate = layers->bytes_per_second();
     snprintf(text, size, "streams %.0f MiB for every pass: about %.*f s a token at %.0f MB/s", bytes / 1048576,
@@ -226,7 +232,7 @@ const char* Service::streaming(char* text, std::size_t size) const {
 void Service::warn_of_streaming() const {
     if (!streams(config_)) return;
     char text[128];
-    if (image_->layers() == nullptr)
+    if (image_->layers() == nullptr && image_->experts() == nullptr)
         log(Level::notice, {{"SLMD_EVENT", "stream"}},
             "%s: a raw image is mapped in place, and nothing of it is streamed: the system reads what does not fit",
             config_.model_file);

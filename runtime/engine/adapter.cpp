@@ -93,6 +93,11 @@ Result<int> bind(const image::Image& adapter, const image::ModelParams& p, LowRa
             return Error::make(Code::model_format,
                                "tensor %s has no place in an adapter of %u layers that this version runs", a.name,
                                p.layers);
+        if (p.experts != 0 && matrix >= adapted_gate)
+            return Error::make(Code::model_format,
+                               "tensor %s changes a feed-forward, of which a mixture has experts: "
+                               "this version runs adapters of attention with them",
+                               a.name);
         const std::size_t stem = std::strlen(a.name) - 1;
         if (std::strncmp(a.name, b.name, stem) != 0 || std::strcmp(b.name + stem, "b") != 0)
             return Error::make(Code::model_format, "tensor %s is followed by %s, not by its lora_b", a.name, b.name);

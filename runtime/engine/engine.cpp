@@ -169,10 +169,10 @@ struct Engine::State {
 Result<Plan> plan(const image::Image& image, const Config& wanted) {
     const Config c = TRY(checked(image, wanted));
     Plan plan;
-    const image::Footprint image_bytes = image.footprint(c.residency);
+    const image::Footprint image_bytes = image.footprint(c.residency, c.experts);
     plan.add("image", image_bytes.resident);
     if (image_bytes.rows != 0) plan.add("embedding rows", image_bytes.rows);
-    if (image_bytes.layers != 0) plan.add("streamed layers", image_bytes.layers);
+    if (image_bytes.layers != 0) plan.add(image.params().experts != 0 ? "experts" : "streamed layers", image_bytes.layers);
     const int rank = TRY(check_adapters(image, c));
     Layout layout{};
     Arena arena, tables;

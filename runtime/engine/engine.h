@@ -33,6 +33,7 @@ struct Config {
     // "scalar", "neon", "dotprod", "i8mm", "avx2", "avx512"; null: the best that the CPU has
     const char* level = nullptr;
     image::Residency residency = image::Residency::whole;  // for plan(): how the image will be opened
+    std::uint64_t experts = 0;                             // for plan(): OpenOptions::experts
     // Images of adapters for this model, at most max_adapters, opened whole; they must outlive the engine. A step names
     // one by its place here.
     std::span<const image::Image* const> adapters{};

@@ -9,6 +9,8 @@
 #include <numeric>
 
 #include "base/bytes.h"
+#include "engine/exp.h"
+#include "image/layout.h"
 
 namespace slmd::engine {
 
@@ -32,6 +34,8 @@ Shapes shapes_of(const image::ModelParams& p) {
     s.vocab_rows = up(p.vocab, compute::lanes);
     s.pairs = static_cast<int>(p.rope_dims / 2);
     s.local_pairs = p.rope_theta_local != 0 ? s.pairs : 0;
+    s.experts = static_cast<int>(p.experts);
+    s.experts_used = static_cast<int>(p.experts_used);
     s.unit_heads = std::lcm(s.heads / s.kv_heads, group / std::gcd(group, s.head_dim));
     return s;
 }
@@ -52,7 +56,8 @@ void lay_out(Arena& arena, const Shapes& s, const BufferSizes& sizes, Buffers& b
     b.x = arena.scratch<float>(times(all_rows, s.dim));
     b.delta = arena.scratch<float>(rows(s.dim));
     b.in = quantized(all_rows, s.dim);
-    b.mid = quantized(sizes.batch, s.mid_stride);
+    const int routes = sizes.batch * std::max(1, s.experts_used);
+    b.mid = quantized(routes, s.mid_stride);
     b.cos = arena.scratch<float>(rows(s.pairs));
     b.sin = arena.scratch<float>(rows(s.pairs));
     b.cos_local = arena.scratch<float>(rows(s.local_pairs));
@@ -79,8 +84,20 @@ void lay_out(Arena& arena, const Shapes& s, const BufferSizes& sizes, Buffers& b
             b.branch = heads(sizes.batch * s.kv_heads, s.head_stride);
         },
         [&] {
-            b.gate = arena.scratch<float>(rows(s.hidden_stride));
-            b.up = arena.scratch<float>(rows(s.hidden_stride));
+            b.gate = arena.scratch<float>(times(routes, s.hidden_stride));
+            b.up = arena.scratch<float>(times(routes, s.hidden_stride));
+            if (s.experts == 0) return;
+            const auto experts = static_cast<std::size_t>(s.experts), all = static_cast<std::size_t>(routes);
+            b.route_logits = arena.scratch<float>(rows(static_cast<int>(round_up(experts, compute::panel))));
+            b.routed_to = arena.scratch<std::uint16_t>(all);
+            b.routed_weight = arena.scratch<float>(all);
+            b.route_of = arena.scratch<int>(all);
+            b.runs = arena.scratch<Buffers::ExpertRun>(experts);
+            b.run_experts = arena.scratch<std::uint16_t>(experts);
+            b.run_count = arena.scratch<int>(1);
+            b.routed_row = arena.scratch<int>(all);
+            b.routed_in = quantized(routes, s.dim);
+            b.routed_out = arena.scratch<float>(times(routes, s.dim));
         });
 }
 
@@ -141,6 +158,14 @@ compute::Quantized rows_from(compute::Quantized q, int row, int column = 0) {
     const auto at = [&](int stride, int in_row) { return static_cast<std::ptrdiff_t>(row) * stride + in_row; };
     const std::ptrdiff_t first = at(q.stride / group, column / group);
     return {q.q + at(q.stride, column), q.scale + first, q.sum + first, q.stride};
+}
+
+void copy_row(const compute::Quantized& from, int row, const compute::Quantized& to, int at) {
+    const compute::Quantized a = rows_from(from, row), b = rows_from(to, at);
+    const auto groups = static_cast<std::size_t>(a.stride / group);
+    std::memcpy(b.q, a.q, static_cast<std::size_t>(a.stride));
+    std::memcpy(b.scale, a.scale, groups * sizeof *a.scale);
+    std::memcpy(b.sum, a.sum, groups * sizeof *a.sum);
 }
 
 auto embedding_row(image::Kind kind) {
@@ -594,15 +619,196 @@ struct Worker {
             multiply(l.up, begin * unit, last, in, count, b.up, s.hidden_stride);
             raise(adapted(layer, adapted_gate), 0, begin * unit, last, b.gate, s.hidden_stride);
             raise(adapted(layer, adapted_up), 1, begin * unit, last, b.up, s.hidden_stride);
-            for (int t = 0; t < count; t++) {
-                float *gate = b.gate + t * s.hidden_stride + begin * group,
-                      *up = b.up + t * s.hidden_stride + begin * group;
-                for (int i = (last - begin * unit) * block; i < columns; i++) gate[i] = up[i] = 0;
-                gated(gate, up, columns, gate);
-                const int to = t * b.mid.stride + begin * group;
-                k.quantize(gate, columns, b.mid.q + to, b.mid.scale + to / group, b.mid.sum + to / group);
+            for (int t = 0; t < count; t++)
+                gate(gated, b.gate + t * s.hidden_stride, b.up + t * s.hidden_stride, begin * group,
+                     (last - begin * unit) * block, columns, t);
+        });
+    }
+
+    // Gated values of one row from a column on, `filled` of them there, quantized as row t of the next input.
+    void gate(decltype(compute::Kernels::silu_mul) gated, float* gates, float* ups, int from, int filled, int columns,
+              int t) const {
+        gates += from;
+        ups += from;
+        for (int i = filled; i < columns; i++) gates[i] = ups[i] = 0;
+        gated(gates, ups, columns, gates);
+        const int to = t * b.mid.stride + from;
+        k.quantize(gates, columns, b.mid.q + to, b.mid.scale + to / group, b.mid.sum + to / group);
+    }
+
+    // The experts of the highest logits, ascending, and their weights: of equal ones the first. What is not a number is
+    // never higher than another.
+    void choose(int t) const {
+        const float* const logits = b.route_logits + t * round_to_panel(s.experts);
+        std::uint16_t* const to = b.routed_to + t * s.experts_used;
+        float* const weight = b.routed_weight + t * s.experts_used;
+        std::uint64_t taken[image::max_experts / 64] = {};
+        int first = 0;
+        for (int n = 0; n < s.experts_used; n++) {
+            int best = -1;
+            for (int e = 0; e < s.experts; e++)
+                if ((taken[e / 64] >> e % 64 & 1) == 0 && (best < 0 || logits[e] > logits[best])) best = e;
+            if (n == 0) first = best;
+            taken[best / 64] |= std::uint64_t{1} << best % 64;
+        }
+        const bool share = (params.flags & image::flag_expert_share) != 0;
+        const auto power = [&](int e) {
+            return exp_of(static_cast<double>(std::min(logits[e] - logits[first], 0.0f)));
+        };
+        double sum = 0;
+        for (int e = 0, n = 0; e < s.experts; e++) {
+            const bool chosen = (taken[e / 64] >> e % 64 & 1) != 0;
+            if (chosen) to[n++] = static_cast<std::uint16_t>(e);
+            if (chosen || !share) sum += power(e);
+        }
+        for (int n = 0; n < s.experts_used; n++) weight[n] = static_cast<float>(power(to[n]) / sum);
+    }
+    static int round_to_panel(int n) { return (n + compute::panel - 1) / compute::panel * compute::panel; }
+
+    // The routes, expert by expert and of each in the order of rows.
+    void sort_routes() const {
+        int first = 0, runs = 0;
+        for (int e = 0; e < s.experts; e++) {
+            const int begin = first;
+            for (int at = 0; at < count * s.experts_used; at++) {
+                if (b.routed_to[at] != e) continue;
+                b.routed_row[first] = at / s.experts_used;
+                b.route_of[at] = first++;
+            }
+            if (first == begin) continue;
+            b.runs[runs] = {e, begin, first - begin};
+            b.run_experts[runs++] = static_cast<std::uint16_t>(e);
+        }
+        *b.run_count = runs;
+    }
+
+    // An expert's rows of a stacked matrix.
+    Linear matrix_of(const Linear& l, int which, std::uint32_t layer, int expert, int rows) const {
+        Linear one = l;
+        one.rows = one.w.rows = rows;
+        if (p.model->experts != nullptr) {
+            const image::Expert at = p.model->experts->place(static_cast<int>(layer), expert);
+            one.w.codes = reinterpret_cast<const std::uint8_t*>(at.codes[which]);
+            one.w.scales = reinterpret_cast<const std::uint8_t*>(at.scales[which]);
+            one.w.steps = reinterpret_cast<const float*>(at.steps[which]);
+            return one;
+        }
+        const image::StreamSizes share =
+            image::stream_sizes(l.kind, static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(l.w.cols));
+        const auto n = static_cast<std::uint64_t>(expert);
+        one.w.codes += n * share.codes;
+        one.w.scales += n * share.scales;
+        if (l.kind == image::Kind::i4) one.w.steps += expert * rows;
+        return one;
+    }
+
+    // Which experts each row goes to; and they are there.
+    void route(const Layer& l, std::uint32_t layer) {
+        const auto mine = each ? Team::Part{0, rank == 0 ? count : 0} : part(count);
+        for (int t = mine.begin; t < mine.end; t++) {
+            const float* row = x + t * s.dim;
+            if (l.ffn_norm != nullptr) {
+                k.rms_norm(row, l.ffn_norm, s.dim, params.norm_eps, vector);
+                row = vector;
+            }
+            const int stride = round_to_panel(s.experts);
+            for (int at = 0; at < stride; at += compute::panel)
+                k.product(l.router + static_cast<std::ptrdiff_t>(at) * s.dim, compute::panel, s.dim, row,
+                          static_cast<std::size_t>(s.dim), 1, b.route_logits + t * stride + at,
+                          static_cast<std::size_t>(stride));
+            choose(t);
+        }
+        sync_unless_each();
+        image::Experts* const experts = p.model->experts;
+        if (rank == 0) {
+            sort_routes();
+            if (experts != nullptr)
+                experts->reserve(static_cast<int>(layer), {b.run_experts, static_cast<std::size_t>(*b.run_count)});
+        }
+        sync();
+    }
+
+    // What of the experts is not in memory, by as many members as there are readers.
+    void read_experts() {
+        image::Experts& experts = *p.model->experts;
+        const int readers = std::min(p.members, image::Experts::readers);
+        for (int i = rank; rank < readers && i < experts.missing(); i += readers) experts.read(i, rank);
+        sync();
+        if (rank == 0)
+            if (auto done = experts.finish(); !done) {
+                p.streamed = done;
+                p.stopped = true;
+            }
+        sync();
+    }
+
+    // Routes of an expert and their input, in one piece: the row itself where it is alone.
+    compute::Quantized input_of(const Buffers::ExpertRun& run) const {
+        return run.count == 1 ? rows_from(in, b.routed_row[run.first]) : rows_from(b.routed_in, run.first);
+    }
+    // f(run, first unit, last unit) over units of `of_run` for each expert that has routes.
+    template <class F>
+    void deal_runs(int of_run, F&& f) {
+        deal(*b.run_count * of_run, [&](int begin, int end) {
+            for (int u = begin, next; u < end; u = next) {
+                next = std::min(end, u - u % of_run + of_run);
+                f(b.runs[u / of_run], u % of_run, u % of_run + next - u);
             }
         });
+    }
+
+    // As feed_forward() and the down matrix, of the experts that each row goes to; b.delta is what they give, weighted.
+    // False for every member when one of them cannot be read.
+    bool experts(const Layer& l, std::uint32_t layer) {
+        route(l, layer);
+        if (p.model->experts != nullptr) {
+            read_experts();
+            if (!p.streamed) return false;
+        }
+        if (count > 1) {  // rows that an expert has several of, one behind the other
+            deal(count * s.experts_used, [&](int begin, int end) {
+                for (int at = begin; at < end; at++) copy_row(in, b.routed_row[at], b.routed_in, at);
+            });
+            sync();
+        }
+        constexpr int unit = group / block;
+        const int hidden = static_cast<int>(params.hidden), blocks = hidden / block;
+        const auto gated = (params.flags & image::flag_gelu) != 0 ? k.gelu_mul : k.silu_mul;
+        deal_runs(s.hidden_stride / group, [&](const Buffers::ExpertRun& run, int begin, int end) {
+            const int last = std::min(end * unit, blocks), columns = (end - begin) * group;
+            const compute::Quantized input = input_of(run);
+            float *const gates = b.gate + static_cast<std::ptrdiff_t>(run.first) * s.hidden_stride,
+                         *const ups = b.up + static_cast<std::ptrdiff_t>(run.first) * s.hidden_stride;
+            multiply(matrix_of(l.gate, 0, layer, run.expert, hidden), begin * unit, last, input, run.count, gates,
+                     s.hidden_stride);
+            multiply(matrix_of(l.up, 1, layer, run.expert, hidden), begin * unit, last, input, run.count, ups,
+                     s.hidden_stride);
+            for (int t = 0; t < run.count; t++)
+                gate(gated, gates + t * s.hidden_stride, ups + t * s.hidden_stride, begin * group,
+                     last * block - begin * group, columns, run.first + t);
+        });
+        sync();
+        deal_runs(s.dim / block, [&](const Buffers::ExpertRun& run, int begin, int end) {
+            multiply(matrix_of(l.down, 2, layer, run.expert, s.dim), begin, end, rows_from(b.mid, run.first), run.count,
+                     b.routed_out + static_cast<std::ptrdiff_t>(run.first) * s.dim, s.dim);
+        });
+        sync();
+        // In the order of the experts, so that a row's sum does not depend on who else is in the pass.
+        const int pieces = s.dim / compute::lanes;
+        deal(count * pieces, [&](int begin, int end) {
+            for (int u = begin, next; u < end; u = next) {
+                const int t = u / pieces, from = u % pieces * compute::lanes;
+                next = std::min(end, (t + 1) * pieces);
+                const int n = (next - u) * compute::lanes;
+                float* const to = b.delta + t * s.dim + from;
+                std::fill_n(to, n, 0.0f);
+                for (int i = t * s.experts_used; i < (t + 1) * s.experts_used; i++)
+                    k.add(to, b.routed_out + static_cast<std::ptrdiff_t>(b.route_of[i]) * s.dim + from,
+                          b.routed_weight[i], n);
+            }
+        });
+        sync();
+        return true;
     }
 
     bool cancelled() const {
@@ -643,6 +849,10 @@ struct Worker {
             add_delta(l.post_attention_norm);
             norm_all(l.ffn_norm);
             sync_unless_each();
+            if (l.router != nullptr) {
+                if (!experts(l, i)) return;
+                continue;
+            }
             feed_forward(l, i);
             sync();
             multiply(l.down, adapted(i, adapted_down), b.mid);

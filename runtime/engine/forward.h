@@ -34,11 +34,12 @@ constexpr int few_rows = 4;
 // feed-forward share their place.
 struct Buffers {
     int batch;
-    float* x;                // [batch + threads * few_rows, dim] residual stream; behind the batch each member's own
-    float* delta;            // [batch, dim] what is added to x next
-    compute::Quantized in;   // [rows of x] x normed: the input of Q, K, V, gate and up
-    compute::Quantized mid;  // [batch] attended values or gated values: the input of the output and down matrices
-    float *cos, *sin;        // [batch, rope_dims / 2]
+    float* x;               // [batch + threads * few_rows, dim] residual stream; behind the batch each member's own
+    float* delta;           // [batch, dim] what is added to x next
+    compute::Quantized in;  // [rows of x] x normed: the input of Q, K, V, gate and up
+    compute::Quantized
+        mid;           // [batch, or routes] attended values or gated values: the input of the output and down matrices
+    float *cos, *sin;  // [batch, rope_dims / 2]
     float *cos_local, *sin_local;  // the same for sliding layers
     float* qkv;                    // [batch, (heads + 2 kv_heads) * head_dim, rows padded to blocks]
     std::int8_t* query;            // [batch, heads, head stride]
@@ -48,19 +49,34 @@ struct Buffers {
         std::int8_t *k, *v;
         float *k_scale, *v_scale;
     };
-    Heads branch;              // [batch, kv_heads, head stride] of the rows that are in no cache
-    Heads tail;                // [threads] a KV head of tail_positions: the end of what such a row sees
-    float *gate, *up;          // [batch, hidden padded to 32]
-    float* low;                // [batch, 3 ranks] A x of up to three matrices that have the same input
-    compute::Quantized low_q;  // [rows of x, 3 ranks] the same: the input of B
-    float* raised;             // [threads, adapted_rows, raised_rows] B of it
-    float* member;             // [threads] of each member alone: member_floats()
-    float* logits;             // [logit rows, vocab padded to lanes]
+    Heads branch;      // [batch, kv_heads, head stride] of the rows that are in no cache
+    Heads tail;        // [threads] a KV head of tail_positions: the end of what such a row sees
+    float *gate, *up;  // [batch, hidden padded to 32]; with experts [routes, ...]
+    // Of a mixture of experts: each row goes to experts_used of them. A route is a row at an expert.
+    float* route_logits;       // [batch, experts padded to panels]
+    std::uint16_t* routed_to;  // [batch, experts_used] experts, ascending
+    float* routed_weight;      // [batch, experts_used]
+    int* route_of;             // [batch, experts_used] which of the routes that is; those of an expert stand together
+    struct ExpertRun {
+        int expert, first, count;  // routes
+    };
+    ExpertRun* runs;               // [experts]
+    std::uint16_t* run_experts;    // [experts] of the runs
+    int* routed_row;               // [routes]
+    compute::Quantized routed_in;  // [routes, dim] the rows of experts that have several
+    float* routed_out;             // [routes, dim]
+    int* run_count;                // one
+    float* low;                    // [batch, 3 ranks] A x of up to three matrices that have the same input
+    compute::Quantized low_q;      // [rows of x, 3 ranks] the same: the input of B
+    float* raised;                 // [threads, adapted_rows, raised_rows] B of it
+    float* member;                 // [threads] of each member alone: member_floats()
+    float* logits;                 // [logit rows, vocab padded to lanes]
 };
 
 struct Shapes {
     int dim, heads, kv_heads, head_dim, head_stride, q_rows, kv_rows, qkv_stride, hidden_stride, mid_stride, vocab_rows,
         pairs, local_pairs;
+    int experts, experts_used;
     int rank;        // of all adapters the largest, padded to whole groups; 0: there is none
     int unit_heads;  // the least number of heads that are whole KV heads' and whole groups of 32 columns
     int member_floats() const {

@@ -73,9 +73,19 @@ Result<void> bind_layer(const image::Image& image, std::uint32_t i, Layer& l) {
     l.attn_output = TRY(bind_matrix(image, part("attn_output"), p.dim, q_rows));
     l.ffn_norm = TRY(optional_vector(image, part("ffn_norm"), p.dim));
     l.post_ffw_norm = TRY(optional_vector(image, part("post_ffw_norm"), p.dim));
-    l.gate = TRY(bind_matrix(image, part("ffn_gate"), p.hidden, p.dim));
-    l.up = TRY(bind_matrix(image, part("ffn_up"), p.hidden, p.dim));
-    l.down = TRY(bind_matrix(image, part("ffn_down"), p.dim, p.hidden));
+    if (p.experts == 0) {
+        l.gate = TRY(bind_matrix(image, part("ffn_gate"), p.hidden, p.dim));
+        l.up = TRY(bind_matrix(image, part("ffn_up"), p.hidden, p.dim));
+        l.down = TRY(bind_matrix(image, part("ffn_down"), p.dim, p.hidden));
+        return {};
+    }
+    const Linear router = TRY(bind_matrix(image, part("ffn_gate_inp"), p.experts, p.dim, true));
+    if (router.kind != image::Kind::f32)
+        return Error::make(Code::model_format, "tensor %s is quantized; the choice of experts is made in f32", name);
+    l.router = reinterpret_cast<const float*>(router.w.codes);
+    l.gate = TRY(bind_matrix(image, part("ffn_gate_exps"), p.experts * p.hidden, p.dim));
+    l.up = TRY(bind_matrix(image, part("ffn_up_exps"), p.experts * p.hidden, p.dim));
+    l.down = TRY(bind_matrix(image, part("ffn_down_exps"), p.experts * p.dim, p.hidden));
     return {};
 }
 
@@ -83,10 +93,16 @@ Result<void> bind_layer(const image::Image& image, std::uint32_t i, Layer& l) {
 // not know.
 Result<void> check_names(const image::Image& image) {
     constexpr const char* of_model[] = {"token_embd", "output", "output_norm", "rope.inv_freq", "rope.inv_freq_local"};
-    constexpr const char* of_layer[] = {
-        "attn_norm",   "post_attention_norm", "attn_q",      "attn_k",      "attn_v",   "attn_q.bias", "attn_k.bias",
-        "attn_v.bias", "attn_q_norm",         "attn_k_norm", "attn_output", "ffn_norm", "ffn_gate",    "ffn_up",
-        "ffn_down",    "post_ffw_norm"};
+    constexpr const char* of_layer[] = {"attn_norm",    "post_attention_norm",
+                                        "attn_q",       "attn_k",
+                                        "attn_v",       "attn_q.bias",
+                                        "attn_k.bias",  "attn_v.bias",
+                                        "attn_q_norm",  "attn_k_norm",
+                                        "attn_output",  "ffn_norm",
+                                        "ffn_gate",     "ffn_up",
+                                        "ffn_down",     "post_ffw_norm",
+                                        "ffn_gate_inp", "ffn_gate_exps",
+                                        "ffn_up_exps",  "ffn_down_exps"};
     for (const image::TensorEntry& entry : image.tensors()) {
         unsigned layer = 0;
         int suffix = 0;
@@ -141,6 +157,12 @@ Result<void> check_params(const image::ModelParams& p) {
     if (p.head_dim % 4 != 0 || p.heads % p.kv_heads != 0 || p.rope_dims > p.head_dim || p.rope_dims % 2 != 0)
         return Error::make(Code::model_format, "heads %u, kv_heads %u, head_dim %u, rope_dims %u do not fit together",
                            p.heads, p.kv_heads, p.head_dim, p.rope_dims);
+    if (p.experts != 0 && (p.experts_used == 0 || p.experts_used > p.experts || p.experts > image::max_experts ||
+                           p.experts_used > max_experts_used || p.hidden % compute::block != 0))
+        return Error::make(
+            Code::model_format,
+            "%u experts, %u of them used, of %u hidden rows; this version runs %u, %d, and multiples of %d", p.experts,
+            p.experts_used, p.hidden, image::max_experts, max_experts_used, compute::block);
     if (!(p.norm_eps > 0 && p.norm_eps < 1))
         return Error::make(Code::model_format, "norm_eps is %g; it must be between 0 and 1",
                            static_cast<double>(p.norm_eps));
@@ -168,6 +190,7 @@ Result<void> bind(const image::Image& image, Model& m) {
     m.inv_freq_local = nullptr;
     if (p.rope_theta_local != 0) m.inv_freq_local = TRY(bind_vector(image, "rope.inv_freq_local", p.rope_dims / 2));
     m.rows = image.rows();
+    m.experts = image.experts();
     m.stream = image.layers();
     m.embedding = TRY(bind_matrix(image, "token_embd", p.vocab, p.dim));
     m.output = (p.flags & image::flag_tied_output) ? m.embedding : TRY(bind_matrix(image, "output", p.vocab, p.dim));

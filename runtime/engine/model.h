@@ -6,6 +6,7 @@
 #include "base/result.h"
 #include "base/team.h"
 #include "compute/kernels.h"
+#include "image/experts.h"
 #include "image/image.h"
 #include "image/layers.h"
 #include "image/rows.h"
@@ -29,11 +30,14 @@ struct Layer {
     int window;                             // positions that a query sees, its own included; 0: all
     Linear attn_output;                     // [dim, heads * head_dim]
     const float *ffn_norm, *post_ffw_norm;  // [dim] before and after the feed-forward
-    Linear gate, up;                        // [hidden, dim]
-    Linear down;                            // [dim, hidden]
+    // With experts these are theirs, one below the other: [experts * hidden, dim], [experts * dim, hidden].
+    Linear gate, up;      // [hidden, dim]
+    Linear down;          // [dim, hidden]
+    const float* router;  // [experts, dim] in panels, or null
 };
 
 using image::max_layers;
+constexpr int max_experts_used = 32;  // that a token goes to, of a layer
 
 struct Model {
     image::ModelParams params;
@@ -42,6 +46,7 @@ struct Model {
     Linear embedding, output;     // [vocab, dim]; one matrix when tied. Without data when there is `rows`:
     image::Rows* rows;            // decodes the embedding's rows; null: the embedding is there
     const float* output_norm;     // [dim]
+    image::Experts* experts;      // decodes those of a layer that its tokens go to; null: they are there
     image::Layers* stream;        // brings each layer's matrices before it is computed; null: they are there
     Layer layers[max_layers];
     float attn_scale;  // of a score of two rotated int8 vectors: 1 / sqrt(head_dim) / Hadamard size

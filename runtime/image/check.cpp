@@ -107,6 +107,10 @@ Result<void> check_index(const char* path, const RawHeader& h, std::span<const T
                          const ModelParams& params) {
     if (!terminated(params.name, sizeof params.name) || !terminated(params.family, sizeof params.family))
         return Error::make(Code::model_format, "%s: params: a name without end", path);
+    if (params.experts > max_experts || params.experts_used > params.experts ||
+        (params.experts != 0 && params.layers > max_layers))
+        return Error::make(Code::model_format, "%s: params: %" PRIu32 " of %" PRIu32 " experts in %" PRIu32 " layers",
+                           path, params.experts_used, params.experts, params.layers);
     const Section& section = *find_section(h, SectionId::tensors);
     std::uint64_t end = section.offset;
     for (std::size_t i = 0; i < tensors.size(); i++) {

@@ -96,9 +96,9 @@ enum class Kind : std::uint32_t { f32 = 0, i4 = 1, i4a = 2, i8 = 3 };
 //   e = bits 4..6, m = bits 0..3; steps: f32 a row
 //           i4a  8 x f16 scale, then 8 x f16 minimum, a (block, group)
 //           i8   8 x f16 a (block, group)
-//   f32 (of encoders, or a vector of one row): panels of 16 rows, padded with zeros; in a panel column after column, 16
-//   values each. A vector is its values.
-//   value:  i4   book[code] * scale * step[row], |book| <= 31      i4a  code * scale + minimum, code 0..15      i8 code
+//   f32 (of encoders, of ffn_gate_inp, or a vector of one row): panels of 16 rows, padded with zeros; in a panel column
+//   after column, 16 values each. A vector is its values. value:  i4   book[code] * scale * step[row], |book| <= 31 i4a
+//   code * scale + minimum, code 0..15      i8 code
 //   * scale, -127..127
 constexpr std::uint32_t residency_on_demand = 2;  // TensorEntry::residency
 
@@ -107,13 +107,16 @@ struct TensorEntry {  // in the index section, in execution order
                       // blk.0.{attn_q,attn_k,attn_v,attn_output,ffn_gate,ffn_up,ffn_down}; where the model has them
                       // blk.0.{attn_norm,post_attention_norm,ffn_norm,post_ffw_norm} around attention and
                       // feed-forward, blk.0.attn_{q,k,v}.bias, blk.0.attn_{q,k}_norm (of a head: head_dim values; of
-                      // the whole row: rows of attn_q, attn_k). Of an encoder token_embd, position_embd, token_types,
+                      // the whole row: rows of attn_q, attn_k). Of a mixture of experts, in place of ffn_*,
+                      // ffn_gate_inp (f32: experts x dim) and ffn_{gate,up,down}_exps, the experts' rows one expert
+                      // behind the other. Of an encoder token_embd, position_embd, token_types,
     // token_embd_norm and, a layer, blk.0.{attn_q,attn_k,attn_v,attn_output,ffn_up,ffn_down}, each with
     // its .bias, blk.0.{attn_output_norm,layer_output_norm}; norms have a .bias. A reader refuses a
     // tensor that it has no use for.
     Kind kind;
     std::uint32_t rows, cols;         // as the model has them, without padding; a vector is 1 x cols
-    std::uint32_t residency;          // 0 resident, 1 evictable, 2 on demand: an untied token_embd, in small frames
+    std::uint32_t residency;          // 0 resident, 1 evictable, 2 on demand: an untied token_embd, in small frames,
+                                      // and experts, whose frames hold bytes of one expert each where that is possible
     std::uint64_t codes, codes_size;  // in the raw form; f32 data for Kind::f32
     std::uint64_t scales, scales_size;
     std::uint64_t steps, steps_size;  // i4 only
@@ -133,11 +136,13 @@ constexpr int adapted_count = 7;
 constexpr std::uint32_t max_rank = 256;
 
 // Bits of ModelParams::flags
-constexpr std::uint32_t flag_tied_output = 1;  // no tensor "output": token_embd is the output matrix
-constexpr std::uint32_t flag_gelu = 2;         // GELU (tanh form) gates the feed-forward, not SiLU
-constexpr std::uint32_t flag_encoder = 4;      // BERT: reads a text and embeds it; does not write
-constexpr std::uint32_t known_flags = 7;       // a reader refuses others: they would change the answers
-constexpr std::uint32_t max_layers = 256;
+constexpr std::uint32_t flag_tied_output = 1;   // no tensor "output": token_embd is the output matrix
+constexpr std::uint32_t flag_gelu = 2;          // GELU (tanh form) gates the feed-forward, not SiLU
+constexpr std::uint32_t flag_encoder = 4;       // BERT: reads a text and embeds it; does not write
+constexpr std::uint32_t flag_expert_share = 8;  // the weights of the experts that a token goes to add up to 1; else
+                                                // they are their probabilities among all experts
+constexpr std::uint32_t known_flags = 15;       // a reader refuses others: they would change the answers
+constexpr std::uint32_t max_layers = 256, max_experts = 256;
 
 struct ModelParams {  // the params section
     char name[64];    // for people: "SmolLM2-135M-Instruct"
@@ -155,7 +160,9 @@ struct ModelParams {  // the params section
     float rope_theta_local;  // for people; not 0: sliding layers rotate by tensor rope.inv_freq_local
     std::uint8_t sliding[max_layers / 8];  // bit i % 8 of byte i / 8: layer i slides
     std::uint8_t no_rope[max_layers / 8];  // the same: layer i does not rotate
-    std::uint8_t reserved[12];
+    // Of each layer's feed-forward (hidden: of one of them), and how many a token goes to; 0: it is one whole.
+    std::uint32_t experts, experts_used;
+    std::uint8_t reserved[4];
 };
 static_assert(sizeof(ModelParams) == 256);
 

@@ -18,6 +18,7 @@
 #include "base/bytes.h"
 #include "base/file.h"
 #include "image/check.h"
+#include "image/experts.h"
 #include "image/hydrate.h"
 #include "image/layers.h"
 #include "image/resident.h"
@@ -45,6 +46,8 @@ struct Image::State {
     std::unique_ptr<FrameHashes> hashes;
     std::unique_ptr<Rows> rows;
     std::unique_ptr<Layers> layers;
+    std::unique_ptr<Experts> experts;
+    Experts::Sizes expert_sizes{};
 
     // Header, index and params of a stored image; nothing of raw_size is allocated.
     Result<void> read_index(const char* path, const StoredFile& stored, const Trust& trust);
@@ -186,7 +189,7 @@ Result<void> Image::State::read_index(const char* path, const StoredFile& file, 
 
 Result<void> Image::State::measure(const char* path, const StoredFile& stored, bool hashed) {
     for (const Residency r : {Residency::whole, Residency::on_demand, Residency::streamed}) {
-        const FrameSet absent = TRY(absent_frames(path, stored, tensors, r));
+        const FrameSet absent = TRY(absent_frames(path, stored, tensors, residency_of(params, r)));
         Footprint& f = footprints[static_cast<int>(r)];
         f = {resident_bytes(stored, absent), 0, 0, 0};
         if (absent == nullptr) continue;
@@ -197,6 +200,12 @@ Result<void> Image::State::measure(const char* path, const StoredFile& stored, b
         for (const TensorEntry& t : tensors)
             if (is_on_demand(t)) f.rows += Rows::bytes(stored, t);
         if (r != Residency::streamed) continue;
+        if (params.experts != 0) {
+            expert_sizes = Experts::sizes(stored, params, tensors);
+            f.layers += expert_sizes.memory;
+            f.pass = expert_sizes.pass;
+            continue;
+        }
         const Layers::Sizes of_layers = Layers::sizes(stored, tensors);
         f.layers += of_layers.memory;
         f.pass = of_layers.pass;
@@ -212,7 +221,9 @@ Result<void> Image::State::open_absent(const char* path, StoredFile stored, cons
     if (needs_hashes(header, options.trust)) hashes = TRY(verify_absent(name, *kept_file, header, tensors, options));
     for (const TensorEntry& t : tensors)
         if (is_on_demand(t)) rows = TRY(Rows::open(name, *kept_file, t, hashes.get()));
-    if (options.residency == Residency::streamed)
+    if (options.residency == Residency::by_expert)
+        experts = TRY(Experts::open(name, *kept_file, header, params, tensors, hashes.get(), options.experts));
+    else if (options.residency == Residency::streamed)
         layers = TRY(Layers::open(name, *kept_file, header, tensors, hashes.get(), options.frames));
     return {};
 }
@@ -281,7 +292,7 @@ Result<Image> Image::open_index(const char* path, const Trust& trust) {
     return image;
 }
 
-Result<Image> Image::open(const char* path, const OpenOptions& options) {
+Result<Image> Image::open(const char* path, const OpenOptions& asked) {
     const Opened file = TRY(open_file(path));
     Image image;
     if (image.state_ == nullptr) {
@@ -291,18 +302,20 @@ Result<Image> Image::open(const char* path, const OpenOptions& options) {
     State& s = *image.state_;
     if (!file.compressed) {
         close(file.fd);
-        TRY(s.map_raw(path, options.verify, options.trust));
+        TRY(s.map_raw(path, asked.verify, asked.trust));
         s.bytes = s.raw_file->bytes();
-        if (options.verify) TRY(check_bytes(path, s.header, s.tensors, s.bytes));
-        OpenOptions whole = options;
+        if (asked.verify) TRY(check_bytes(path, s.header, s.tensors, s.bytes));
+        OpenOptions whole = asked;
         whole.residency = Residency::whole;
-        if (needs_hashes(s.header, options.trust)) TRY(verify_hashes(path, s.header, s.tensors, s.bytes, whole));
-        if (options.residency != Residency::whole) s.leave_on_demand();
+        if (needs_hashes(s.header, asked.trust)) TRY(verify_hashes(path, s.header, s.tensors, s.bytes, whole));
+        if (asked.residency != Residency::whole) s.leave_on_demand();
         return image;
     }
     StoredFile stored = TRY(StoredFile::open(path, file.fd, file.size));
     s.identity = TRY(identity_of(path, stored.fd(), stored.header()));
-    TRY(s.read_index(path, stored, options.trust));  // all spans are bounded before the memory is made
+    TRY(s.read_index(path, stored, asked.trust));  // all spans are bounded before the memory is made
+    OpenOptions options = asked;
+    options.residency = residency_of(s.params, asked.residency);
     const bool hashed = needs_hashes(s.header, options.trust);
     const FrameSet absent = TRY(absent_frames(path, stored, s.tensors, options.residency));
     const Hydrated memory =
@@ -395,9 +408,18 @@ const ModelParams& Image::params() const { return state_->params; }
 std::span<const TensorEntry> Image::tensors() const { return state_->tensors; }
 std::span<const std::byte> Image::raw() const { return state_->bytes; }
 const Sizes& Image::sizes() const { return state_->sizes; }
-Footprint Image::footprint(Residency r) const { return state_->footprints[static_cast<int>(r)]; }
+Footprint Image::footprint(Residency r, std::uint64_t experts) const {
+    Footprint f = state_->footprints[static_cast<int>(r)];
+    const Experts::Sizes& s = state_->expert_sizes;
+    if (r == Residency::streamed && s.each != 0)
+        f.layers += s.each * (std::clamp<std::uint64_t>(experts / s.each, static_cast<std::uint64_t>(s.least),
+                                                        static_cast<std::uint64_t>(s.most)) -
+                              static_cast<std::uint64_t>(s.least));
+    return f;
+}
 Rows* Image::rows() const { return state_->rows.get(); }
 Layers* Image::layers() const { return state_->layers.get(); }
+Experts* Image::experts() const { return state_->experts.get(); }
 int Image::memfd() const { return state_->memfd; }
 const Identity& Image::identity() const { return state_->identity; }
 
@@ -410,7 +432,8 @@ bool Image::has(std::string_view name) const {
 Result<Tensor> Image::tensor(std::string_view name) const {
     for (const TensorEntry& t : state_->tensors) {
         if (name != t.name) continue;
-        const bool on_demand = state_->rows != nullptr && is_on_demand(t),
+        const bool on_demand =
+                       (state_->rows != nullptr && is_on_demand(t)) || (state_->experts != nullptr && is_expert(t)),
                    streamed = state_->layers != nullptr && is_streamed(t);
         const auto span = [&](std::uint64_t offset, std::uint64_t size) {
             if (streamed && size != 0) return std::span(state_->layers->place(layer_of(t), offset), size);

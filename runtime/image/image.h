@@ -31,7 +31,8 @@ enum class Residency {
     whole,
     on_demand,  // but for an embedding that is marked so (TensorEntry::residency 2) and is not the output matrix:
                 // rows()
-    streamed,   // nor the matrices of the layers: layers()
+    streamed,   // nor the matrices of the layers: layers(). Of a mixture of experts it means
+    by_expert,  // all but the experts: experts()
 };
 
 struct OpenOptions {
@@ -45,6 +46,8 @@ struct OpenOptions {
     // time.
     void (*progress)(void* context, std::uint64_t done, std::uint64_t total) = nullptr;
     void* context = nullptr;
+    std::uint64_t experts = 0;  // bytes of decoded experts that are kept when they are not resident; those of a layer
+                                // are, at the least
     // One more with each frame of a layer that is decoded later on; must outlive the image. null: nobody asks.
     std::atomic<std::uint64_t>* frames = nullptr;
 };
@@ -59,12 +62,13 @@ struct Sizes {
 struct Footprint {
     std::uint64_t resident;  // decoded once; of a raw image all, in pages that the system may take back
     std::uint64_t rows;      // decodes rows of the embedding, and keeps some
-    std::uint64_t layers;    // reads layers, and keeps two
-    std::uint64_t pass;      // not in memory: read of the file for every pass over the layers
+    std::uint64_t layers;    // reads layers, and keeps two; or experts, and keeps as many as asked for
+    std::uint64_t pass;  // not in memory: read of the file for every pass over the layers; of experts, for a token's
 };
 
-class Rows;    // image/rows.h
-class Layers;  // image/layers.h
+class Rows;     // image/rows.h
+class Layers;   // image/layers.h
+class Experts;  // image/experts.h
 
 // Bytes that open() takes beside the image while it decodes one on that many threads: each thread's buffers and
 // decoder, and what of the file is read ahead. The rest of the file's pages the system may take back.
@@ -111,11 +115,13 @@ class Image {
     std::span<const std::byte> section(SectionId id) const;  // empty when absent
     std::span<const std::byte> raw() const;                  // zeros where it is not resident
     const Sizes& sizes() const;
-    Footprint footprint(Residency residency) const;  // valid after open_index(), too
-    Rows* rows() const;                              // of token_embd; null: it is resident
-    Layers* layers() const;                          // null: they are resident
-    int memfd() const;                               // -1 when a raw file is mapped in place
-    const Identity& identity() const;                // of the file as it was when it was opened
+    // experts: as in OpenOptions. Valid after open_index(), too.
+    Footprint footprint(Residency residency, std::uint64_t experts = 0) const;
+    Rows* rows() const;                // of token_embd; null: it is resident
+    Layers* layers() const;            // null: they are resident
+    Experts* experts() const;          // null: they are resident, or there are none
+    int memfd() const;                 // -1 when a raw file is mapped in place
+    const Identity& identity() const;  // of the file as it was when it was opened
 
   private:
     Image();

@@ -26,6 +26,11 @@ int layer_of(const TensorEntry& t) {
     return std::sscanf(t.name, "blk.%3u.%n", &layer, &end) == 1 && end > 0 ? static_cast<int>(layer) : -1;
 }
 
+bool is_expert(const TensorEntry& t) {
+    const std::string_view name = t.name;
+    return t.kind != Kind::f32 && name.ends_with("_exps") && layer_of(t) >= 0;
+}
+
 bool is_streamed(const TensorEntry& t) { return t.kind != Kind::f32 && layer_of(t) >= 0; }
 
 Extent extent_of(const TensorEntry& t) {

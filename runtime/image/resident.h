@@ -13,11 +13,18 @@ namespace slmd::image {
 bool is_on_demand(const TensorEntry& tensor);
 // A matrix of a layer. Vectors, a thousandth of it, stay.
 bool is_streamed(const TensorEntry& tensor);
+// Rows of a layer's experts, one expert behind the other.
+bool is_expert(const TensorEntry& tensor);
 // The layer of "blk.N.name", -1: none.
 int layer_of(const TensorEntry& tensor);
 inline bool is_absent(const TensorEntry& tensor, Residency residency) {
     return (residency != Residency::whole && is_on_demand(tensor)) ||
-           (residency == Residency::streamed && is_streamed(tensor));
+           (residency == Residency::streamed && is_streamed(tensor)) ||
+           (residency == Residency::by_expert && is_expert(tensor));
+}
+// What a residency is for that model: a mixture of experts is not streamed layer by layer.
+inline Residency residency_of(const ModelParams& params, Residency residency) {
+    return residency == Residency::streamed && params.experts != 0 ? Residency::by_expert : residency;
 }
 
 // Where a tensor lies in the raw form, padding to stream_align included.

@@ -183,7 +183,8 @@ TEST(HuggingFace, RefusalsNameWhatIsWrong) {
     says(model.file("{"), "is not JSON");
     says(with("\"dtype\":\"F32\"", "\"dtype\":\"F8_E4M3\""), "model.embed_tokens.weight is of type F8_E4M3");
     says(with("\"dtype\":\"F32\"", "\"dtype\":32"), "has no dtype");
-    says(with("[24,32]", "[24,32,1]"), "3 dimensions");
+    says(with("[24,32]", "[24,32,1]"), "is 768 x 1, the model's parameters ask for 24 x 32");
+    says(with("[24,32]", "[24,32,1,1]"), "4 dimensions");
     says(with("[24,32]", "[24,0]"), "a dimension is zero");
     says(with("[24,32]", "[24,-32]"), "a dimension is zero");
     says(with("[24,32]", "[24,33]"), "3072 bytes do not hold 792 values of type F32");

@@ -41,9 +41,53 @@ TEST_P(Golden, Logits) {
     EXPECT_EQ(golden.value().shape, (std::vector<std::size_t>{80, 320}));
     EXPECT_LE(distance(logits.value(), golden.value().values), 2e-4f);
 }
+
+// Experts that the parameters have and the file lacks, or the other way round.
+TEST(Mixtures, ExpertsThatAreNotThoseOfTheParametersAreRefused) {
+    const auto replace = [](std::string& text, const std::string& from, const std::string& to) {
+        text.replace(text.find(from), from.size(), to);
+    };
+    // In the file's header, in as many bytes.
+    const auto opened = [&](const std::string& name, const std::string& from, const std::string& to,
+                            const std::string& file_from = "F", const std::string& file_to = "F") {
+        const std::string folder = std::string(SLMD_SHARED "/golden/families/") + name;
+        std::ifstream in(folder + "/config.json");
+        std::string config{std::istreambuf_iterator<char>(in), {}};
+        replace(config, from, to);
+        std::ifstream weights(folder + "/model.safetensors", std::ios::binary);
+        std::string bytes{std::istreambuf_iterator<char>(weights), {}};
+        replace(bytes, file_from, file_to);
+        std::vector<std::pair<std::string, FileBytes>> shards;
+        shards.emplace_back("model.safetensors", FileBytes{std::nullopt, std::as_bytes(std::span(bytes))});
+        const auto source = open_hugging_face(config, std::move(shards), folder);
+        return source ? std::string() : source.error().text;
+    };
+    if (!std::filesystem::exists(SLMD_SHARED "/golden/families/qwen3-moe")) GTEST_SKIP() << "no qwen3-moe";
+    const std::string eight = "\"num_local_experts\": 8", used = "\"num_experts_per_tok\": 2";
+    EXPECT_EQ(opened("qwen3-moe", eight, eight), "");
+    EXPECT_NE(opened("qwen3-moe", eight, "\"num_local_experts\": 9")
+                  .find("mlp.gate.weight is 8 x 64, the model's parameters ask for 9 x 64"),
+              std::string::npos);
+    EXPECT_NE(opened("qwen3-moe", eight, eight, "experts.7.up_proj", "experts.9.up_proj")
+                  .find("experts.7.up_proj.weight is missing"),
+              std::string::npos);
+    EXPECT_NE(opened("qwen3-moe", eight, eight, "experts.7.up_proj.weight\":{\"dtype\":\"BF16\",\"shape\":[48,64]",
+                     "experts.7.up_proj.weight\":{\"dtype\":\"BF16\",\"shape\":[64,48]")
+                  .find("experts.7.up_proj.weight is 64 x 48, the model's parameters ask for 48 x 64"),
+              std::string::npos);
+    EXPECT_NE(opened("granitemoe", eight, "\"num_local_experts\": 4")
+                  .find("router.layer.weight is 8 x 64, the model's parameters ask for 4 x 64"),
+              std::string::npos);
+    EXPECT_NE(opened("olmoe", used, "\"num_experts_per_tok\": 9").find("a token goes to 9 of 8 experts"),
+              std::string::npos);
+    EXPECT_NE(opened("mixtral", eight.substr(0, eight.size() - 1) + "4", "\"num_local_experts\": 257").find("257"),
+              std::string::npos);
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, Golden,
                          testing::Values("llama", "llama-tied", "llama3-rope", "mistral-sliding", "qwen2", "qwen3",
-                                         "gemma2", "gemma3", "phi3", "smollm3", "granite", "olmo2"),
+                                         "gemma2", "gemma3", "phi3", "smollm3", "granite", "olmo2", "granitemoe",
+                                         "qwen3-moe", "olmoe", "mixtral"),
                          [](const auto& p) {
                              std::string name = p.param;
                              std::erase(name, '-');

@@ -395,6 +395,12 @@ Result<QuantizeSummary> quantize_model(const Source& source, std::span<const Seq
     if (sequences.size() < held_out)
         return Error::make(Code::incorrect_parameters, "%zu windows of calibration text: at least %zu are needed",
                            sequences.size(), held_out);
+    if (source.params.experts != 0)
+        return Error::make(
+            Code::not_supported,
+            "%.100s is a mixture of experts, which this version does not calibrate: slmpack import rounds "
+            "it to 4 bits",
+            source.path.c_str());
     for (const SourceTensor& t : source.tensors)
         if (t.rows != 1 && t.name != "token_embd" && t.name != "output" && !t.name.starts_with("blk."))
             return Error::make(Code::not_supported, "tensor %s: a matrix that the quantizer does not know",

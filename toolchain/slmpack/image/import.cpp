@@ -29,6 +29,9 @@ bool is_vector(const SourceTensor& t) { return t.rows == 1; }
 bool is_float(const SourceTensor& t) {
     return t.type == "F32" || t.type == "F16" || t.type == "BF16" || t.type == "F64";
 }
+// Which experts a token goes to is a choice: a small error makes another one of it. It is a ten-thousandth of the
+// model.
+bool is_router(const SourceTensor& t) { return t.name.ends_with(".ffn_gate_inp"); }
 bool is_embedding(const SourceTensor& t) {
     return t.name == "token_embd" || t.name == "output" || t.name == "position_embd" || t.name == "token_types";
 }
@@ -146,7 +149,7 @@ Result<double> stored_besides_matrices(const Source& source) {
 }
 
 Result<Kind> kind_of(const Source& source, const SourceTensor& tensor, const ImportOptions& options) {
-    if (is_vector(tensor)) return Kind::f32;
+    if (is_vector(tensor) || is_router(tensor)) return Kind::f32;
     if (const auto made = options.kinds.find(tensor.name); made != options.kinds.end()) return made->second;
     if (options.kind == Kind::f32 && (source.params.flags & image::flag_encoder) == 0)
         return Error::make(Code::not_supported, "f32 is for encoders: the engine runs other models in 4 and 8 bits");
@@ -190,8 +193,9 @@ Result<ImportSummary> import_model(const Source& source, const std::string& path
         contents.tensors.push_back(
             {local_rope_tensor, Kind::f32, 1, static_cast<std::uint32_t>(source.inv_freq_local.size())});
     for (const SourceTensor* t : order)
-        contents.tensors.push_back({t->name, TRY(kind_of(source, *t, options)), t->rows, t->cols,
-                                    on_demand && t->name == "token_embd" ? image::residency_on_demand : 0});
+        contents.tensors.push_back(
+            {t->name, TRY(kind_of(source, *t, options)), t->rows, t->cols,
+             (on_demand && t->name == "token_embd") || t->name.ends_with("_exps") ? image::residency_on_demand : 0});
 
     const Balance balance = TRY(Balance::of(source));
     ImportSummary summary;

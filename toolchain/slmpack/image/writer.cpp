@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "image/check.h"
 #include "image/layout.h"
+#include "image/resident.h"
 #include "image/sha256.h"
 #include "output.h"
 
@@ -23,7 +24,23 @@ struct Plan {
     std::uint32_t frames = 1;                    // the header's
 };
 
-std::uint64_t target_of(const TensorEntry& t) { return t.residency == residency_on_demand ? row_frame : stream_frame; }
+// How a stream is cut: frames of whole units, about as large as target.
+struct Cut {
+    std::uint64_t unit, target;
+};
+
+// unit: of a block of rows. Of experts a frame holds one's bytes or an even part of them, where they are as many as
+// streams are aligned to.
+Cut cut_of(const TensorEntry& t, const ModelParams& params, std::uint64_t bytes, std::uint64_t unit) {
+    if (t.residency != residency_on_demand) return {unit, stream_frame};
+    if (!is_expert(t)) return {unit, row_frame};
+    const std::uint64_t share = bytes / params.experts;
+    std::uint64_t parts = std::max<std::uint64_t>(1, (share + stream_frame - 1) / stream_frame);
+    while (parts < 64 && (share % parts != 0 || share / parts % stream_align != 0)) parts++;
+    if (bytes % params.experts != 0 || share % parts != 0 || share / parts % stream_align != 0)
+        return {unit, stream_frame};
+    return {share / parts, share / parts};
+}
 
 std::uint64_t block_codes(const TensorEntry& t) {
     const std::uint64_t groups = (t.cols + group_cols - 1) / group_cols;
@@ -64,7 +81,8 @@ Result<Plan> plan_layout(const ImageContents& contents) {
             offset = size == 0 ? 0 : at;
             stream = size;
             at += round_up(size, stream_align);
-            frames += Output::frame_count(round_up(size, stream_align), unit, target_of(t));
+            const Cut cut = cut_of(t, contents.params, size, unit);
+            frames += Output::frame_count(round_up(size, stream_align), cut.unit, cut.target);
         };
         place(sizes.codes, block_codes(t), t.codes, t.codes_size);
         place(sizes.scales, block_scales(t), t.scales, t.scales_size);
@@ -117,8 +135,9 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
         TensorSummary s;
         const auto put = [&](std::vector<std::byte>& bytes, std::uint64_t unit) -> Result<StreamSummary> {
             const std::uint64_t size = bytes.size();
+            const Cut cut = cut_of(entry, contents.params, size, unit);
             bytes.resize(round_up(size, stream_align));
-            return StreamSummary{size, TRY(out.put_stream(bytes, unit, options.level, target_of(entry)))};
+            return StreamSummary{size, TRY(out.put_stream(bytes, cut.unit, options.level, cut.target))};
         };
         s.codes = TRY(put(streams.codes, block_codes(entry)));
         s.scales = TRY(put(streams.scales, block_scales(entry)));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "toolchain/slmpack/reference/layer.h"
 
@@ -82,6 +83,41 @@ struct Reference::Pass {
         return norm == model.weights_.end() ? y : normed(y, name + "_norm", long(norm->second.size()));
     }
 
+    // Each row through the experts of the highest logits, weighted by their softmax (Shazeer et al., arXiv 1701.06538):
+    // among those alone, or among all.
+    Matrix experts(const Matrix& x, const std::string& block) const {
+        const long hidden = params.hidden, dim = params.dim, count = params.experts, used = params.experts_used;
+        const bool gelu = (params.flags & image::flag_gelu) != 0;
+        const float *gates = model.weight(block + "ffn_gate_exps"), *ups = model.weight(block + "ffn_up_exps"),
+                    *downs = model.weight(block + "ffn_down_exps");
+        const Matrix logits = linear(x, model.weight(block + "ffn_gate_inp"), count);
+        Matrix out = Matrix::Zero(x.rows(), dim);
+        for (long r = 0; r < x.rows(); r++) {
+            std::vector<long> order(static_cast<std::size_t>(count));
+            std::iota(order.begin(), order.end(), 0);
+            std::stable_sort(order.begin(), order.end(), [&](long a, long b) { return logits(r, a) > logits(r, b); });
+            const bool share = (params.flags & image::flag_expert_share) != 0;
+            float sum = 0;
+            for (long i = 0; i < (share ? used : count); i++)
+                sum += std::exp(logits(r, order[std::size_t(i)]) - logits(r, order[0]));
+            const Matrix row = x.row(r);
+            for (long i = 0; i < used; i++) {
+                const long e = order[std::size_t(i)];
+                const Matrix mixed = gated(linear(row, gates + e * hidden * dim, hidden),
+                                           linear(row, ups + e * hidden * dim, hidden), gelu);
+                out.row(r) +=
+                    linear(mixed, downs + e * dim * hidden, dim) * (std::exp(logits(r, e) - logits(r, order[0])) / sum);
+            }
+        }
+        return out;
+    }
+
+    Matrix feed_forward(const Matrix& x, const std::string& block) const {
+        if (params.experts != 0) return experts(x, block);
+        const Matrix gate = times(x, block + "ffn_gate", params.hidden), up = times(x, block + "ffn_up", params.hidden);
+        return times(gated(gate, up, (params.flags & image::flag_gelu) != 0), block + "ffn_down", params.dim);
+    }
+
     Matrix attention(const Matrix& x, std::uint32_t layer) const {
         const std::string block = "blk." + std::to_string(layer) + ".";
         const long head_dim = params.head_dim, heads_count = params.heads, kv_heads = params.kv_heads;
@@ -138,11 +174,7 @@ std::vector<float> Reference::forward(std::span<const std::int32_t> tokens, std:
         const Matrix a = pass.attention(pass.normed(x, block + "attn_norm", dim), layer);
         x += pass.normed(a, block + "post_attention_norm", dim) * params_.residual_scale;
 
-        const Matrix f = pass.normed(x, block + "ffn_norm", dim);
-        const Matrix gate = pass.times(f, block + "ffn_gate", params_.hidden),
-                     up = pass.times(f, block + "ffn_up", params_.hidden);
-        const Matrix down =
-            pass.times(gated(gate, up, (params_.flags & image::flag_gelu) != 0), block + "ffn_down", dim);
+        const Matrix down = pass.feed_forward(pass.normed(x, block + "ffn_norm", dim), block);
         x += pass.normed(down, block + "post_ffw_norm", dim) * params_.residual_scale;
     }
     cache.length += std::size_t(n);

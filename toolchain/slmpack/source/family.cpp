@@ -15,8 +15,9 @@ struct Field {
     const char* name;
     std::uint32_t ModelParams::*size;
     float ModelParams::*real;
-    std::uint32_t least, most;  // of a size; most: large enough for every published model, small enough that no product
-                                // of two overflows 64 bits
+    std::uint32_t least, most;  // of a size or flag; most: large enough for every published model, small enough that no
+                                // product of two overflows 64 bits
+    std::uint32_t flag = 0;  // not 0: neither, but this bit of ModelParams::flags
 };
 constexpr Field fields[] = {
     {"layers", &ModelParams::layers, nullptr, 1, image::max_layers},
@@ -29,6 +30,9 @@ constexpr Field fields[] = {
     {"rope_dims", &ModelParams::rope_dims, nullptr, 0, 4096},
     {"context", &ModelParams::context, nullptr, 1, 1 << 28},
     {"window", &ModelParams::window, nullptr, 0, 1 << 28},
+    {"experts", &ModelParams::experts, nullptr, 0, image::max_experts},
+    {"experts_used", &ModelParams::experts_used, nullptr, 0, image::max_experts},
+    {"expert_share", nullptr, nullptr, 0, 1, image::flag_expert_share},
     {"norm_eps", nullptr, &ModelParams::norm_eps, 0, 0},
     {"rope_theta", nullptr, &ModelParams::rope_theta, 0, 0},
     {"rope_theta_local", nullptr, &ModelParams::rope_theta_local, 0, 0},
@@ -63,6 +67,7 @@ std::optional<double> parse_number(std::string_view text) {
 std::optional<double> param_value(const ModelParams& p, std::string_view name) {
     const Field* f = field_named(name);
     if (!f) return std::nullopt;
+    if (f->flag != 0) return (p.flags & f->flag) != 0 ? 1 : 0;
     return f->size ? double(p.*f->size) : double(p.*f->real);
 }
 
@@ -259,6 +264,10 @@ std::optional<std::uint32_t> size_named(const ModelParams& p, std::string_view n
     if (name == "q") return p.heads * p.head_dim;
     if (name == "kv") return p.kv_heads * p.head_dim;
     if (const Field* f = field_named(name); f && f->size) return p.*f->size;
+    if (const auto times = name.find('*'); times != name.npos) {
+        const auto a = size_named(p, name.substr(0, times)), b = size_named(p, name.substr(times + 1));
+        return a && b ? std::optional(*a * *b) : std::nullopt;
+    }
     if (const auto v = parse_number(name)) return std::uint32_t(*v);
     return std::nullopt;
 }
@@ -313,12 +322,15 @@ Result<ModelParams> fill_params(const Family& family, Form form, const NumbersOf
             return Error::make(Code::model_format, "key \"%s\" is missing: without it the model's %s is unknown",
                                keys.c_str(), param.name.c_str());
         const Field* field = field_named(param.name);
-        if (field->size) {
+        if (field->size || field->flag) {
             if (!(*v >= field->least && *v <= field->most) || *v != std::floor(*v))
                 return Error::make(Code::model_format, "%s%s is %.10g: not a whole number from %u to %u",
                                    given ? "key " : "", given ? keys.c_str() : param.name.c_str(), *v, field->least,
                                    field->most);
-            p.*field->size = std::uint32_t(*v);
+            if (field->flag != 0)
+                p.flags |= *v != 0 ? field->flag : 0;
+            else
+                p.*field->size = std::uint32_t(*v);
         } else {
             if (!(*v >= 0 && *v <= 1e12))
                 return Error::make(Code::model_format, "key %s is %g: not a number from 0 to 1e12", keys.c_str(), *v);
@@ -346,6 +358,8 @@ Result<void> check_params(const ModelParams& p) {
                                f.least, f.most);
     if (p.heads % p.kv_heads != 0)
         return Error::make(Code::model_format, "%u heads cannot share %u key-value heads evenly", p.heads, p.kv_heads);
+    if ((p.experts == 0) != (p.experts_used == 0) || p.experts_used > p.experts)
+        return Error::make(Code::model_format, "a token goes to %u of %u experts", p.experts_used, p.experts);
     if ((p.flags & image::flag_encoder) != 0) return {};
     if (p.rope_dims == 0 || p.rope_dims % 2 != 0 || p.rope_dims > p.head_dim)
         return Error::make(Code::model_format, "%u rotated dimensions: must be even, 2 to the head's %u", p.rope_dims,
@@ -363,9 +377,10 @@ std::vector<Expected> expected_tensors(const Family& family, Form form, const Mo
         const auto [source, first_row] = slice_of(form == Form::hugging_face ? t.hugging_face
                                                   : form == Form::gguf       ? t.gguf
                                                                              : t.name);
+        const bool experts = t.name.ends_with("_exps");
         all.push_back({with_layer(t.name, layer), with_layer(source, layer), *sum_named(p, first_row),
-                       *size_named(p, t.rows), *size_named(p, t.cols), t.rope,
-                       t.plus_one && form == Form::hugging_face});
+                       *size_named(p, t.rows), *size_named(p, t.cols), t.rope, t.plus_one && form == Form::hugging_face,
+                       experts ? p.experts : 1});
     };
     for (std::size_t i = 0; i < family.tensors.size();) {
         if (family.tensors[i].name.find('*') == std::string::npos) {
@@ -380,6 +395,12 @@ std::vector<Expected> expected_tensors(const Family& family, Form form, const Mo
         i = end;
     }
     return all;
+}
+
+std::string Expected::source_of(std::uint32_t part) const {
+    std::string one = source;
+    if (const auto at = one.find('%'); at != one.npos) one.replace(at, 1, std::to_string(part));
+    return one;
 }
 
 bool is_ignored(const Family& family, Form form, const std::string& name) {

@@ -65,7 +65,7 @@ using NumbersOf = std::function<Result<std::vector<double>>(const std::string& k
 // name the key.
 Result<image::ModelParams> fill_params(const Family& family, Form form, const NumbersOf& numbers,
                                        std::uint32_t embedding_rows);
-// A size by its name in the table: a parameter, "q", "kv" or a number. nullopt: no such name.
+// A size by its name in the table: a parameter, "q", "kv", a number, or a product of those. nullopt: no such name.
 std::optional<std::uint32_t> size_named(const image::ModelParams& params, std::string_view name);
 // What any engine may take for granted: nothing zero, heads a multiple of kv_heads, no size that could overflow. Errors
 // name the parameter.
@@ -76,6 +76,11 @@ struct Expected {
     std::uint32_t first_row;   // of the source's tensor, which may hold several of ours
     std::uint32_t rows, cols;
     bool rope, plus_one;
+    // Of experts: our rows are so many runs, one behind the other. A % in the source's name stands for the number of
+    // the run, which is a tensor of its own; without it, the source's rows are as many runs, and each holds one of
+    // ours.
+    std::uint32_t parts = 1;
+    std::string source_of(std::uint32_t part) const;
 };
 // Every tensor of the model, in execution order.
 std::vector<Expected> expected_tensors(const Family& family, Form form, const image::ModelParams& params);

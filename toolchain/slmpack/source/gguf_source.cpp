@@ -248,7 +248,8 @@ Result<std::unique_ptr<Source>> open_gguf(std::vector<std::pair<std::string, Fil
     for (const auto& [name, t] : tensors) {
         std::uint64_t rows = 1;
         for (std::size_t d = 1; d < t.dims.size(); d++) rows *= t.dims[d];
-        if (rows > UINT32_MAX || t.dims[0] > UINT32_MAX || (t.dims.size() > 2 && rows != t.dims[1]))
+        const bool stack = name.ends_with("_exps.weight");
+        if (rows > UINT32_MAX || t.dims[0] > UINT32_MAX || (t.dims.size() > 2 && rows != t.dims[1] && !stack))
             return Error::make(Code::not_supported, "tensor %s is not a matrix", shown(name).c_str());
         stored[name] = {t.type, std::uint32_t(rows), std::uint32_t(t.dims[0]), t.bytes};
     }

@@ -185,7 +185,8 @@ Result<std::unique_ptr<Source>> open_hugging_face(std::string_view config_text,
     set_name(s->params, path);
     if (four_bit) {
         std::set<std::string> expected;
-        for (const auto& e : expected_tensors(family, Form::hugging_face, s->params)) expected.insert(e.source);
+        for (const auto& e : expected_tensors(family, Form::hugging_face, s->params))
+            for (std::uint32_t i = 0; i < e.parts; i++) expected.insert(e.source_of(i));
         TRY(join_four_bit(
             *four_bit, [&](const std::string& name) { return expected.contains(name); }, stored, s->warnings));
     }

@@ -100,14 +100,17 @@ Result<void> read_safetensors(std::span<const std::byte> bytes, const std::strin
             return Error::make(Code::not_supported, "%s: %s is of type %s: slmpack reads F32 F16 BF16", name.c_str(),
                                what.c_str(), shown(type_name).c_str());
         StoredTensor t{tensor_type(type_name.c_str()), 1, 1, {}};
-        if (shape.size() > 2)
-            return Error::make(Code::not_supported, "%s: %s has %zu dimensions: it is not a matrix", name.c_str(),
+        if (shape.size() > 3)
+            return Error::make(Code::not_supported,
+                               "%s: %s has %zu dimensions: it is neither a matrix nor a stack of them", name.c_str(),
                                what.c_str(), shape.size());
-        std::uint32_t* const sizes[2] = {shape.size() == 2 ? &t.rows : &t.cols, &t.cols};
+        // A stack's matrices stand one below the other.
         for (std::size_t d = 0; d < shape.size(); d++) {
             const auto n = number(shape[d]);
-            if (n < 1 || n > UINT32_MAX) return wrong(what + ": a dimension is zero or too large");
-            *sizes[d] = std::uint32_t(n);
+            std::uint32_t& size = d + 1 < shape.size() ? t.rows : t.cols;
+            if (n < 1 || n > UINT32_MAX || n * size > UINT32_MAX)
+                return wrong(what + ": a dimension is zero or too large");
+            size *= std::uint32_t(n);
         }
         const auto begin = number(offsets[0]), end = number(offsets[1]), size = std::uint64_t(t.rows) * t.cols;
         if (begin > end || end > data.size())

@@ -153,8 +153,13 @@ Result<void> StoredSource::take(const Family& family, Form form, std::map<std::s
     for (const Form f : family.pairs) pairs |= f == form;
     std::map<std::string, std::uint64_t> used;  // rows of each source tensor, which may hold several of ours
     const auto expected = expected_tensors(family, form, params);
-    for (const auto& e : expected) used[e.source] += e.rows;
+    for (const auto& e : expected)
+        for (std::uint32_t i = 0; i < e.parts; i++) used[e.source_of(i)] += e.rows / e.parts;
     for (const auto& e : expected) {
+        if (e.parts > 1) {
+            TRY(take_experts(e, family, stored, used));
+            continue;
+        }
         const auto found = stored.find(e.source);
         if (found == stored.end())
             return Error::make(Code::model_format, "tensor %s is missing: a %s model of %u layers has one",
@@ -172,7 +177,7 @@ Result<void> StoredSource::take(const Family& family, Form form, std::map<std::s
         t.rows = e.rows;
         add(e.name, t, pairs && e.rope, e.plus_one);
     }
-    for (const auto& e : expected) stored.erase(e.source);
+    for (const auto& [name, rows] : used) stored.erase(name);
     // Some tied checkpoints hold the output matrix all the same.
     image::ModelParams untied = params;
     untied.flags &= ~image::flag_tied_output;
@@ -182,6 +187,42 @@ Result<void> StoredSource::take(const Family& family, Form form, std::map<std::s
             return Error::make(Code::not_supported,
                                "tensor %s is not part of family %s: leaving it out would change the model's answers",
                                shown(name).c_str(), family.name.c_str());
+    return {};
+}
+
+Result<void> StoredSource::take_experts(const Expected& e, const Family& family,
+                                        const std::map<std::string, StoredTensor>& stored,
+                                        const std::map<std::string, std::uint64_t>& used) {
+    StoredTensor all{};
+    const std::uint32_t rows = e.rows / e.parts;  // of a run
+    for (std::uint32_t i = 0; i < e.parts; i++) {
+        const std::string name = e.source_of(i);
+        const auto found = stored.find(name);
+        if (found == stored.end())
+            return Error::make(Code::model_format,
+                               "tensor %s is missing: a %s model of %u layers and %u experts has one", name.c_str(),
+                               family.name.c_str(), params.layers, e.parts);
+        const StoredTensor& t = found->second;
+        if (t.packed)
+            return Error::make(Code::not_supported,
+                               "tensor %s: experts in 4 bits of GPTQ or AWQ are not read: import "
+                               "the model in floats",
+                               name.c_str());
+        if (t.rows != used.at(name) || t.cols != e.cols)
+            return Error::make(Code::model_format, "tensor %s is %u x %u, the model's parameters ask for %llu x %u",
+                               name.c_str(), t.rows, t.cols, static_cast<unsigned long long>(used.at(name)), e.cols);
+        if (i > 0 && t.type != all.type)
+            return Error::make(Code::not_supported, "tensor %s is of type %s, that of another expert of type %s",
+                               name.c_str(), t.type->name, all.type->name);
+        const bool own = name != e.source;  // a tensor of its own
+        const std::size_t row_bytes = std::size_t(t.cols / t.type->block) * t.type->bytes,
+                          first = e.first_row + (own ? 0 : std::size_t(t.rows / e.parts) * i);
+        all.type = t.type;
+        all.runs.push_back(t.bytes.subspan(first * row_bytes, rows * row_bytes));
+    }
+    all.rows = e.rows;
+    all.cols = e.cols;
+    add(e.name, all, false, e.plus_one);
     return {};
 }
 
@@ -201,12 +242,12 @@ std::uint32_t row_of_pairs(const image::ModelParams& params, std::uint32_t r) {
 Result<std::vector<float>> StoredSource::read(const SourceTensor& tensor) const {
     const Place& p = *TRY(place(tensor));
     const StoredTensor& s = p.stored;
-    const std::size_t blocks = s.cols / s.type->block, row_bytes = blocks * s.type->bytes;
+    const std::size_t blocks = s.cols / s.type->block;
     std::vector<float> values =
         s.packed ? s.packed->read(s.first_row, s.rows) : std::vector<float>(std::size_t(s.rows) * s.cols);
     for (std::uint32_t r = 0; r < s.rows; r++) {
         float* row = values.data() + std::size_t(r) * s.cols;
-        if (!s.packed) s.type->dequantize(s.bytes.data() + source_row(p, r) * row_bytes, row, blocks);
+        if (!s.packed) s.type->dequantize(s.row(source_row(p, r)), row, blocks);
         if (p.plus_one)
             for (std::uint32_t c = 0; c < s.cols; c++) row[c] += 1;
         for (std::uint32_t c = 0; c < s.cols; c++)
@@ -224,10 +265,9 @@ Result<std::optional<Codes>> StoredSource::codes(const SourceTensor& tensor) con
     const Place& p = *TRY(place(tensor));
     const StoredTensor& s = p.stored;
     if (s.packed) return s.packed->codes(s.first_row, s.rows);
-    const std::size_t row_bytes = std::size_t(s.cols / s.type->block) * s.type->bytes, groups = s.cols / group;
+    const std::size_t groups = s.cols / group;
     if (is(s.type, "MXFP4"))
-        return mxfp4_codes(s.rows, s.cols,
-                           [&](std::uint32_t r) { return s.bytes.data() + source_row(p, r) * row_bytes; });
+        return mxfp4_codes(s.rows, s.cols, [&](std::uint32_t r) { return s.row(source_row(p, r)); });
     const auto kind = kind_of_codes(s.type);
     if (!kind) return Maybe{};
     const bool four = *kind == image::Kind::i4a;
@@ -238,8 +278,8 @@ Result<std::optional<Codes>> StoredSource::codes(const SourceTensor& tensor) con
     for (std::uint32_t r = 0; r < s.rows; r++) {
         std::uint16_t *scales = c.scales.data() + r * groups,
                       *minimums = four ? c.minimums.data() + r * groups : nullptr;
-        if (!row_codes(s.type, s.bytes.data() + source_row(p, r) * row_bytes, s.cols,
-                       c.codes.data() + std::size_t(r) * s.cols, scales, minimums))
+        if (!row_codes(s.type, s.row(source_row(p, r)), s.cols, c.codes.data() + std::size_t(r) * s.cols, scales,
+                       minimums))
             return Maybe{};
         for (std::size_t g = 0; g < groups; g++)
             if (!finite(scales[g]) || (four && !finite(minimums[g])))

@@ -28,7 +28,15 @@ struct StoredTensor {
     std::uint32_t rows, cols;
     std::span<const std::byte> bytes;
     std::shared_ptr<const FourBit> packed{};
-    std::uint32_t first_row = 0;  // of packed
+    std::uint32_t first_row = 0;                     // of packed
+    std::vector<std::span<const std::byte>> runs{};  // of equally many rows each, in place of bytes
+
+    const std::byte* row(std::uint32_t r) const {
+        const std::size_t row_bytes = std::size_t(cols / type->block) * type->bytes;
+        if (runs.empty()) return bytes.data() + r * row_bytes;
+        const std::uint32_t of_run = rows / std::uint32_t(runs.size());
+        return runs[r / of_run].data() + r % of_run * row_bytes;
+    }
 };
 
 // Where row r of query or key in halves order stands in a tensor whose heads have adjacent RoPE pairs.
@@ -47,6 +55,10 @@ class StoredSource : public Source {
     std::vector<FileBytes> files;
 
   private:
+    // The runs of e.parts experts, as one tensor. used: rows that the model has of each source tensor.
+    Result<void> take_experts(const Expected& e, const Family& family,
+                              const std::map<std::string, StoredTensor>& stored,
+                              const std::map<std::string, std::uint64_t>& used);
     struct Place {
         StoredTensor stored;
         bool pairs;     // rows of a head are adjacent RoPE pairs: halves order is restored in read() and codes()
