@@ -354,6 +354,11 @@ TEST(Adapters, HostileOnesAreRefused) {
                }),
                "of kind 0");
     const Image adapter = adapter_of(base(), 1);
+    image::ModelParams mixture = base().params();
+    mixture.experts = 4;
+    const auto of_experts = engine::bind(adapter, mixture, nullptr);
+    ASSERT_FALSE(of_experts);
+    EXPECT_HAS(of_experts.error().text, "changes a feed-forward, of which a mixture has experts");
     const auto alone = Engine::open(adapter, {.context = 64});
     ASSERT_FALSE(alone);
     EXPECT_HAS(alone.error().text, "an adapter for tiny random, not a model");

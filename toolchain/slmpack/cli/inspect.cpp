@@ -127,6 +127,9 @@ int run_inspect(const std::string& path) {
     std::printf("details   norm eps %g, RoPE theta %g over %u dimensions, output %s\n", static_cast<double>(p.norm_eps),
                 static_cast<double>(p.rope_theta), p.rope_dims,
                 (p.flags & flag_tied_output) != 0 ? "tied to the embedding" : "of its own");
+    if (p.experts != 0)
+        std::printf("          %u experts a layer, %u of them for a token, their weights the softmax among %s\n",
+                    p.experts, p.experts_used, (p.flags & flag_expert_share) != 0 ? "those" : "all");
     std::uint32_t sliding = 0, still = 0;
     for (std::uint32_t i = 0; i < p.layers; i++) {
         sliding += layer_bit(p.sliding, i);
