@@ -15,6 +15,7 @@
 #include "client/board.h"
 #include "client/caller.h"
 #include "client/connection.h"
+#include "client/docs.h"
 #include "client/embed.h"
 #include "client/graph.h"
 #include "client/model.h"
@@ -36,6 +37,10 @@ constexpr char usage[] =
     "  extract [TEXT]  the values that --schema FILE asks of TEXT, and where in it they stand\n"
     "  embed [TEXT...] a vector for each text, a line each; without TEXT, or with \"-\", for each line of standard "
     "input\n"
+    "  docs add FILE...  documents that slmd finds and answers from: text, Markdown, HTML, CSV, PDF (trusted ports)\n"
+    "  docs list       those that it has; docs remove NAME...: no longer\n"
+    "  docs search TEXT  the passages that fit best\n"
+    "  docs ask QUESTION  an answer in the documents' words with where it stands, or that there is none\n"
     "  agent list      the agents that slmd has; agent show NAME: one of them\n"
     "  agent check FILE...  are these agents' files good?\n"
     "  agent graph FILE  a pipeline as a picture (SVG)\n"
@@ -66,7 +71,7 @@ constexpr char usage[] =
     "      --label LABEL       one of those that classify chooses from; 2 to 512 times\n"
     "      --labels FILE       the same from a file, a line each\n"
     "      --none              \"none\" is a label too; TEXT is to say when it fits\n"
-    "      --top N             labels to print, the most probable first: 1 to 16\n"
+    "      --top N             labels to print, the most probable first, or passages of docs: 1 to 16\n"
     "      --set NAME=VALUE    a setting of the answer: temp, topk, topp, minp, rep, seed, stop, deadline_ms, raw, "
     "adapter, bias\n"
     "      --adapter NAME      the adapter that answers; \"\" is the model alone. For plan IMAGE: an adapter's file, "
@@ -78,14 +83,16 @@ constexpr char usage[] =
     "--stream  for plan "
     "IMAGE, "
     "as slmd has them\n"
+    "      --by HOW            docs search: words, meaning or both (the default)\n"
     "      --format F          of a vector: f32, numbers (the default), or i8, a scale and bytes in base64\n"
-    "      --json              classify, embed, extract, agent, adapter, status, plan and hw as slmd sent them\n"
+    "      --json              classify, embed, extract, docs, agent, adapter, status, plan and hw as slmd sent them\n"
     "      --seconds N         end of a record\n"
     "      --config FILE       of slmd, for its models' folder and allowed keys: default /etc/slmd/slmd.toml\n"
     "      --no-restart        leave slmd as it is; the change holds from its next start\n"
     "      --line NAME         a GPIO input to record too; up to 16 times\n"
     "      --board NAME, --boards DIR    as slmd has them\n"
-    "exit status: 0 answered, 1 refused or failed, 2 no connection, 3 an agent's answer is unsure, 4 it failed a "
+    "exit status: 0 answered, 1 refused or failed, 2 no connection, 3 an agent's answer is unsure or the "
+    "documents do not say, 4 it failed a "
     "check, 64 wrong usage, 130 interrupted\n";
 
 struct Options {
@@ -101,6 +108,7 @@ struct Options {
     int top = 1;
     std::vector<const char*> lines;
     ModelCommand model;
+    DocsCommand docs;
 };
 
 int ask(Connection& connection, const Options& o, std::string text) {
@@ -310,7 +318,8 @@ enum Option {
     opt_regex,
     opt_adapter,
     opt_format,
-    opt_embed_model
+    opt_embed_model,
+    opt_by
 };
 constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"tty", required_argument, nullptr, 't'},
@@ -337,6 +346,7 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"schema", required_argument, nullptr, opt_schema},
                               {"format", required_argument, nullptr, opt_format},
                               {"embed-model", required_argument, nullptr, opt_embed_model},
+                              {"by", required_argument, nullptr, opt_by},
                               {"regex", required_argument, nullptr, opt_regex},
                               {"adapter", required_argument, nullptr, opt_adapter},
                               {"help", no_argument, nullptr, 'h'},
@@ -430,7 +440,10 @@ Result<void> take_option(int c, Options& o) {
         case opt_label: o.labels.emplace_back(optarg); return {};
         case opt_labels: return add_labels(o, optarg);
         case opt_none: o.none = true; return {};
-        case opt_top: return number("--top", 1, wire::LabelSet::max_top, o.top);
+        case opt_top:
+            TRY(number("--top", 1, wire::LabelSet::max_top, o.top));
+            return o.docs.top = o.top, Result<void>();
+        case opt_by: o.docs.by = optarg; return {};
         case opt_board: return daemon::set_text("--board", optarg, o.plan.board.name, sizeof o.plan.board.name);
         case opt_boards: return daemon::set_text("--boards", optarg, o.plan.board.files, sizeof o.plan.board.files);
         case opt_draft_model:
@@ -470,7 +483,7 @@ int main(int argc, char** argv) {
     const bool known = command == "ask" || command == "classify" || command == "chat" || command == "status" ||
                        command == "plan" || command == "monitor" || command == "help" || command == "hw" ||
                        command == "board" || command == "model" || command == "agent" || command == "extract" ||
-                       command == "calibrate" || command == "adapter" || command == "embed";
+                       command == "calibrate" || command == "adapter" || command == "embed" || command == "docs";
     const bool local =
         command == "board" || command == "model" || (command == "hw" && argument != nullptr);  // no slmd is asked
     if (local) {
@@ -500,14 +513,17 @@ int main(int argc, char** argv) {
     if (verb == "graph" && name != nullptr && last == nullptr) return graph_pipeline(name);
     if (command == "agent" && !(verb == "list" && name == nullptr) && !(verb == "show" && name != nullptr && !last) &&
         !((verb == "run" || verb == "bench") && name != nullptr && optind + 4 >= argc)) {
-        fputs("slmctl: agent list, show NAME, check FILE..., graph FILE, run NAME [INPUT] or bench NAME [FILE]\n", stderr);
+        fputs("slmctl: agent list, show NAME, check FILE..., graph FILE, run NAME [INPUT] or bench NAME [FILE]\n",
+              stderr);
         return exit_usage;
     }
     if (command == "calibrate" && (name == nullptr || last != nullptr)) {
         fputs("slmctl: calibrate NAME FILE, of lines {\"input\": ..., \"output\": ...}\n", stderr);
         return exit_usage;
     }
-    if (!known || (command != "agent" && command != "calibrate" && command != "embed" && optind + 2 < argc) ||
+    if (!known ||
+        (command != "agent" && command != "calibrate" && command != "embed" && command != "docs" &&
+         optind + 2 < argc) ||
         (command == "ask" && argument == nullptr)) {
         if (command.empty())
             fputs(usage, stderr);
@@ -518,6 +534,14 @@ int main(int argc, char** argv) {
         else
             fprintf(stderr, "slmctl: too many arguments; put the text in quotes\n");
         return exit_usage;
+    }
+    if (command == "docs") {
+        o.docs.arguments.assign(argv + optind + 1, argv + argc);
+        o.docs.json = o.json;
+        if (const char* const wrong = wrong_docs(o.docs); *wrong != 0) {
+            fprintf(stderr, "slmctl: %s\n", wrong);
+            return exit_usage;
+        }
     }
     if (command == "classify" && o.labels.size() < 2) {
         fputs("slmctl: classify among what? --label LABEL, twice or more, or --labels FILE\n", stderr);
@@ -555,6 +579,7 @@ int main(int argc, char** argv) {
     if (verb == "show") return show_agent(*connection, name);
     if (verb == "run") return run_agent(*connection, name, last != nullptr ? last : "-", o.adapter, o.json);
     if (verb == "bench") return bench_agent(*connection, name, last);
+    if (command == "docs") return run_docs(*connection, o.docs);
     if (command == "embed") {
         const bool given = argument != nullptr && (name != nullptr || strcmp(argument, "-") != 0);
         return embed(*connection,

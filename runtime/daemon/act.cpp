@@ -123,6 +123,7 @@ void Service::act() {
         }
     }
     memory_.pipelines.advance(*this);
+    if (state() == State::ready) memory_.documents.advance(*this, embedder(), !busy());
 }
 
 // With the lock, in the event loop's thread.

@@ -92,6 +92,8 @@ struct Reader : hal::TomlFile {
                 TRY(agents(node));
             else if (k == "embed")
                 TRY(table("embed", node, &Reader::embed));
+            else if (k == "docs")
+                TRY(table("docs", node, &Reader::docs));
             else if (k == "engine")
                 TRY(table("engine", node, &Reader::engine));
             else if (k == "socket")
@@ -115,10 +117,11 @@ struct Reader : hal::TomlFile {
             else if (k == "output")
                 TRY(list("output", node, &Reader::output));
             else
-                return unknown(key,
-                               "model, require_signature, allowed_keys, state, agents, [engine], [[adapter]], [embed], "
-                               "[socket], [[tty]], [limits], "
-                               "[generate], [board], [governor], [pins], [[trigger]], [[output]]");
+                return unknown(
+                    key,
+                    "model, require_signature, allowed_keys, state, agents, [engine], [[adapter]], [embed], [docs], "
+                    "[socket], [[tty]], [limits], "
+                    "[generate], [board], [governor], [pins], [[trigger]], [[output]]");
         }
         // Who names keys means that only they count: without a signature there is nothing that they could be held to.
         const toml::node* const required = t.get("require_signature");
@@ -186,6 +189,13 @@ struct Reader : hal::TomlFile {
         for (const auto& [key, node] : t) {
             if (key.str() != "model") return unknown(key, "model");
             TRY(text("model", node, config.embed_model, sizeof config.embed_model, config.lines.embed_model));
+        }
+        return {};
+    }
+    Result<void> docs(const toml::table& t) const {
+        for (const auto& [key, node] : t) {
+            if (key.str() != "passages") return unknown(key, "passages");
+            TRY(number("passages", node, 0, Config::max_passages, config.docs_passages));
         }
         return {};
     }
@@ -513,6 +523,10 @@ Result<void> check(const Config& config, int handed_over) {
     if (config.tty_count >= config.clients && (config.socket[0] != 0 || handed_over > 0))
         return Error::make(Code::incorrect_parameters, "clients = %d, and %d serial lines: none is left for the socket",
                            config.clients, config.tty_count);
+    if (config.docs_passages > 0 && config.state[0] == 0)
+        return Error::make(Code::incorrect_parameters,
+                           "[docs] passages = %d, and no folder to keep them in: set state, or --state DIR",
+                           config.docs_passages);
     if (auto r = find_adapter(config, config.generate.adapter); !r)
         return Error::make(Code::incorrect_parameters,
                            "[generate] adapter = \"%s\": there is no [[adapter]] of that name",

@@ -62,7 +62,7 @@ struct PinsConfig {
 
 struct Config {
     static constexpr int max_ttys = 4, max_clients = 64, max_queue = 64, max_triggers = 8, max_outputs = 8,
-                         max_keys = 8, max_agent_folders = 4;
+                         max_keys = 8, max_agent_folders = 4, max_passages = 100000;
 
     const char* file = nullptr;  // where it was read; null: only options
 
@@ -103,6 +103,7 @@ struct Config {
     char agents[max_agent_folders][256] = {SLMD_AGENTS, "/etc/slmd/agents"};  // folders; the later ones override
     int agent_folders = 2;
     int prefixes_mib = 64;  // of the state folder for beginnings of agents' prompts; 0: they are not kept
+    int docs_passages = 0;  // that documents may come to; 0: none are kept
     int agents_kib = 256;   // what the files of all agents may come to, as they are read
     wire::Settings generate;
     BoardConfig board;

@@ -242,6 +242,7 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
     const bool writes = !encodes(images.model);
     if (writes) lay_out_grammars(counting, config, vocab, memory);
     lay_out_agents(counting, config, memory);
+    memory.documents.lay_out(counting, config);
     const struct Block {  // goes after all that lives in it
         std::size_t size;
         void* at;
@@ -256,6 +257,7 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
     lay_out(arena, config, p.tokens, memory);
     if (writes) lay_out_grammars(arena, config, vocab, memory);
     lay_out_agents(arena, config, memory);
+    memory.documents.lay_out(arena, config);
     const struct Wake {
         int fd;
         ~Wake() {
@@ -264,6 +266,11 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
     } wake{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     if (wake.fd < 0) return Error::make(Code::device_io, "eventfd: %s", strerror(errno));
 
+    const struct Closing {  // before the block goes, which SQLite lives in
+        Documents& documents;
+        ~Closing() { documents.close(); }
+    } closing{memory.documents};
+    TRY(memory.documents.open(config, wake.fd));
     wire::Identity identity;
     identity.version = SLMD_VERSION;
     const hal::Identity board = hardware.board().identity();

@@ -218,6 +218,11 @@ Result<Plan> plan(const Images& images, const Config& config) {
     Arena agents;
     lay_out_agents(agents, config, memory);
     p.items[p.count++] = {"agents", agents.used()};
+    if (config.docs_passages > 0) {
+        Arena documents;
+        memory.documents.lay_out(documents, config);
+        p.items[p.count++] = {"documents", documents.used() + sqlite_bytes};
+    }
     p.items[p.count++] = {"program, libraries, stacks", program_bytes};
     return p;
 }

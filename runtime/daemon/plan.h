@@ -9,6 +9,7 @@
 #include "agent/spans.h"
 #include "base/arena.h"
 #include "daemon/config.h"
+#include "daemon/documents.h"
 #include "daemon/pipelines.h"
 #include "engine/engine.h"
 #include "engine/snapshot.h"
@@ -30,6 +31,9 @@ constexpr std::size_t render_bytes = prompt_bytes + 16384;
 constexpr std::size_t render_parts = 4 * wire::Session::max_turns;
 // Measured: what the program, the C++ library and the stacks of all threads take when an answer has been given.
 constexpr std::uint64_t program_bytes = 4u << 20;
+
+// Measured: what SQLite's library and its thread's stack take beside that, when there are documents.
+constexpr std::uint64_t sqlite_bytes = 1u << 20;
 
 // What is known of an agent beside its file.
 struct AgentState {
@@ -160,6 +164,7 @@ struct Memory {
     agent::Set agents[2];                  // those that are, and those of the next reload
     AgentState* agent_states[2];           // [Set::max_agents] of the entries
     Pipelines pipelines;
+    Documents documents;
     std::span<std::byte> snapshot_memory;  // of what is kept of their prompts; none: nothing is
 };
 

@@ -684,6 +684,11 @@ Result<int> Service::submit(const wire::Request& request) {
             return handle;
         }
     }
+    if (request.documents != nullptr) {
+        const int handle = TRY(memory_.documents.start(request, embedder()));
+        memory_.documents.advance(*this, embedder(), false);
+        return handle;
+    }
     std::size_t bytes = 0;
     for (const wire::Turn& t : request.turns) bytes += t.text.size();
     const std::string_view grammar = request.schema.empty() ? request.regex : request.schema;
@@ -801,6 +806,7 @@ int Service::place(const Job& job) const {
 }
 
 wire::View Service::view(int handle) {
+    if (handle >= Documents::first_handle) return memory_.documents.view(handle);
     if (handle >= Pipelines::first_handle) return memory_.pipelines.view(handle);
     const Lock guard(lock_);
     Job& job = jobs_[static_cast<std::size_t>(handle)];
@@ -832,6 +838,7 @@ wire::View Service::view(int handle) {
 }
 
 void Service::take(int handle, std::size_t bytes) {
+    if (handle >= Documents::first_handle) return memory_.documents.take(handle, bytes);
     if (handle >= Pipelines::first_handle) return memory_.pipelines.take(handle, bytes);
     const Lock guard(lock_);
     Job& job = jobs_[static_cast<std::size_t>(handle)];
@@ -842,6 +849,7 @@ void Service::take(int handle, std::size_t bytes) {
 }
 
 void Service::release(int handle) {
+    if (handle >= Documents::first_handle) return memory_.documents.release(handle, *this);
     if (handle >= Pipelines::first_handle) {
         agent::Set* const set = memory_.pipelines.release(handle, *this);
         const Lock guard(lock_);
@@ -880,6 +888,15 @@ wire::Status Service::status() {
     s.rate = rate_;
     s.temp_c = machine_->temperature();
     return s;
+}
+
+// Of the encoder, if there is one: a model that writes embeds too badly to find anything.
+Documents::Embedder Service::embedder() const {
+    if (encoder_ == nullptr) return {};
+    std::int64_t id = 0;
+    const image::Image& image = embed_image_ ? *embed_image_ : *image_;
+    memcpy(&id, image.header().index_sha256, sizeof id);
+    return {id == 0 ? 1 : id, encoder_->dim()};
 }
 
 wire::ModelInfo Service::model() {

@@ -137,6 +137,7 @@ class Service final : public wire::Host {
     void tell_labels(Job& job);
     static void tell_vectors(Job& job);
     int slots() const { return config_.engine.slots; }
+    Documents::Embedder embedder() const;
     int dim() const { return encoder_ != nullptr ? encoder_->dim() : engine_->dim(); }
     bool runnable(const Job& job) const;
     int place(const Job& job) const;

@@ -354,6 +354,13 @@ void Session::at_run(const Command& command, Forms form, std::span<const Arg> ar
             return ok();
         }
         case Verb::adapter: return start_list(List::adapters);
+        case Verb::documents:
+        case Verb::find:
+        case Verb::ask: {
+            Active documents;
+            documents.documents = true;
+            return at_request(submit_documents(command.verb, args, settings_), false, documents);
+        }
         case Verb::chat:
             if (crc_) return fail(Error::make(Code::not_allowed, "data mode carries no checks; AT#CRC=0 first"));
             mode_ = Mode::chat;
@@ -387,6 +394,8 @@ void Session::at_run(const Command& command, Forms form, std::span<const Arg> ar
             if (form == read) return start_list(List::pins);
             if (auto driven = drive(*host_, args); !driven) return fail(driven.error());
             return ok();
+        case Verb::document_add:
+        case Verb::document_remove:
         case Verb::discover:
         case Verb::cancel: return;  // no AT name leads here
     }
@@ -480,6 +489,7 @@ void Session::at_result_step() {
     const Outcome& o = *host_->view(a.handle).outcome;
     const auto width = static_cast<std::size_t>(width_);
     auto at = static_cast<std::size_t>(list_at_ - 1);
+    if (a.documents && at_documents_step()) return;
     if (!o.failed && a.embed && at * numbers_a_line(width, a.bytes) < o.vectors.size())
         return at_vector(o, a.bytes, at);
     if (!o.failed && at < o.labels.size()) {
@@ -537,7 +547,7 @@ void Session::at_end(Active& a) {
         out_.put(',').number(outcome.total_ms);
         info(out_);
     }
-    const bool told = labels || a.embed;
+    const bool told = labels || a.embed || a.documents;
     const std::uint32_t lines = sent_, acked = acked_;
     release(a);
     sent_ = lines, acked_ = acked;  // a NAK may still ask for them

@@ -61,6 +61,26 @@ constexpr Param run_params[] = {
     {"deadline_ms", integer, false, 0, 86400000, "milliseconds from now, 0 is none; without it the agent's"},
     {"adapter", text, false, 0, 23, "adapter instead of the agent's; \"\" is the model alone"}};
 constexpr Param agent_params[] = {{"name", text, false, 1, 32, "an agent; without it all of them"}};
+constexpr Param documents_params[] = {
+    {"after", text, false, 0, 511, "goes on behind this name: 32 at a time are told"}};
+constexpr Param document_params[] = {
+    {"name", text, true, 1, 511, "what it is called; one of this name is replaced, when the last part is there"},
+    {"sha256", text, true, 64, 64, "of the document, in lower case; one that is there with it stays as it is"},
+    {"bytes", integer, true, 0, 1e12, "of the document"},
+    {"texts", texts, true, 0, 64, "its passages, up to 64 of 1,500 bytes"},
+    {"headings", texts, true, 0, 64, "where in the document each stands, up to 255 bytes"},
+    {"spans", numbers, true, 0, 128, "the first byte of each and the one behind its last"},
+    {"part", integer, false, 0, 1e6, "of a document that is more than one line, from 0; without it 0"},
+    {"last", flag, false, 0, 1, "1: the document is whole now; without it 1"}};
+constexpr Param document_remove_params[] = {{"name", text, true, 1, 511, "a document; docs lists them"}};
+constexpr Param find_params[] = {
+    {"query", text, true, 1, 4096, "words, or a question"},
+    {"top", integer, false, 1, 16, "passages to tell, the best first; without it 5"},
+    {"by", text, false, 4, 7, "both, words (BM25) or meaning (vectors, by an encoder); without it both"}};
+constexpr Param ask_params[] = {
+    {"question", text, true, 1, 2048, "what is answered from the documents, in their words, or not at all"},
+    {"top", integer, false, 1, 8, "passages that the model reads, at most; without it 3"},
+    {"deadline_ms", integer, false, 0, 86400000, "milliseconds from now, 0 is none"}};
 constexpr Param context_params[] = {{"forget", integer, false, 0, 0, "0 forgets the conversation"}};
 constexpr Param events_params[] = {
     {"mask", integer, true, 0, 7, "sum of 1 heat, power and memory, 2 lines and triggers, 4 the model; 0 is none"}};
@@ -111,6 +131,19 @@ constexpr Command table[] = {
      false,
      "adapters: name, largest rank, bytes, title",
      "AT#ADAPTER?"},
+    {Verb::documents, "#DOCS", "docs", read | write, documents_params, false,
+     "documents: name, passages, with a vector, bytes, whole", "AT#DOCS?"},
+    {Verb::document_add, nullptr, "docs.add", 0, document_params, false,
+     "adds a document's passages (trusted ports); slmctl docs add makes them",
+     "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"docs.add\",\"params\":{...}}"},
+    {Verb::document_remove, nullptr, "docs.remove", 0, document_remove_params, false,
+     "removes a document (trusted ports)",
+     "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"docs.remove\",\"params\":{\"name\":\"pump.md\"}}"},
+    {Verb::find, "#FIND", "docs.search", write, find_params, false, "passages: number, document, bytes, coverage, text",
+     "AT#FIND=\"oil change interval\""},
+    {Verb::ask, "#ASK", "ask", write, ask_params, false,
+     "an answer from the documents, with where it stands, or that there is none",
+     "AT#ASK=\"How often is the oil of pump 2 changed?\""},
     {Verb::chat, "#CHAT", "chat", run, chat_params, true, "talk: a line is a turn; Ctrl-Z or +++ ends", "AT#CHAT"},
     {Verb::context, "#CTX", "ctx", read | write, context_params, false, "tokens of the conversation", "AT#CTX=0"},
     {Verb::plan, "#PLAN", "plan", run | read, {}, false, "every byte of memory", "AT#PLAN?"},

@@ -21,10 +21,15 @@ int rpc_code(Code code) {
     }
 }
 
-// It is answered when the engine has worked on it.
+bool is_of_documents(Verb verb) {
+    return verb == Verb::documents || verb == Verb::document_add || verb == Verb::document_remove ||
+           verb == Verb::find || verb == Verb::ask;
+}
+
+// It is answered when the engine, or who has the documents, has worked on it.
 bool is_request(Verb verb) {
     return verb == Verb::generate || verb == Verb::chat || verb == Verb::classify || verb == Verb::extract ||
-           verb == Verb::run || verb == Verb::embed;
+           verb == Verb::run || verb == Verb::embed || is_of_documents(verb);
 }
 
 // Numbers of a vector that are told at a time. Of bytes whole groups of base64.
@@ -331,8 +336,8 @@ void Session::rpc_stat(Line& line) {
 Result<void> Session::rpc_request(const Command& command, std::span<const Arg> args, const Settings& base, bool stream,
                                   bool progress, std::string_view id) {
     Settings settings = base;
-    const bool embed = command.verb == Verb::embed;
-    if (!embed && args[0].type != Arg::text)
+    const bool embed = command.verb == Verb::embed, documents = is_of_documents(command.verb);
+    if (!embed && !documents && args[0].type != Arg::text)
         return Error::make(Code::incorrect_parameters, "prompt is missing: the text to answer");
     if (id == "null") return Error::make(Code::not_allowed, "a request that is answered needs an id");
     Active* slot = nullptr;
@@ -349,15 +354,16 @@ Result<void> Session::rpc_request(const Command& command, std::span<const Arg> a
     const bool labels = command.verb == Verb::classify, spans = command.verb == Verb::extract;
     const bool agent = command.verb == Verb::run;
     bool bytes = false;
-    const int handle = TRY(embed    ? submit_embed(args, settings, bytes)
-                           : labels ? submit_labels(args, settings, 3)
-                           : spans  ? submit_extract(args, settings, false)
-                           : agent  ? submit_agent(args, settings)
-                           : chat   ? submit_turn(args[0].string, settings, stream, args.subspan(1))
-                                    : submit_prompt(args, settings, stream));
+    const int handle = TRY(embed       ? submit_embed(args, settings, bytes)
+                           : documents ? submit_documents(command.verb, args, settings)
+                           : labels    ? submit_labels(args, settings, 3)
+                           : spans     ? submit_extract(args, settings, false)
+                           : agent     ? submit_agent(args, settings)
+                           : chat      ? submit_turn(args[0].string, settings, stream, args.subspan(1))
+                                       : submit_prompt(args, settings, stream));
     *slot = {};
     slot->handle = handle;
-    slot->embed = embed, slot->bytes = bytes;
+    slot->embed = embed, slot->bytes = bytes, slot->documents = documents;
     slot->labels = labels, slot->spans = spans, slot->agent = agent;
     const std::size_t tools = command.verb == Verb::generate ? 5 : 4;  // of the parameters
     slot->tools = (chat || command.verb == Verb::generate) && args[tools].type != Arg::absent;
@@ -377,8 +383,20 @@ void Session::rpc_outcome(Line& line, const Outcome& o, bool labels) {
 
 // An answer in pieces: what was said or chosen, then what there is to say about it.
 void Session::rpc_result_step() {
-    enum { open, vectors, text, labels, calls, steps, verdict, checks, spans, tail };  // list_sub_; list_at_ counts within
+    enum {
+        open,
+        vectors,
+        text,
+        labels,
+        calls,
+        steps,
+        verdict,
+        checks,
+        spans,
+        tail
+    };  // list_sub_; list_at_ counts within
     Active& a = *list_active_;
+    if (a.documents) return rpc_documents_step();
     const View v = host_->view(a.handle);
     const Outcome& o = *v.outcome;
     const auto at = static_cast<std::size_t>(list_at_ - 1);

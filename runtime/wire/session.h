@@ -65,6 +65,50 @@ struct StepResult {
     bool failed;
 };
 
+// Of a document, as it is added.
+struct PassageGiven {
+    std::string_view heading, text;
+    std::int64_t begin, end;
+};
+
+// What is wanted of the documents.
+struct DocumentsRequest {
+    static constexpr std::size_t max_passages = 64;
+    static constexpr int max_top = 16;
+    enum What : unsigned char { list, add, remove, search, ask } what;
+    std::string_view name{}, sha256{};  // of list: the name behind which it goes on
+    std::int64_t bytes = 0;
+    int part = 0;
+    bool last = true;
+    std::span<const PassageGiven> passages{};
+    std::string_view by{};  // "both", "words", "meaning"
+    int top = 0;            // 0: as many as is usual
+};
+
+// A passage that was found, or what an answer stands in.
+struct PassageFound {
+    std::int64_t passage, begin, end;
+    std::string_view document, heading, text;
+    float score, coverage;
+    int words, meaning;  // its ranks; 0: not found so
+};
+
+struct DocumentInfo {
+    std::string_view name, sha256;
+    std::int64_t bytes;
+    int passages, embedded;
+    bool whole;
+};
+
+struct DocumentsOutcome {
+    DocumentsRequest::What what;
+    bool unchanged = false, answered = false, meaning = false;  // meaning: vectors were asked, too
+    std::int64_t documents = 0, passages = 0;
+    std::span<const PassageFound> found{};  // hits, or citations
+    std::span<const DocumentInfo> list{};
+    const char* why = "";  // there is no answer
+};
+
 // What a client asks for. Host::submit copies the texts.
 struct Request {
     std::span<const Turn> turns;  // user and assistant in turn, the last one a user's
@@ -73,14 +117,15 @@ struct Request {
     const LabelSet* labels = nullptr;  // a classification; null: a text is generated
     // What the answer must obey; at most one of them. "": anything goes
     std::string_view schema{}, regex{};
-    std::string_view source{};                  // what values with "from": "source" stand in; "": the last turn
-    bool spans = false;                         // where the values stand is told, too
-    std::string_view tools{}, tool_choice{};    // what may be called; no schema and no regex then
-    std::string_view agent{};                   // by name; the only turn is its input
-    bool fields = false;                        // which is a JSON object of fields
-    bool trusted = false;                       // it may see and drive the board's hardware
-    std::optional<std::string_view> adapter{};  // of an agent, instead of its own; others have it in their settings
-    bool embed = false;                       // each turn is a text to embed; all else is absent
+    std::string_view source{};                    // what values with "from": "source" stand in; "": the last turn
+    bool spans = false;                           // where the values stand is told, too
+    std::string_view tools{}, tool_choice{};      // what may be called; no schema and no regex then
+    std::string_view agent{};                     // by name; the only turn is its input
+    bool fields = false;                          // which is a JSON object of fields
+    bool trusted = false;                         // it may see and drive the board's hardware
+    std::optional<std::string_view> adapter{};    // of an agent, instead of its own; others have it in their settings
+    bool embed = false;                           // each turn is a text to embed; all else is absent
+    const DocumentsRequest* documents = nullptr;  // of the documents instead; the only turn is a question
 };
 
 // Of a text that was embedded.
@@ -111,6 +156,7 @@ struct Outcome {
     std::span<const StepResult> steps{};    // likewise
     std::span<const TextRead> texts{};      // likewise; those that were embedded
     std::span<const float> vectors{};       // theirs, one behind the other
+    const DocumentsOutcome* documents = nullptr;  // likewise; null: nothing was asked of them
 };
 
 // How a request stands.
@@ -256,7 +302,8 @@ class Session {
     struct Active {
         int handle = -1;
         bool tools = false, json = false, stream = false, progress = false, chat = false, labels = false, agent = false,
-             spans = false, embed = false, bytes = false;  // bytes: a vector is told as such
+             spans = false, embed = false, bytes = false,  // bytes: a vector is told as such
+            documents = false;
         int place = 0, done = -1;
         char id[96];
         std::uint8_t id_size = 0;
@@ -323,6 +370,7 @@ class Session {
     void at_vector(const Outcome& outcome, bool bytes, std::size_t line);
     void at_request(const Result<int>& handle, bool stream, Active kind);
     void at_result_step();
+    bool at_documents_step();
     void at_end(Active& a);
     void pump_at(Active& a);
     void pump_chat(Active& a);
@@ -351,6 +399,8 @@ class Session {
     void rpc_discover_step();
     void rpc_help_step();
     void rpc_result_step();
+    void rpc_documents_step();
+    void rpc_passage(const PassageFound& p, std::size_t item, bool ranked);
     void agent_line(Line& line, const AgentInfo& agent);
     void rpc_agent(Line& line, const AgentInfo& agent);
     void rpc_stat(Line& line);
@@ -367,6 +417,8 @@ class Session {
     Result<int> submit_embed(std::span<const Arg> args, Settings settings, bool& bytes);
     Result<int> submit_extract(std::span<const Arg> args, Settings settings, bool stream);
     Result<int> submit_agent(std::span<const Arg> args, Settings settings);
+    Result<int> submit_documents(Verb verb, std::span<const Arg> args, Settings settings);
+    Result<int> submit_document(std::span<const Arg> args, DocumentsRequest& wanted, const Settings& settings);
     Result<const AgentInfo*> find_agent(std::string_view name);
     void remember(std::string_view text);
     void turn_done(bool keep);
