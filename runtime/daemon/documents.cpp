@@ -122,6 +122,8 @@ Result<void> Documents::perform(Run& run) {
         case Run::ask:
             run.count = TRY(store_.search(run.question, run.encoder, {run.vector, static_cast<std::size_t>(run.dim)},
                                           run.by, std::span(run.hits).first(run.top), room));
+            if (run.what == Run::ask)
+                run.evidence = docs::find_evidence(store_.words(), {run.hits, run.count}, Documents::evidence_bytes);
             return {};
         case Run::find_unembedded:
             run.count = TRY(store_.unembedded(run.encoder, run.behind, std::span(run.hits).first(run.top), room));
@@ -255,8 +257,9 @@ void Documents::embed(Run& run, wire::Host& host) {
     to_store(run);
 }
 
-void Documents::tell(Run& run, wire::Host&) {
+void Documents::tell(Run& run, wire::Host& host) {
     if (run.failed) return fail(run, run.error);
+    if (run.what == Run::ask) return ask(run, host);
     wire::DocumentsOutcome& o = run.documents_outcome;
     switch (run.what) {
         case Run::list:
@@ -283,8 +286,6 @@ void Documents::tell(Run& run, wire::Host&) {
     }
     end(run);
 }
-
-void Documents::answered(Run&, wire::Host&) {}
 
 void Documents::fail(Run& run, const Error& error) {
     run.outcome.failed = true;

@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "daemon/config.h"
+#include "docs/evidence.h"
 #include "docs/store.h"
 #include "wire/session.h"
 
@@ -41,7 +42,8 @@ class Documents {
   private:
     static constexpr std::size_t list_size = 32, together = docs::Store::max_hits;
     // Of a request's texts and of the vectors that are stored together.
-    static constexpr std::size_t text_bytes = 65536, prompt_bytes = 20480, answer_bytes = 1024;
+    static constexpr std::size_t text_bytes = 65536, prompt_bytes = 4096, answer_bytes = 1024;
+    static constexpr std::size_t evidence_bytes = 400;  // of a sentence that is quoted
     static_assert(together * docs::Store::max_dim <= text_bytes);
     static_assert(list_size * (docs::Store::name_bytes + 64) <= docs::Store::hits_bytes);
     struct Run {
@@ -64,6 +66,7 @@ class Documents {
         docs::Document documents[list_size];
         std::size_t count;
         docs::Counts counts;
+        docs::Evidence evidence;
         docs::Added added;
         int removed, handle;
         Error error;
@@ -82,10 +85,11 @@ class Documents {
     void to_store(Run& run);
     bool settled(const Run& run);
     void embed(Run& run, wire::Host& host);
-    void listen(Run& run, wire::Host& host);
     void tell(Run& run, wire::Host& host);
     void ask(Run& run, wire::Host& host);
     void answered(Run& run, wire::Host& host);
+    void read_answer(Run& run);
+    void refuse(Run& run, const char* why);
     void fail(Run& run, const Error& error);
     void end(Run& run);
     void keep_embedding(wire::Host& host, const Embedder& embedder, bool idle);

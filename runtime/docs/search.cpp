@@ -66,7 +66,10 @@ Result<void> Store::cover(std::string_view question, std::span<Hit> hits) {
     make_query(question, query);
     const auto passages = static_cast<float>(TRY(number(sql_total, 0)));
     float sums[max_hits] = {}, all = 0;
+    static_assert(Query::max_words == std::size(decltype(words_){}));
+    word_count_ = query.count;
     for (std::size_t w = 0; w < query.count; w++) {
+        words_[w] = {query.words[w], 0};
         if (asks(query.words[w])) continue;
         char quoted[Query::word_bytes + 2];
         const std::size_t n = query.words[w].size();
@@ -77,7 +80,7 @@ Result<void> Store::cover(std::string_view question, std::span<Hit> hits) {
         count.bind(word);
         TRY(count.step());
         const float weight = std::log(1 + passages / (1 + static_cast<float>(count.number(0))));
-        all += weight;
+        all += words_[w].weight = weight;
         for (std::size_t i = 0; i < hits.size() && count.number(0) > 0; i++) {
             Run has(*this, sql_has_word);
             has.bind(word).bind(hits[i].passage);

@@ -266,7 +266,11 @@ Result<int> Store::drop(std::int64_t document) {
 
 Result<void> Store::insert(std::int64_t document, const Passage& p) {
     TRY(Run(*this, sql_insert_passage).bind(document).bind(p.begin).bind(p.end).bind(p.heading).bind(p.text).run());
-    TRY(Run(*this, sql_insert_words).bind(std::int64_t{sqlite3_last_insert_rowid(db_)}).bind(p.heading).bind(p.text).run());
+    TRY(Run(*this, sql_insert_words)
+            .bind(std::int64_t{sqlite3_last_insert_rowid(db_)})
+            .bind(p.heading)
+            .bind(p.text)
+            .run());
     return {};
 }
 

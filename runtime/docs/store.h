@@ -51,6 +51,12 @@ struct Hit {
     float coverage;      // part of the question's words that it has, by their weight (idf); 0 to 1
 };
 
+// A word of a question, and how much it tells: nothing when it only asks, more the rarer it is in the documents.
+struct Word {
+    std::string_view text;
+    float weight;
+};
+
 struct Vector {
     std::int64_t passage;
     float scale;
@@ -104,6 +110,8 @@ class Store {
     enum class By : unsigned char { both, words, meaning };
     Result<std::size_t> search(std::string_view question, std::int64_t encoder, std::span<const float> vector, By by,
                                std::span<Hit> out, std::span<char> text);
+    // Of the last search: the question's words, which are the caller's.
+    std::span<const Word> words() const { return {words_, word_count_}; }
 
   private:
     enum Sql : unsigned char;
@@ -127,6 +135,8 @@ class Store {
     char path_[300] = "";
     Options options_{};
     bool damaged_ = false;
+    Word words_[48];
+    std::size_t word_count_ = 0;
 };
 
 }  // namespace slmd::docs
