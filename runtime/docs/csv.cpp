@@ -26,7 +26,9 @@ std::string_view bare(std::string_view row) {
 std::vector<Block> csv_blocks(std::string_view content) {
     std::vector<Block> out;
     const std::size_t first = row_end(content, 0);
-    const std::string names(clip(bare(content.substr(0, first)), 240));
+    std::string names(clip(bare(content.substr(0, first)), 240));
+    std::replace_if(
+        names.begin(), names.end(), [](char c) { return (c & 0xE0) == 0; }, ' ');
     const auto blank = [](std::string_view row) {
         return row.find_first_not_of(",;\t \r\n") == std::string_view::npos;
     };

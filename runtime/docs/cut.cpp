@@ -71,7 +71,8 @@ std::string_view clip(std::string_view text, std::size_t bytes) {
 void Headings::enter(int level, std::string_view title) {
     while (!open_.empty() && open_.back().first >= level) open_.pop_back();
     std::string one(clip(trim(title), 120));
-    std::replace_if(one.begin(), one.end(), is_space, ' ');
+    std::replace_if(
+        one.begin(), one.end(), [](char c) { return (c & 0xE0) == 0; }, ' ');
     if (!one.empty()) open_.emplace_back(level, std::move(one));
 }
 

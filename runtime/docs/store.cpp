@@ -81,13 +81,18 @@ Result<void> check(const Part& part) {
     if (part.passages.size() > Store::max_part)
         return Error::make(Code::text_too_long, "%zu passages: at most %zu a part", part.passages.size(),
                            Store::max_part);
-    if (!utf8_valid(part.name) || part.name.find('\0') != std::string_view::npos)
-        return Error::make(Code::invalid_characters, "the document's name is not UTF-8");
+    // Lines tell them: two bytes a character are the most that they then take.
+    const auto plain = [](std::string_view s) {
+        return utf8_valid(s) && std::none_of(s.begin(), s.end(), [](char c) { return (c & 0xE0) == 0; });
+    };
+    if (!plain(part.name))
+        return Error::make(Code::invalid_characters,
+                           "the document's name is not UTF-8, or has control characters in it");
     for (const Passage& p : part.passages) {
         if (p.text.empty() || p.text.size() > Store::text_bytes || p.heading.size() > Store::heading_bytes)
             return Error::make(Code::text_too_long, "%.*s: a passage is 1 to %zu bytes, its heading at most %zu",
                                size(part.name), part.name.data(), Store::text_bytes, Store::heading_bytes);
-        if (!utf8_valid(p.text) || !utf8_valid(p.heading))
+        if (!utf8_valid(p.text) || !plain(p.heading))
             return Error::make(Code::invalid_characters, "%.*s: a passage is not UTF-8", size(part.name),
                                part.name.data());
         if (p.begin < 0 || p.end < p.begin)
