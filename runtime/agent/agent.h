@@ -34,13 +34,17 @@ struct Example {
 };
 
 // What the model may have done on the board beside its answer: each tool of an agent is one name that it may call.
-constexpr int max_pulse_ms = 3600000;
+constexpr int max_pulse_ms = 3600000, max_pulses = 60;
 struct Tool {
     // Switches an output of slmd's configuration, looks at a line, or reads what the board says of itself.
     enum Kind : unsigned char { output, pin, hardware } kind = output;
     std::string_view name, description;
     std::span<const std::string_view> subjects;  // by their names in slmd; of several the call names one
     int max_ms = 0;                              // of an output: for how long a call may ask; 0: it does not say
+    int max_times = 0;                           // and for how many pulses; 0: it does not say
+    // What a call of an output may depend on: a reading above or below a number, a line that is active or not.
+    std::span<const std::string_view> if_hardware, if_pins;
+    bool absent = false;  // may name what slmd does not have: the call fails, the agent does not
 };
 
 enum class Output : unsigned char { choice, schema, text };
@@ -72,6 +76,7 @@ struct Agent {
     std::span<const Tool> tools;  // of a text
     std::string_view tool_list;   // what the model is told of them, as task::describe_tools takes it
     bool must_call = false;       // its first answer is a call, not words
+    bool told = true;             // of its tools; false: the model was trained for them, and its prompt has nothing
     int steps = 3;                // answers of the model at most, the last of several in words only
     int max_tokens = 256;
     std::int64_t deadline_ms = 0;  // 0: none

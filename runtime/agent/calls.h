@@ -10,11 +10,16 @@ namespace slmd::agent {
 constexpr int max_calls = 8;  // of one answer
 
 struct Call {
-    const Tool* tool;
+    const Tool* tool = nullptr;
     std::string_view subject;    // one of the tool's
     std::string_view arguments;  // as they were written, a JSON object
     bool on = false;             // of an output: what it is to be
     int ms = 0;                  // and for how long; 0: nothing is said of that
+    int times = 0;               // and how often; 0: nothing is said of that
+    // Only if this reading is above or below a number, or this line is active or not.
+    enum If : unsigned char { always, above, below, active, inactive } when = always;
+    std::string_view of;
+    double bound = 0;
 };
 
 struct Calls {

@@ -72,7 +72,8 @@ struct Reader : HeapToml {
             if (agent.prompt.find("{" + std::string(f.name) + "}") == std::string_view::npos)
                 return at(*prompt,
                           ("the prompt has no {" + std::string(f.name) + "}: the model would not see it").c_str());
-        if (agent.must_call && tools == nullptr) return at(*output, "must_call goes with [[tool]]");
+        if ((agent.must_call || !agent.told) && tools == nullptr)
+            return at(*output, "must_call and told go with [[tool]]");
         TRY(split(*prompt));
         if (tools != nullptr) TRY(read_tools(*TRY(list("tool", *tools, Agent::max_tools))));
         if (checks != nullptr) TRY(read_checks(*TRY(list("check", *checks, Agent::max_checks))));
@@ -168,10 +169,13 @@ struct Reader : HeapToml {
             } else if (k == "must_call") {
                 if (!node.is_boolean()) return at(node, "must_call is true or false");
                 agent.must_call = node.value_or(false);
+            } else if (k == "told") {
+                if (!node.is_boolean()) return at(node, "told is true or false");
+                agent.told = node.value_or(true);
             } else if (k == "source")
                 source = &node;
             else
-                return unknown(key, "choice, none, schema, text, must_call, source");
+                return unknown(key, "choice, none, schema, text, must_call, told, source");
         }
         if (ways != 1) return at(t, "[output] has exactly one of choice, schema and text");
         if (none && labels == nullptr) return at(t, "none goes with choice");
@@ -325,7 +329,7 @@ struct Reader : HeapToml {
         std::size_t n = 0;
         for (const toml::node& node : list) {
             Tool& tool = tools[n++];
-            const toml::node *what = nullptr, *max_ms = nullptr;
+            const toml::node *what = nullptr, *only_output = nullptr;
             for (const auto& [key, value] : *node.as_table()) {
                 const std::string_view k = key.str();
                 if (k == "name")
@@ -337,15 +341,25 @@ struct Reader : HeapToml {
                     what = &value;
                     tool.kind = k == "output" ? Tool::output : k == "pin" ? Tool::pin : Tool::hardware;
                 } else if (k == "max_ms") {
-                    max_ms = &value;
+                    only_output = &value;
                     tool.max_ms = static_cast<int>(TRY(number("max_ms", value, 1, max_pulse_ms, true)));
+                } else if (k == "max_times") {
+                    only_output = &value;
+                    tool.max_times = static_cast<int>(TRY(number("max_times", value, 1, max_pulses, true)));
+                } else if (k == "if") {
+                    only_output = &value;
+                    TRY(read_conditions(*TRY(table("if", value)), tool));
+                } else if (k == "absent") {
+                    if (!value.is_boolean()) return at(value, "absent is true or false");
+                    tool.absent = value.value_or(false);
                 } else
-                    return unknown(key, "name, description, output, pin, hardware, max_ms");
+                    return unknown(key, "name, description, output, pin, hardware, max_ms, max_times, if, absent");
             }
             if (!is_name(tool.name)) return at(node, "a tool's name is letters, digits, - and _, at most 32");
             if (what == nullptr)
                 return at(node, "a tool has one of output, pin and hardware: a name, or a list of names");
-            if (max_ms != nullptr && tool.kind != Tool::output) return at(*max_ms, "max_ms goes with output");
+            if (only_output != nullptr && tool.kind != Tool::output)
+                return at(*only_output, "max_ms, max_times and if go with output");
             tool.subjects = TRY(read_subjects(*what));
             for (const Tool& other : tools.first(n - 1))
                 if (other.name == tool.name)
@@ -357,18 +371,40 @@ struct Reader : HeapToml {
         agent.tool_list = TRY(keep("[" + json + "]"));
         return {};
     }
+    Result<void> read_conditions(const toml::table& t, Tool& tool) {
+        for (const auto& [key, node] : t) {
+            if (key.str() != "hardware" && key.str() != "pin") return unknown(key, "hardware, pin");
+            (key.str() == "pin" ? tool.if_pins : tool.if_hardware) = TRY(read_subjects(node));
+        }
+        return {};
+    }
+    static void list_names(std::span<const std::string_view> names, std::string& out) {
+        out += "{\"enum\":[";
+        for (const std::string_view name : names) {
+            if (out.back() != '[') out += ',';
+            write_string(name, out);
+        }
+        out += "]}";
+    }
+    // One of several ways to say what must be so: a name, and what goes with it.
+    static void describe_condition(std::span<const std::string_view> names, const char* key, const char* type,
+                                   std::string& out) {
+        if (names.empty()) return;
+        if (out.back() != '[') out += ',';
+        out += std::string("{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"name\",\"") + key +
+               "\"],\"properties\":{\"name\":";
+        list_names(names, out);
+        out += std::string(",\"") + key + "\":{\"type\":\"" + type + "\"}}}";
+    }
     static void describe(const Tool& tool, std::string& out) {
         out += out.empty() ? "{\"name\":" : ",{\"name\":";
         write_string(tool.name, out);
         if (!tool.description.empty()) write_string(tool.description, out += ",\"description\":");
         std::string properties, required;
         if (tool.subjects.size() > 1) {
-            properties += "\"name\":{\"enum\":[";
-            for (const std::string_view subject : tool.subjects) {
-                if (properties.back() != '[') properties += ',';
-                write_string(subject, properties);
-            }
-            properties += "]}", required += "\"name\"";
+            properties += "\"name\":";
+            list_names(tool.subjects, properties);
+            required += "\"name\"";
         }
         if (tool.kind == Tool::output) {
             if (!properties.empty()) properties += ',', required += ',';
@@ -376,6 +412,17 @@ struct Reader : HeapToml {
             if (tool.max_ms > 0)
                 properties +=
                     ",\"ms\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":" + std::to_string(tool.max_ms) + "}";
+            if (tool.max_times > 0)
+                properties +=
+                    ",\"times\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":" + std::to_string(tool.max_times) +
+                    "}";
+            if (!tool.if_hardware.empty() || !tool.if_pins.empty()) {
+                properties += ",\"if\":{\"anyOf\":[";
+                describe_condition(tool.if_hardware, "above", "number", properties);
+                describe_condition(tool.if_hardware, "below", "number", properties);
+                describe_condition(tool.if_pins, "on", "boolean", properties);
+                properties += "]}";
+            }
             required += "\"on\"";
         }
         out += ",\"parameters\":{\"type\":\"object\",\"properties\":{" + properties + "}";

@@ -36,7 +36,9 @@ Result<void> check_tools(const Config& config, const agent::Agent& agent) {
     for (const agent::Tool& tool : agent.tools)
         for (const std::string_view s : tool.subjects) {
             const bool output = tool.kind == agent::Tool::output;
-            if (tool.kind == agent::Tool::hardware || (output ? has_output(config, s) : has_pin(config, s))) continue;
+            if (tool.kind == agent::Tool::hardware || tool.absent ||
+                (output ? has_output(config, s) : has_pin(config, s)))
+                continue;
             return Error::make(Code::not_found, "agent %.*s, tool %.*s: the configuration has no %s \"%.*s\"; %s",
                                static_cast<int>(agent.name.size()), agent.name.data(),
                                static_cast<int>(tool.name.size()), tool.name.data(), output ? "[[output]]" : "line",
@@ -80,7 +82,8 @@ Result<void> Service::offer_tools(Job& job) {
         texts.schema.remove_suffix(without);
     }
     job.system_begin = at;
-    job.system_end = job.grammar_begin = at + static_cast<std::uint32_t>(texts.system.size());
+    job.grammar_begin = at + static_cast<std::uint32_t>(texts.system.size());
+    job.system_end = a.told ? job.grammar_begin : at;
     job.grammar_end = job.grammar_begin + static_cast<std::uint32_t>(texts.schema.size());
     return {};
 }
@@ -126,6 +129,32 @@ void Service::act() {
     if (state() == State::ready) memory_.documents.advance(*this, embedder(), !busy());
 }
 
+// What keeps a call from being done now, "" when nothing does. Errors: device_io, not_found: it cannot be known.
+Result<std::string_view> Service::not_met(const agent::Call& call) {
+    const auto size = static_cast<int>(call.of.size());
+    const auto say = [&](const char* format, auto... values) {
+        const int n = snprintf(not_met_, sizeof not_met_, format, size, call.of.data(), values...);
+        return std::string_view(not_met_, std::min(static_cast<std::size_t>(n), sizeof not_met_ - 1));
+    };
+    if (call.when == agent::Call::always) return std::string_view();
+    if (call.when == agent::Call::active || call.when == agent::Call::inactive) {
+        for (const wire::PinState& pin : machine_->pins())
+            if (call.of == pin.name && pin.active >= 0) {
+                if ((pin.active != 0) == (call.when == agent::Call::active)) return std::string_view();
+                return say("%.*s is %s", pin.active != 0 ? "active" : "inactive");
+            }
+        return Error::make(Code::device_io, "%.*s: the line cannot be had now", size, call.of.data());
+    }
+    for (const wire::HardwareItem& item : machine_->hardware())
+        if (call.of == item.name && item.text == nullptr) {
+            const bool above = call.when == agent::Call::above;
+            if (above ? item.values[0] > call.bound : item.values[0] < call.bound) return std::string_view();
+            return say("%.*s is %.6g, not %s %.6g", item.values[0], above ? "above" : "below", call.bound);
+        }
+    return Error::make(Code::not_found, "this board says nothing of \"%.*s\"; AT#HW? lists what it says", size,
+                       call.of.data());
+}
+
 // With the lock, in the event loop's thread.
 void Service::carry_out(Job& job) {
     const agent::Agent& a = *job.agent;
@@ -148,11 +177,22 @@ void Service::carry_out(Job& job) {
         put("%s<tool_response>\n%.*s: ", i == 0 ? "" : "\n", size(tool.name), tool.name.data());
         Error why{};
         if (tool.kind == agent::Tool::output) {
+            constexpr int pulse_ms = 500;  // of several, when nothing is said of their length
             int ms = call.ms;
             for (int o = 0; o < config_.output_count && ms == 0; o++)  // it stays on as long as it may
                 if (call.subject == config_.outputs[o].name) ms = config_.outputs[o].max_pulse_ms;
-            if (const auto done = machine_->drive(call.subject, call.on, call.on ? ms : 0); !done)
+            if (call.times > 0 && call.ms == 0) ms = ms == 0 ? pulse_ms : std::min(ms, pulse_ms);
+            const auto unmet = not_met(call);
+            if (!unmet)
+                why = unmet.error();
+            else if (!unmet.value().empty())
+                told.result = put("not done: %.*s", size(unmet.value()), unmet.value().data());
+            else if (const auto done =
+                         machine_->drive(call.subject, call.on, call.on ? ms : 0, std::max(call.times, 1));
+                     !done)
                 why = done.error();
+            else if (call.on && call.times > 0)
+                told.result = put("on %d times for %d ms", call.times, ms);
             else if (call.on && ms > 0)
                 told.result = put("on for %d ms", ms);
             else

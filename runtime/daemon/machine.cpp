@@ -211,7 +211,9 @@ void Machine::interlock(int which, bool closed) {
     interlocks_[which].active = closed;
     for (int i = 0; i < config_.output_count; i++) {
         Output& o = outputs_[i];
-        if (closed || o.interlock != which || !o.line.active) continue;
+        if (closed || o.interlock != which) continue;
+        o.on_at = 0, o.left = 0;
+        if (!o.line.active) continue;
         log(Level::warning, {{"SLMD_EVENT", "interlock"}, {"SLMD_PIN", o.line.name}}, "%s: off, its interlock opened",
             o.line.name);
         (void)!static_cast<bool>(turn(o, false));
@@ -317,11 +319,30 @@ Result<void> Machine::turn(Output& o, bool on) {
     }
     if (o.line.active != on) tell(wire::Event::pins, "PIN", o.line.name, on);
     o.line.active = on;
-    if (!on) o.off_at = 0;
+    if (!on) o.off_at = 0, o.on_at = 0, o.left = 0;
     return {};
 }
 
-Result<void> Machine::drive(std::string_view output, bool on, int ms) {
+// The next of several pulses, or the pause before it.
+void Machine::pulse(Output& o) {
+    if (o.off_at != 0 && o.off_at <= now_) {
+        const int left = o.left;
+        if (turn(o, false) && left > 0) o.left = left, o.on_at = now_ + static_cast<std::uint64_t>(o.pulse_ms);
+    } else if (o.on_at != 0 && o.on_at <= now_) {
+        o.on_at = 0;
+        if (!turn(o, true)) {
+            o.left = 0;
+            return;
+        }
+        o.left--;
+        o.starts[o.started++ % 60] = now_;
+        o.off_at = now_ + static_cast<std::uint64_t>(o.pulse_ms);
+    }
+    if (o.off_at != 0) due(o.off_at);
+    if (o.on_at != 0) due(o.on_at);
+}
+
+Result<void> Machine::drive(std::string_view output, bool on, int ms, int times) {
     now_ = hardware_.now_ms();
     for (int i = 0; i < config_.output_count; i++) {
         const OutputConfig& c = config_.outputs[i];
@@ -337,11 +358,12 @@ Result<void> Machine::drive(std::string_view output, bool on, int ms) {
             return Error::make(Code::not_allowed, "%s: its interlock %s is open", c.name, c.interlock.line);
         int recent = 0;
         for (int s = 0; s < std::min(o.started, 60); s++) recent += now_ - o.starts[s] < 60'000;
-        if (recent >= c.per_minute)
+        if (recent + times > c.per_minute)
             return Error::make(Code::busy, "%s: %d times in the last minute already", c.name, recent);
         TRY(turn(o, true));
         o.starts[o.started++ % 60] = now_;
         o.off_at = ms == 0 ? 0 : now_ + static_cast<std::uint64_t>(ms);
+        o.on_at = 0, o.left = times - 1, o.pulse_ms = ms;
         log(Level::info, {{"SLMD_EVENT", "output"}, {"SLMD_PIN", c.name}, {"SLMD_MS", ms}}, "%s: on (%d ms)", c.name,
             ms);
         return {};
@@ -443,11 +465,7 @@ int Machine::tick(const Work& work) {
         run(t);
         if (t.settle_at != 0) due(t.settle_at);
     }
-    for (int i = 0; i < config_.output_count; i++) {
-        Output& o = outputs_[i];
-        if (o.off_at != 0 && o.off_at <= now_) (void)!static_cast<bool>(turn(o, false));
-        if (o.off_at != 0) due(o.off_at);
-    }
+    for (int i = 0; i < config_.output_count; i++) pulse(outputs_[i]);
     show(work);
     due(govern_at_);
     due(obtain_at_);

@@ -44,7 +44,8 @@ class Machine {
     // For the wire. Valid until the next call.
     std::span<const wire::HardwareItem> hardware();
     std::span<const wire::PinState> pins();
-    Result<void> drive(std::string_view output, bool on, int ms);
+    // times: pulses of ms each, with as long between them.
+    Result<void> drive(std::string_view output, bool on, int ms, int times = 1);
     double temperature() const { return readings_.temperature / 1000.0; }  // degrees C as last read
     // The privacy switch allows nothing to leave: cut, open, or not to be had. Without a switch: false.
     bool cut() const { return config_.pins.privacy.line[0] != 0 && !privacy_.active; }
@@ -71,6 +72,8 @@ class Machine {
         Line line;
         int interlock = -1;        // which of interlocks_
         std::uint64_t off_at = 0;  // 0: not timed
+        std::uint64_t on_at = 0;   // the next of several pulses; 0: none
+        int left = 0, pulse_ms = 0;
         std::uint64_t starts[60];  // of the last pulses, for the rate
         int started = 0;
     };
@@ -90,6 +93,7 @@ class Machine {
     void finish(Trigger& t, const wire::Outcome& outcome);
     void keep(const Trigger& t, const TriggerConfig& c);
     Result<void> turn(Output& o, bool on);
+    void pulse(Output& o);
     void interlock(int which, bool closed);
     void govern(bool busy);
     void show(const Work& work);

@@ -113,6 +113,7 @@ class Service final : public wire::Host {
     Result<void> check_tools(const agent::Agent& agent, bool trusted) const;
     Result<bool> take_calls(Job& job);
     void carry_out(Job& job);
+    Result<std::string_view> not_met(const agent::Call& call);
     // What an answer says beside itself, and the next question of an agent. Returns false when there is one.
     Result<bool> conclude(Job& job);
     std::string_view answer(const Job& job) const;
@@ -158,6 +159,7 @@ class Service final : public wire::Host {
     std::uint64_t order_ = 0, turn_ = 0;
     double rate_ = 0;
     Machine* machine_ = nullptr;
+    char not_met_[96];
     Effort effort_{.threads = 16, .batch = 1 << 20};
     bool effort_new_ = false;
     int prefill_threads_ = 1, decode_threads_ = 1;  // at full effort
