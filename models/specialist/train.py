@@ -1,6 +1,6 @@
 """Trains the specialist from nothing but generate.py's commands, on the CPU, and writes it as Hugging Face publishes models.
 
-    python3 train.py --out FOLDER [--steps N] [--threads N]
+    python3 train.py --out FOLDER [--steps N]
 
 FOLDER gets config.json, model.safetensors (float32), tokenizer.json, tokenizer_config.json, and checkpoint.pt: the same command goes on where an
 interrupted run was. In the second half the network sees every matrix rounded to 4 bits (straight-through), as the image will have it.
@@ -10,6 +10,7 @@ import argparse
 import ctypes
 import json
 import math
+import multiprocessing
 import os
 import random
 import time
@@ -26,7 +27,7 @@ CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "attenti
           "max_position_embeddings": CONTEXT, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": True, "torch_dtype": "float32", "eos_token_id": 0}
 TEMPLATE = ("{% for message in messages %}{% if message['role'] == 'user' %}{{ '<|user|>' + message['content'] }}{% elif message['role'] == 'assistant' %}"
             "{{ '<|answer|>' + message['content'] + '<|end|>' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|answer|>' }}{% endif %}")
-BATCH = 3072  # tokens, about
+BATCH = 2048  # tokens, about, of each of the two processes
 
 
 def shapes():
@@ -46,16 +47,20 @@ def shapes():
 
 
 def initial():
+    """Weights that lie one behind the other in memory that processes share."""
     g = torch.Generator().manual_seed(1)
-    w = {}
+    flat = torch.zeros(sum(math.prod(shape) for _, shape in shapes())).share_memory_()
+    w, at = {}, 0
     for name, shape in shapes():
+        w[name] = flat[at:at + math.prod(shape)].view(shape)
+        at += math.prod(shape)
         if len(shape) == 1:
-            w[name] = torch.ones(shape)
+            w[name].fill_(1)
         else:
-            scale = 0.02 * 2 if "embed" in name else 1 / math.sqrt(shape[1])
+            scale = 0.04 if "embed" in name else 1 / math.sqrt(shape[1])
             if "o_proj" in name or "down_proj" in name:
                 scale /= math.sqrt(2 * LAYERS)
-            w[name] = torch.randn(shape, generator=g) * scale
+            w[name].copy_(torch.randn(shape, generator=g) * scale)
         w[name].requires_grad_(True)
     return w
 
@@ -135,6 +140,46 @@ def batches(vocabulary, block):
     return [batch(p) for p in out]
 
 
+def gradient(w, ids, at, want, play):
+    """Adds it to the weights' own; the loss. play: 0: as they are; else rounded to 4 bits with this in the scale."""
+    seen = {n: four_bit(x, play) if x.ndim == 2 and play else x for n, x in w.items()}
+    loss = F.cross_entropy(forward(seen, ids, at), want)
+    loss.backward()
+    return loss.item()
+
+
+class Helper:
+    """Another process that computes the gradient of a second batch meanwhile. Threads of one process wait for each other after every operation, which on
+    cores that others use, too, is what they mostly do."""
+
+    def __init__(self, w, vocabulary):
+        self.w, self.grad = w, {n: torch.zeros_like(x).share_memory_() for n, x in w.items()}
+        self.ours, theirs = multiprocessing.get_context("fork").Pipe()
+        multiprocessing.get_context("fork").Process(target=self.work, args=(theirs, vocabulary), daemon=True).start()
+
+    def work(self, pipe, vocabulary):
+        block, made = None, []
+        while True:
+            wanted, i, play = pipe.recv()
+            if wanted != block:
+                block, made = wanted, batches(vocabulary, wanted)
+            loss = gradient(self.w, *made[i], play)
+            for n, x in self.w.items():
+                self.grad[n].copy_(x.grad)
+                x.grad = None
+            pipe.send(loss)
+
+    def ask(self, block, i, play):
+        self.ours.send((block, i, play))
+
+    def add(self):
+        """The mean of both gradients; the loss."""
+        loss = self.ours.recv()
+        for n, x in self.w.items():
+            x.grad.add_(self.grad[n]).mul_(0.5)
+        return loss
+
+
 @torch.no_grad()
 def examine(w, vocabulary, pairs):
     """How many of the answers the model draws letter for letter, greedily (what is forced is given)."""
@@ -162,10 +207,10 @@ def main():
     arg = argparse.ArgumentParser()
     arg.add_argument("--out", required=True)
     arg.add_argument("--steps", type=int, default=5000)
-    arg.add_argument("--threads", type=int, default=1, help="more only on cores that nothing else uses: they wait for each other")
     arg.add_argument("--rate", type=float, default=3e-3)
     arg = arg.parse_args()
-    torch.set_num_threads(arg.threads)
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("medium")  # bfloat16 within the products, where the CPU can
     libc = ctypes.CDLL(None)  # what a step frees stays with the process: giving it back and asking again costs more than the arithmetic
     libc.mallopt(-3, 1 << 30), libc.mallopt(-1, 1 << 30)
     torch.manual_seed(1)
@@ -175,6 +220,7 @@ def main():
     exam = [(text, answer) for _, text, answer in generate.held_out(7, 600)]  # watched, not what is reported: that has a seed of its own
 
     w = initial()
+    helper = Helper(w, vocabulary)
     print(sum(x.numel() for x in w.values()), "parameters", flush=True)
     groups = [{"params": [x for x in w.values() if x.ndim == 2], "weight_decay": 0.05}, {"params": [x for x in w.values() if x.ndim == 1], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=arg.rate, betas=(0.9, 0.98), fused=True)
@@ -189,23 +235,23 @@ def main():
         step, block, spent = c["step"], c["block"], c["spent"]
     start, running = time.time() - spent, None
     while step < arg.steps:
-        for ids, at, want in batches(vocabulary, block):
+        made = batches(vocabulary, block)
+        for i in range(0, len(made) - 1, 2):
             step += 1
             done = step / arg.steps
             for g in optimizer.param_groups:
                 g["lr"] = arg.rate * min(1, step / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, done))))
-            play = random.Random(step).uniform(0.9, 1.05)
-            seen = {n: four_bit(x, play) if x.ndim == 2 and done > 0.5 else x for n, x in w.items()}
-            loss = F.cross_entropy(forward(seen, ids, at), want)
+            play = random.Random(step).uniform(0.9, 1.05) if done > 0.5 else 0
             optimizer.zero_grad()
-            loss.backward()
+            helper.ask(block, i + 1, play)
+            loss = (gradient(w, *made[i], play) + helper.add()) / 2
             torch.nn.utils.clip_grad_norm_(list(w.values()), 1.0)
             optimizer.step()
             with torch.no_grad():
                 decay = min(0.995, step / (step + 100))
                 for n in w:
                     average[n].lerp_(w[n].detach(), 1 - decay)
-            running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
+            running = loss if running is None else 0.98 * running + 0.02 * loss
             if step % 50 == 0:
                 print(f"step {step} loss {running:.4f} {time.time() - start:.0f} s", flush=True)
             if step % 500 == 0 or step == arg.steps:
@@ -213,7 +259,7 @@ def main():
             if step >= arg.steps:
                 break
         block += 1
-        if block % 8 == 0 or step >= arg.steps:
+        if block % 2 == 0 or step >= arg.steps:
             torch.save({"w": w, "average": average, "optimizer": optimizer.state_dict(), "step": step, "block": block, "spent": time.time() - start}, checkpoint + ".new")
             os.replace(checkpoint + ".new", checkpoint)
             save(arg.out, average)

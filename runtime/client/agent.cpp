@@ -29,7 +29,7 @@ struct Print {
     explicit Print(std::string_view s) : size(static_cast<int>(s.size())), text(s.data()) {}
 };
 
-std::string text_of(const wire::JsonLine& reader, const JsonNode& object, const char* name) {
+std::string text_of(const JsonReader& reader, const JsonNode& object, const char* name) {
     const JsonNode* n = reader.find(object, name);
     return n == nullptr ? "" : std::string(n->text);
 }
@@ -165,7 +165,7 @@ class Trial {
 };
 
 // "  light(on: true): on for 500 ms", to stderr.
-void print_call(const wire::JsonLine& reader, const JsonNode& call) {
+void print_call(const JsonReader& reader, const JsonNode& call) {
     fprintf(stderr, "  %s(", text_of(reader, call, "name").c_str());
     const JsonNode* const arguments = reader.find(call, "arguments");
     const char* comma = "";
@@ -178,6 +178,18 @@ void print_call(const wire::JsonLine& reader, const JsonNode& call) {
     }
     const std::string error = text_of(reader, call, "error");
     fprintf(stderr, "): %s\n", error.empty() ? text_of(reader, call, "result").c_str() : error.c_str());
+}
+
+// The reply's array of calls, as it was written.
+void print_calls(std::string_view written) {
+    std::string text(written);
+    constexpr std::string_view left[] = {"if"};
+    JsonNode nodes[256];
+    JsonReader reader(nodes, 4);
+    reader.leave(left);
+    if (!reader.parse(text)) return;
+    for (int i = reader.first(reader.root()); i < reader.root().next; i = reader.node(i).next)
+        print_call(reader, reader.node(i));
 }
 
 }  // namespace
@@ -288,8 +300,7 @@ int run_agent(Connection& connection, const char* name, std::string input, const
             fprintf(stderr, "  %s: %s: %s\n", text_of(reader, s, "name").c_str(), text_of(reader, s, "verdict").c_str(),
                     (error.empty() ? text_of(reader, s, "answer") : error).c_str());
         }
-    if (const JsonNode* const calls = reader.find(*r.value(), "calls"); calls != nullptr)
-        for (int i = reader.first(*calls); i < calls->next; i = reader.node(i).next) print_call(reader, reader.node(i));
+    if (const JsonNode* const calls = reader.find(*r.value(), "calls"); calls != nullptr) print_calls(calls->text);
     for (int i = checks != nullptr ? reader.first(*checks) : 0; checks != nullptr && i < checks->next;
          i = reader.node(i).next) {
         const JsonNode& c = reader.node(i);

@@ -298,6 +298,52 @@ TEST(Tools, are_told_and_their_calls_are_read) {
     EXPECT_FALSE(read_calls(a, nine));
 }
 
+TEST(Tools, may_depend_on_readings_and_lines) {
+    const Folder folder;
+    Memory m;
+    std::string text = with_tools;
+    text.replace(
+        text.find("max_ms = 2000"), 13,
+        "max_ms = 2000\nmax_times = 9\nabsent = true\nif = { hardware = ['temperature', 'tank'], pin = 'DOOR' }");
+    text.replace(text.find("text = 200"), 10, "text = 200, told = false");
+    const auto read = read_agent(folder.write("board.toml", text).c_str(), m.heap);
+    ASSERT_TRUE(read) << read.error().text;
+    const Agent& a = read.value();
+    EXPECT_FALSE(a.told);
+    EXPECT_TRUE(a.tools[0].absent);
+    EXPECT_FALSE(a.tools[1].absent);
+    const std::string one = R"({"type":"object","additionalProperties":false,"required":["name",)";
+    EXPECT_NE(a.tool_list.find(R"("times":{"type":"integer","minimum":1,"maximum":9},"if":{"anyOf":[)" + one +
+                               R"("above"],"properties":{"name":{"enum":["temperature","tank"]},"above":)" +
+                               R"({"type":"number"}}},)" + one +
+                               R"("below"],"properties":{"name":{"enum":["temperature","tank"]},"below":)" +
+                               R"({"type":"number"}}},)" + one +
+                               R"("on"],"properties":{"name":{"enum":["DOOR"]},"on":{"type":"boolean"}}}]}},)" +
+                               R"("required":["name","on"]})"),
+              std::string::npos)
+        << a.tool_list;
+    const auto call = [&](const std::string& arguments) {
+        std::string answer = R"({"calls":[{"name":"light","arguments":{"name":"red","on":true)" + arguments + "}}]}";
+        auto calls = read_calls(a, answer);
+        if (!calls) return std::string("wrong");
+        const Call& c = calls->calls[0];
+        return std::to_string(c.times) + " " + std::to_string(c.when) + " " + std::string(c.of) + " " +
+               std::to_string(c.bound);
+    };
+    EXPECT_EQ(call(""), "0 0  0.000000");
+    EXPECT_EQ(call(R"(,"times":9)"), "9 0  0.000000");
+    EXPECT_EQ(call(R"(,"ms":5,"times":2,"if":{"name":"tank","above":-2.5})"), "2 1 tank -2.500000");
+    EXPECT_EQ(call(R"(,"if":{"name":"temperature","below":4})"), "0 2 temperature 4.000000");
+    EXPECT_EQ(call(R"(,"if":{"name":"DOOR","on":true})"), "0 3 DOOR 0.000000");
+    EXPECT_EQ(call(R"(,"if":{"name":"DOOR","on":false})"), "0 4 DOOR 0.000000");
+    for (const char* const bad :
+         {R"(,"times":10)", R"(,"times":0)", R"(,"if":5)", R"(,"if":{})", R"(,"if":{"name":"tank"})",
+          R"(,"if":{"name":"DOOR","above":1})", R"(,"if":{"name":"tank","on":true})", R"(,"if":{"above":1})",
+          R"(,"if":{"name":"tank","above":1,"below":2})", R"(,"if":{"name":"tank","above":"1"})",
+          R"(,"if":{"name":"DOOR","on":1})"})
+        EXPECT_EQ(call(bad), "wrong") << bad;
+}
+
 TEST(Tools, that_are_wrong_say_where_and_why) {
     const Folder folder;
     const auto wrong = [&](const std::string& from, const std::string& to) {
@@ -311,6 +357,12 @@ TEST(Tools, that_are_wrong_say_where_and_why) {
     EXPECT_EQ(wrong("text = 200", "choice = ['a', 'b']"),
               "bad.toml:7: [[tool]] goes with output = { text = BYTES }: what is said when all is done");
     EXPECT_EQ(wrong("text = 200", "text = 200, must_call = 1"), "bad.toml:4: must_call is true or false");
+    EXPECT_EQ(wrong("text = 200", "text = 200, told = 0"), "bad.toml:4: told is true or false");
+    EXPECT_EQ(wrong("max_ms = 2000", "max_times = 61"), "bad.toml:11: max_times is 1 to 60");
+    EXPECT_EQ(wrong("max_ms = 2000", "if.lines = 'a'"), "bad.toml:11: unknown key \"lines\"; known: hardware, pin");
+    EXPECT_EQ(wrong("max_ms = 2000", "absent = 1"), "bad.toml:11: absent is true or false");
+    EXPECT_EQ(wrong("pin = \"DOOR\"", "pin = 'DOOR'\nif.pin = 'a'"),
+              "bad.toml:19: max_ms, max_times and if go with output");
     EXPECT_EQ(wrong("steps = 2", "steps = 9"), "bad.toml:5: steps is 1 to 8");
     EXPECT_EQ(wrong("name = \"warm\"", "name = \"light\""), "bad.toml:13: two tools are called light");
     EXPECT_EQ(wrong("name = \"warm\"", "name = \"so warm\""),
@@ -323,10 +375,11 @@ TEST(Tools, that_are_wrong_say_where_and_why) {
     EXPECT_EQ(wrong("[\"red\", \"green\"]", "[\"red\", 7]"), "bad.toml:10: a line or a reading is a text in quotes");
     EXPECT_EQ(wrong("[\"red\", \"green\"]", "''"),
               "bad.toml:10: the name of an output, a line or a reading of slmd is empty");
-    EXPECT_EQ(wrong("pin = \"DOOR\"", "pin = 'DOOR'\nmax_ms = 5"), "bad.toml:20: max_ms goes with output");
+    EXPECT_EQ(wrong("pin = \"DOOR\"", "pin = 'DOOR'\nmax_ms = 5"), "bad.toml:20: max_ms, max_times and if go with output");
     EXPECT_EQ(wrong("max_ms = 2000", "max_ms = 0"), "bad.toml:11: max_ms is 1 to 3.6e+06");
     EXPECT_EQ(wrong("pin = \"DOOR\"", "pins = 'DOOR'"),
-              "bad.toml:19: unknown key \"pins\"; known: name, description, output, pin, hardware, max_ms");
+              "bad.toml:19: unknown key \"pins\"; known: name, description, output, pin, hardware, max_ms, max_times, if, "
+              "absent");
     EXPECT_EQ(wrong("pin = \"DOOR\"", "pin = 'DOOR'\n[[check]]\nkind = 'agree'\nprompt = '{wish}'"),
               "bad.toml:20: agree asks again, and with [[tool]] the board would be switched again");
     EXPECT_EQ(wrong("steps = 2", "steps = 1\n[[check]]\nkind = 'quotes'"),
@@ -402,7 +455,7 @@ TEST(Agents, that_are_shipped_are_good) {
         EXPECT_TRUE(read) << read.error().text;
         count++;
     }
-    EXPECT_GE(count, 8);
+    EXPECT_GE(count, 9);
 }
 
 }  // namespace

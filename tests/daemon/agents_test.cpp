@@ -228,7 +228,7 @@ TEST(Agents, that_are_bad_say_why_and_leave_the_others_alone) {
     auto all = list();
     EXPECT_EQ(all["yesno"]["description"], "Yes or no");
     const std::string why =
-        agents_folder() + "/torn.toml:3: unknown key \"choices\"; known: choice, none, schema, text, must_call, source";
+        agents_folder() + "/torn.toml:3: unknown key \"choices\"; known: choice, none, schema, text, must_call, told, source";
     EXPECT_EQ(all["torn"]["error"], why);
     EXPECT_EQ(w.call("run", {{"agent", "torn"}, {"input", "x"}})["error"]["message"], why);
     EXPECT_NE(slurp(d.log).find(why), std::string::npos);

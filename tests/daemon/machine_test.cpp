@@ -240,6 +240,37 @@ TEST_F(Pins, OutputsKeepTheirLimits) {
     EXPECT_EQ(sim->level("LAMP"), -1);  // off, then given back
 }
 
+TEST_F(Pins, OutputsArePulsedSeveralTimes) {
+    start();
+    sim->wire("LOCK", 1);
+    pass(1);
+    const auto edges = [&](int ms) {  // of RELAY, from now on
+        std::string all;
+        int level = sim->level("RELAY");
+        for (int i = 0; i < ms; i++) {
+            pass(1);
+            if (const int now = sim->level("RELAY"); now != level)
+                all += (level = now) ? "+" + std::to_string(i + 1) : "-" + std::to_string(i + 1);
+        }
+        return all;
+    };
+    EXPECT_EQ(machine->drive("relay", true, 100, 4).error().code, Code::busy);  // 3 a minute
+    ASSERT_TRUE(machine->drive("relay", true, 100, 3));
+    EXPECT_EQ(sim->level("RELAY"), 1);
+    EXPECT_EQ(edges(1000), "-100+200-300+400-500");
+    EXPECT_EQ(machine->drive("relay", true, 100).error().code, Code::busy);
+    pass(60'000);
+    ASSERT_TRUE(machine->drive("relay", true, 100, 3));
+    ASSERT_TRUE(machine->drive("relay", false, 0));  // the others are not made
+    EXPECT_EQ(edges(1000), "");
+    ASSERT_TRUE(machine->drive("relay", true, 100, 2));
+    pass(150);
+    sim->wire("LOCK", 0);  // in the pause: neither
+    pass(1);
+    sim->wire("LOCK", 1);
+    EXPECT_EQ(edges(1000), "");
+}
+
 TEST_F(Pins, AnOutputIsOffWhenItsInterlocksChipGoes) {
     start();
     sim->wire("LOCK", 1);
