@@ -17,6 +17,7 @@ struct FakeHost final : Host {
         std::vector<LabelScore> scores;
         std::vector<float> vectors;
         std::vector<TextRead> texts;
+        DocumentsOutcome told{};
     };
     std::vector<Job> jobs = std::vector<Job>(16);
     std::vector<PlanItem> items = {{"image", 1000}, {"KV cache", 2000}};
@@ -42,7 +43,7 @@ struct FakeHost final : Host {
         last_schema = r.schema, last_regex = r.regex, last_source = r.source;
         for (std::size_t i = 0; i < jobs.size(); i++) {
             if (jobs[i].live) continue;
-            jobs[i] = {prompt, r.labels == nullptr && !r.embed ? answer_to(prompt) : "", 0, 0, true, {}, {}, {}, {},
+            jobs[i] = {prompt, r.labels == nullptr && !r.embed ? answer_to(prompt) : "", 0, 0, true, {}, {}, {}, {}, {},
                        {}};
             jobs[i].outcome.finish = "stop";
             jobs[i].outcome.prompt_tokens = 9, jobs[i].outcome.tokens = 11, jobs[i].outcome.first_ms = 390,
@@ -53,6 +54,7 @@ struct FakeHost final : Host {
             if (r.spans) spans(jobs[i], r);
             if (!r.agent.empty()) run(jobs[i], r);
             if (r.embed) embed(jobs[i], r);
+            if (r.documents != nullptr) documents(jobs[i], r);
             return static_cast<int>(i);
         }
         return Error::make(Code::busy, "full");
@@ -79,6 +81,29 @@ struct FakeHost final : Host {
         }
         job.outcome.vectors = job.vectors, job.outcome.texts = job.texts;
     }
+    // Two documents, two passages; "nothing" has no answer.
+    void documents(Job& job, const Request& r) {
+        const DocumentsRequest& w = *r.documents;
+        last_documents = std::string(w.name) + "|" + std::string(w.by) + "|" + std::to_string(w.top) + "|" +
+                         std::to_string(w.part) + (w.last ? "|last" : "|more");
+        for (const PassageGiven& p : w.passages)
+            last_documents += "|" + std::string(p.heading) + ":" + std::string(p.text) + "@" + std::to_string(p.begin) +
+                              "-" + std::to_string(p.end);
+        static const std::string text = "He said \"no\".\n" + std::string(1400, 'x');
+        static const PassageFound found[] = {{7, 10, 20, "a \"b\".md", "A > B", text, 0.03125f, 0.75f, 1, 2},
+                                             {9, 0, 5, "c.md", "", "short", 0.015625f, 0.5f, 0, 1}};
+        static constexpr DocumentInfo list[] = {{"a \"b\".md", "0f", 1000, 12, 11, true},
+                                                {"c.md", "1f", 5, 1, 0, false}};
+        job.told = {w.what};
+        job.answer = w.what == DocumentsRequest::ask && r.turns[0].text != "nothing" ? "12 May" : "";
+        job.told.answered = !job.answer.empty(), job.told.why = "nothing was found";
+        job.told.documents = 2, job.told.passages = 13;
+        if (w.what == DocumentsRequest::list) job.told.list = list;
+        if (w.what == DocumentsRequest::search) job.told.found = found;
+        if (job.told.answered) job.told.found = std::span(found).first(1), job.told.why = "";
+        job.outcome.documents = &job.told;
+    }
+    std::string last_documents;
     int dim = 8;
     void spans(Job& job, const Request& r) {
         job.answer = R"({"a":12,"b/c":["x"]})";

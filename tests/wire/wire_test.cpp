@@ -133,6 +133,67 @@ TEST(Conformance, every_example_runs) {
     }
 }
 
+TEST(Documents, are_told_on_both_wires) {
+    Bench b(true);
+    b.say("ATE0\rAT+CMEE=2\r");
+    EXPECT_EQ(b.say("AT#DOCS?\r"),
+              "\r\n#DOCS: 12,11,1000,1,\"a \\\"b\\\".md\"\r\n#DOCS: 1,0,5,0,\"c.md\"\r\n\r\nOK\r\n");
+    b.say("AT#DOCS=\"c\"\r");
+    EXPECT_EQ(b.host.last_documents, "c||0|0|last");
+    const std::string found = b.say("AT#FIND=\"oil\",2,\"words\"\r");
+    EXPECT_EQ(b.host.last_documents, "|words|2|0|last");
+    EXPECT_TRUE(found.starts_with("\r\n#FIND: 7,10,20,0.75,\"a \\\"b\\\".md\",\"He said \\\"no\\\".\\nxxx")) << found;
+    EXPECT_NE(found.find("\r\n#FIND: 9,0,5,0.5,\"c.md\",\"short\"\r\n"), std::string::npos) << found;
+    EXPECT_EQ(b.say("AT#ASK=\"When?\"\r"),
+              "\r\n#TOK: \"12 \"\r\n#TOK: \"May\"\r\n#CITE: 7,10,20,\"a \\\"b\\\".md\"\r\n#ASK: "
+              "1,\"\",9,11,1120\r\n\r\nOK\r\n");
+    EXPECT_EQ(b.say("AT#ASK=\"nothing\"\r"), "\r\n#ASK: 0,\"nothing was found\",9,11,1120\r\n\r\nOK\r\n");
+    EXPECT_NE(b.say("AT#FIND=\"oil\",2,\"luck\"\r").find("+CME ERROR: incorrect parameters: by is"), std::string::npos);
+
+    Bench j(false), untrusted(false, 4096, false);
+    const auto call = [](Bench& to, const char* method, const json& params) {
+        return json::parse(
+            to.say(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", method}, {"params", params}}.dump() + "\n"));
+    };
+    const json hits = call(j, "docs.search", {{"query", "oil"}})["result"];
+    EXPECT_EQ(hits["passages"][0]["text"], "He said \"no\".\n" + std::string(1400, 'x'));
+    EXPECT_EQ(hits["passages"][0]["document"], "a \"b\".md");
+    EXPECT_EQ(hits["passages"][1], (json{{"passage", 9},
+                                         {"document", "c.md"},
+                                         {"begin", 0},
+                                         {"end", 5},
+                                         {"score", 0.015625},
+                                         {"coverage", 0.5},
+                                         {"words", 0},
+                                         {"meaning", 1},
+                                         {"heading", ""},
+                                         {"text", "short"}}));
+    const json list = call(j, "docs", json::object())["result"];
+    EXPECT_EQ(list["all"], 2);
+    EXPECT_EQ(
+        list["documents"][1],
+        (json{{"name", "c.md"}, {"passages", 1}, {"embedded", 0}, {"bytes", 5}, {"whole", false}, {"sha256", "1f"}}));
+    json answer = call(j, "ask", {{"question", "When?"}, {"top", 2}})["result"];
+    EXPECT_EQ(j.host.last_documents, "|both|2|0|last");
+    EXPECT_EQ(answer["answer"], "12 May");
+    EXPECT_EQ(answer["citations"][0]["passage"], 7);
+    EXPECT_EQ(answer["citations"][0]["quote"].get<std::string>().size(), 1414u);
+    answer = call(j, "ask", {{"question", "nothing"}})["result"];
+    EXPECT_EQ(answer["answer"], nullptr);
+    EXPECT_EQ(answer["why"], "nothing was found");
+    EXPECT_TRUE(answer["citations"].empty());
+    const json one = {{"name", "n"},           {"sha256", std::string(64, 'a')}, {"bytes", 9}, {"texts", {"x", "y"}},
+                      {"headings", {"h", ""}}, {"spans", {0, 1, 2, 3}},          {"part", 4},  {"last", false}};
+    EXPECT_TRUE(call(j, "docs.add", one).contains("result"));
+    EXPECT_EQ(j.host.last_documents, "n||0|4|more|h:x@0-1|:y@2-3");
+    EXPECT_EQ(call(untrusted, "docs.add", one)["error"]["code"], 268);
+    EXPECT_EQ(call(untrusted, "docs.remove", {{"name", "n"}})["error"]["code"], 268);
+    EXPECT_TRUE(call(untrusted, "docs", json::object()).contains("result"));
+    json wrong = one;
+    wrong["spans"] = {0, 1, 2};
+    EXPECT_EQ(call(j, "docs.add", wrong)["error"]["code"], -32602);
+}
+
 TEST(Hardware, is_shown_and_driven_on_trusted_ports_only) {
     Bench b(true), u(true, 4096, false);
     b.say("ATE0\r"), u.say("ATE0\r");
