@@ -84,13 +84,13 @@ def markdown(title, body):
     return f"# {title}\n" + re.sub(r"(?m)^ ((?:= )+)(.+?) (?:= )+$", head, body)
 
 
-def sets(text, count):
-    """(indexed articles, answerable questions, unanswerable ones), as many of each. Every fourth article is held out. Of it are the
+def sets(text, count, hold=3):
+    """(indexed articles, answerable questions, unanswerable ones), as many of each. Every fourth article is held out, from number `hold` on. Of them are the
     unanswerable ones: one half about it ("far"), the other half asked as if it were of an article that is there ("near")."""
     all_articles = articles(text)
     rare = collections.Counter(w for _, b in all_articles for w in set(re.findall(r"[a-z]{4,}", b.lower())))
-    kept = [a for i, a in enumerate(all_articles) if i % 4 != 3]
-    held = [a for i, a in enumerate(all_articles) if i % 4 == 3]
+    kept = [a for i, a in enumerate(all_articles) if i % 4 != hold]
+    held = [a for i, a in enumerate(all_articles) if i % 4 == hold]
     facts = [[q | {"kind": "fact"} for t, b in part for q in questions(t, b)] for part in (kept, held)]
     asked = [[q | {"kind": "date"} for t, b in part for q in dates(t, b, rare)] for part in (kept, held)]
     most = min(len(facts[0]), len(facts[1]), count // 2)

@@ -32,6 +32,7 @@ void Documents::refuse(Run& run, const char* why) {
 // What was found is there: the model is asked, when it says enough.
 void Documents::ask(Run& run, wire::Host& host) {
     const docs::Evidence& e = run.evidence;
+    run.documents_outcome.coverage = run.count == 0 ? 0 : e.coverage;
     if (run.count == 0) return refuse(run, "nothing was found");
     if (e.coverage < least_coverage) return refuse(run, "no passage says enough of what is asked");
     const docs::Hit& hit = run.hits[e.hit];

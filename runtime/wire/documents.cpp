@@ -201,7 +201,8 @@ void Session::rpc_documents_step() {
         case DocumentsRequest::remove: out_.put("{\"passages\":").number(d.passages); break;
         case DocumentsRequest::search: out_.put("],\"total_ms\":").number(o.total_ms); break;
         case DocumentsRequest::ask:
-            out_.put("],\"prompt_tokens\":").number(o.prompt_tokens).put(",\"tokens\":").number(o.tokens);
+            out_.put("],\"coverage\":").real(static_cast<double>(d.coverage), 4);
+            out_.put(",\"prompt_tokens\":").number(o.prompt_tokens).put(",\"tokens\":").number(o.tokens);
             out_.put(",\"probability\":").real(static_cast<double>(o.probability), 4);
             out_.put(",\"total_ms\":").number(o.total_ms);
     }

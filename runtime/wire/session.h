@@ -107,6 +107,7 @@ struct DocumentsOutcome {
     std::span<const PassageFound> found{};  // hits, or citations
     std::span<const DocumentInfo> list{};
     const char* why = "";  // there is no answer
+    float coverage = 0;    // of the question by the sentence that says most of it
 };
 
 // What a client asks for. Host::submit copies the texts.

@@ -11,7 +11,7 @@ arches=("$native") cross=()
 if [ "$native" = amd64 ]; then
     arches+=(arm64)
     # What toolchain/install-dependencies --arm64 installs, as far as the package needs it.
-    cross=(crossbuild-essential-arm64, qemu-user, {libc6,libstdc++6,libgpiod-dev,libmbedtls-dev,libtomlplusplus-dev,libzstd-dev}:arm64,)
+    cross=(crossbuild-essential-arm64, qemu-user, {libc6,libstdc++6,libgpiod-dev,libmbedtls-dev,libsqlite3-dev,libtomlplusplus-dev,libzstd-dev}:arm64,)
 fi
 # What the package is built from, by its own control file: as if it were a package's dependencies.
 mkdir -p "$work/build-deps/DEBIAN"
