@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The built-in specialist through slmd, as a program on the board asks it: how many commands are understood to the letter, how long each takes, what memory it needs.
 
-    bench/specialist.py [--image models/specialist/board.slm] [--build build/release] [--heldout 3000] [--out bench/results/specialist.md]
+    bench/specialist.py [--image models/specialist/board.slm] [--build build/release] [--heldout 3000] [--failures SET]
 
 Commands go as `run` of models/agents/board.toml over the Unix socket, to an slmd on a simulated board. An answer is right when its calls, in their order,
 with all arguments and nothing else, are those that are expected, or when it is "not for me" where that is. What slmd then does on the board does not count here.
@@ -41,7 +41,8 @@ class Board:
                 time.sleep(0.005)
         self.file = self.socket.makefile("rb")
         self.number = 0
-        self.call("status", {})
+        while self.call("run", {"agent": "board", "input": "hello"}).get("error", {}).get("code") == 262:  # the model is being loaded
+            time.sleep(0.002)
         self.ready_ms = (time.monotonic() - start) * 1000
 
     def call(self, method, params):
@@ -105,22 +106,38 @@ def main():
     arg.add_argument("--seed", type=int, default=2026)
     arg.add_argument("--threads", type=int, default=1)
     arg.add_argument("--failures", choices=["heldout", "hand", "second"], help="print what went wrong in this set")
-    arg.add_argument("--out")
+    arg.add_argument("--out", help="write the tables there, too")
     arg = arg.parse_args()
-    board = Board(arg.build, arg.image, arg.threads)
     sets = {"heldout": [{"input": t, "output": a, "held": k} for k, t, a in generate.held_out(arg.seed, arg.heldout)], "hand": read("hand.jsonl"), "second": read("hand-second.jsonl")}
+    board = Board(arg.build, arg.image, arg.threads)
     rows, failures = {}, {n: [] for n in sets}
     with machine.Watch() as watch:
         for name, items in sets.items():
             rows[name] = ask(board, items, failures[name])
-    for kind in ("text", "phrase", "pair"):
-        part = [ok for ok, item in zip(rows["heldout"][0], sets["heldout"]) if item["held"] == kind]
-        print(f"held-out {kind}: {sum(part)} of {len(part)}")
-    for name, (right, times, _) in rows.items():
-        print(f"{name}: {sum(right)} of {len(right)}, {100 * sum(right) / len(right):.1f} %, p50 {statistics.median(times):.2f} ms, p95 {sorted(times)[len(times) * 95 // 100]:.2f} ms")
     pss, peak = board.memory()
     board.end()
-    print(f"ready after {board.ready_ms:.0f} ms, PSS {pss} KiB, peak {peak} KiB, others used {watch.others():.2f} cores")
+    plan = subprocess.run([os.path.join(arg.build, "runtime/client/slmctl"), "plan", arg.image], capture_output=True, text=True, check=True).stdout
+    planned = int(next(l for l in plan.splitlines() if " total " in l).split()[0])
+
+    by_kind = {k: [ok for ok, item in zip(rows["heldout"][0], sets["heldout"]) if item["held"] == k] for k in ("text", "phrase", "pair")}
+    named = {"hand": ("written by hand before the generator", rows["hand"][0]), "second": ("the second set by hand, as old", rows["second"][0]), "heldout": ("held out, all", rows["heldout"][0]),
+             "text": ("held out: texts that training has not", by_kind["text"]), "pair": ("held out: pairs of phrase and device that training has not", by_kind["pair"]),
+             "phrase": ("held out: phrases and words that training has not", by_kind["phrase"])}
+    out = ["| commands | number | right to the letter |", "| --- | --- | --- |"]
+    out += [f"| {what} | {len(ok)} | {sum(ok)}, {100 * sum(ok) / len(ok):.1f} % |" for what, ok in named.values()]
+    times = sorted(t for r in rows.values() for t in r[1])
+    tokens = [r["tokens"] for row in rows.values() for r in row[2] if "tokens" in r]
+    prompts = [r["prompt_tokens"] for row in rows.values() for r in row[2] if "prompt_tokens" in r]
+    out += ["", "| | |", "| --- | --- |", f"| a command, request to reply on the socket, p50 | {statistics.median(times):.2f} ms |", f"| p95 | {times[len(times) * 95 // 100]:.2f} ms |",
+            f"| tokens of the prompt, mean | {statistics.mean(prompts):.1f} |", f"| tokens of the answer, mean, those that are forced included | {statistics.mean(tokens):.1f} |",
+            f"| image | {os.path.getsize(arg.image):,} bytes |", f"| memory, planned (`slmctl plan`) | {planned / 1048576:.1f} MiB |", f"| memory after all of it (PSS) | {pss / 1024:.1f} MiB |",
+            f"| peak (VmHWM, pages of shared libraries counted whole) | {peak / 1024:.1f} MiB |", f"| from exec to the first reply | {board.ready_ms:.0f} ms |"]
+    m = machine.describe()
+    out += ["", f"{m['cpu']}, {m['cores']} cores, {arg.threads} thread(s), {m['date']}, commit {m['commit']}; others used {watch.others():.2f} cores meanwhile, so times are upper bounds. `{' '.join(['bench/specialist.py', *sys.argv[1:]])}`"]
+    print("\n".join(out))
+    if arg.out:
+        with open(arg.out, "w") as f:
+            f.write("\n".join(out) + "\n")
     if arg.failures:
         for text, want, got in failures[arg.failures]:
             print(json.dumps(text), "\n   want", json.dumps(want), "\n   got ", json.dumps(got))

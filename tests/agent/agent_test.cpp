@@ -362,7 +362,7 @@ TEST(Tools, that_are_wrong_say_where_and_why) {
     EXPECT_EQ(wrong("max_ms = 2000", "if.lines = 'a'"), "bad.toml:11: unknown key \"lines\"; known: hardware, pin");
     EXPECT_EQ(wrong("max_ms = 2000", "absent = 1"), "bad.toml:11: absent is true or false");
     EXPECT_EQ(wrong("pin = \"DOOR\"", "pin = 'DOOR'\nif.pin = 'a'"),
-              "bad.toml:19: max_ms, max_times and if go with output");
+              "bad.toml:20: max_ms, max_times and if go with output");
     EXPECT_EQ(wrong("steps = 2", "steps = 9"), "bad.toml:5: steps is 1 to 8");
     EXPECT_EQ(wrong("name = \"warm\"", "name = \"light\""), "bad.toml:13: two tools are called light");
     EXPECT_EQ(wrong("name = \"warm\"", "name = \"so warm\""),
