@@ -16,6 +16,7 @@ void Service::open_snapshots() {
     if (const auto opened = snapshots_.open(config_.state, limit, memory_.snapshot_memory); !opened)
         log(Level::warning, {{"SLMD_EVENT", "prefix"}}, "prompts of agents are read anew after each start: %s",
             opened.error().text);
+    snapshots_.bake(image_->section(image::SectionId::prefixes));
 }
 
 // How many tokens of an agent's prompt do not depend on its input: those that it shares with the prompt of an input

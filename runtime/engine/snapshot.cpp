@@ -90,8 +90,39 @@ Result<void> Snapshots::open(const char* folder, std::uint64_t limit, std::span<
 
 Result<image::Sha256> Snapshots::key(const image::RawHeader& header, std::span<const std::byte> more,
                                      std::span<const std::int32_t> tokens) {
-    return image::sha256({std::as_bytes(std::span(&header, 1)), more,
+    // Other sections may change, among them the one that holds these.
+    std::uint32_t params = 0;
+    for (const image::Section& s : std::span(header.sections, header.section_count))
+        if (s.id == static_cast<std::uint32_t>(image::SectionId::params)) params = s.crc32c;
+    return image::sha256({std::as_bytes(std::span(header.index_sha256)), std::as_bytes(std::span(&params, 1)), more,
                           std::as_bytes(std::span(&compute::numerics_version, 1)), std::as_bytes(tokens)});
+}
+
+std::span<const std::byte> Snapshots::baked(const image::Sha256& key) const {
+    for (std::span<const std::byte> rest = baked_; rest.size() > sizeof(image::Prefix) + sizeof(Header);) {
+        const auto bytes = load<image::Prefix>(rest.data()).bytes;
+        if (bytes < sizeof(Header) || bytes > rest.size() - sizeof(image::Prefix)) break;
+        const auto file = rest.subspan(sizeof(image::Prefix), bytes);
+        if (memcmp(file.data() + offsetof(Header, key), key.data(), key.size()) == 0) return file;
+        rest = rest.subspan(std::min<std::size_t>(rest.size(), round_up(sizeof(image::Prefix) + bytes, 64)));
+    }
+    return {};
+}
+
+Result<std::uint32_t> Snapshots::check(std::span<const std::byte> file, const image::RawHeader& header) {
+    const auto broken = [](const char* what) { return Error::make(Code::model_integrity, "%s", what); };
+    if (file.size() < sizeof(Header)) return broken("it ends too early");
+    const auto h = slmd::load<Header>(file.data());
+    if (memcmp(h.magic, magic, sizeof magic) != 0) return broken("it is no kept beginning of a prompt");
+    const auto rest = file.subspan(sizeof(Header));
+    if (h.tokens == 0 || rest.size() / sizeof(std::int32_t) < h.tokens) return broken("it ends too early");
+    const image::Sha256 sum = TRY(image::sha256({file.first(hashed_bytes), rest}));
+    if (!std::equal(sum.begin(), sum.end(), h.sha256)) return broken("it is damaged");
+    const auto tokens = reinterpret_cast<const std::int32_t*>(rest.data());
+    const image::Sha256 want = TRY(key(header, {}, {tokens, h.tokens}));
+    if (!std::equal(want.begin(), want.end(), h.key))
+        return broken("it is of another image, of an adapter, or of another version of the arithmetic");
+    return h.tokens;
 }
 
 const Snapshots::File* Snapshots::find(const image::Sha256& key) const {
@@ -176,35 +207,57 @@ Result<void> Snapshots::save(Engine& engine, int slot, std::span<const std::int3
     return {};
 }
 
+// A file or what an image has of one, from its beginning.
+class Snapshots::Bytes {
+  public:
+    explicit Bytes(std::span<const std::byte> memory) : memory_(memory) {}
+    explicit Bytes(const char* path) : fd_{::open(path, O_RDONLY | O_CLOEXEC)} {}
+    bool is_open() const { return fd_.fd >= 0 || !memory_.empty(); }
+    // As read(2): fewer at the end; below 0: errno.
+    ssize_t read(std::span<std::byte> out) {
+        if (fd_.fd >= 0) return ::read(fd_.fd, out.data(), out.size());
+        const auto part = memory_.first(std::min(out.size(), memory_.size()));
+        std::copy(part.begin(), part.end(), out.begin());
+        memory_ = memory_.subspan(part.size());
+        return static_cast<ssize_t>(part.size());
+    }
+
+  private:
+    Descriptor fd_{-1};
+    std::span<const std::byte> memory_;
+};
+
 Result<void> Snapshots::load(Engine& engine, int slot, std::span<const std::int32_t> tokens, const image::Sha256& key,
                              int adapter) {
     char path[512];
     path_of(key, path);
     const File* const file = find(key);
     engine.forget(slot);
-    const auto loaded = read(engine, slot, tokens, key, path);
+    Bytes from = file != nullptr ? Bytes(path) : Bytes(baked(key));
+    if (file == nullptr) std::snprintf(path, sizeof path, "the image's section prefixes");
+    const auto loaded = read(engine, slot, tokens, key, path, from);
     if (!loaded) {
         engine.forget(slot);
         if (file != nullptr) drop(*file);
+        if (file == nullptr) baked_ = {};  // what is wrong with one of them is wrong with who made them
         return loaded.error();
     }
-    files_[file - files_].used = ++now_;
+    if (file != nullptr) files_[file - files_].used = ++now_;
     engine.hold(slot, tokens, adapter);
     return {};
 }
 
 Result<void> Snapshots::read(Engine& engine, int slot, std::span<const std::int32_t> tokens, const image::Sha256& key,
-                             const char* path) const {
-    const Descriptor file{::open(path, O_RDONLY | O_CLOEXEC)};
+                             const char* path, Bytes& from) const {
     const auto failed = [&] { return Error::make(Code::storage_failure, "%s: %s", path, strerror(errno)); };
     const auto broken = [&](const char* what) {
         return Error::make(Code::model_integrity, "%s: %s; it is removed, and made again", path, what);
     };
-    if (file.fd < 0) return failed();
+    if (!from.is_open()) return failed();
     const auto count = static_cast<int>(tokens.size());
     image::Sha256Stream hash;
     const auto take = [&](std::span<std::byte> part) -> Result<bool> {
-        const ssize_t n = ::read(file.fd, part.data(), part.size());
+        const ssize_t n = from.read(part);
         if (n < 0) return failed();
         return static_cast<std::size_t>(n) == part.size();
     };
@@ -229,7 +282,7 @@ Result<void> Snapshots::read(Engine& engine, int slot, std::span<const std::int3
     ZSTD_inBuffer in{memory_.data(), 0, 0};
     std::size_t expected = 1;  // 0: the frame is complete
     const auto refill = [&]() -> Result<bool> {
-        const ssize_t n = ::read(file.fd, memory_.data(), buffer_bytes);
+        const ssize_t n = from.read(memory_.first(buffer_bytes));
         if (n < 0) return failed();
         in = {memory_.data(), static_cast<std::size_t>(n), 0};
         hash.update(memory_.first(in.size));

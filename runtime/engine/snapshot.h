@@ -25,14 +25,19 @@ class Snapshots {
     // longest time goes. Allocates. Errors: storage_failure.
     Result<void> open(const char* folder, std::uint64_t limit, std::span<std::byte> memory);
     bool is_open() const { return memory_.size() > 0; }
+    // Those that the image has of itself: found where the folder has none. Must outlive it; {}: none.
+    void bake(std::span<const std::byte> section) { baked_ = section; }
     // Nothing is kept from now on.
     void close() { memory_ = {}; }
 
-    // Of a prompt's first tokens under this image (and whatever else decides about K and V, in `more`) and the order of
-    // operations of this version.
+    // Of a prompt's first tokens under this image's tensors and params (and whatever else decides about K and V, in
+    // `more`) and the order of operations of this version.
     static Result<image::Sha256> key(const image::RawHeader& header, std::span<const std::byte> more,
                                      std::span<const std::int32_t> tokens);
-    bool has(const image::Sha256& key) const { return find(key) != nullptr; }
+    bool has(const image::Sha256& key) const { return find(key) != nullptr || !baked(key).empty(); }
+    // What a file of this format holds for that image and is whole: nothing is decoded but its tokens counted. Errors:
+    // model_integrity, which says what is wrong.
+    static Result<std::uint32_t> check(std::span<const std::byte> file, const image::RawHeader& header);
 
     // Keeps the tokens, with which a slot begins. Errors: storage_failure; memory_full when one is larger than all that
     // may be kept.
@@ -49,14 +54,18 @@ class Snapshots {
         std::int64_t used;  // later: larger
     };
     const File* find(const image::Sha256& key) const;
+    class Bytes;
     Result<void> read(Engine& engine, int slot, std::span<const std::int32_t> tokens, const image::Sha256& key,
-                      const char* path) const;
+                      const char* path, Bytes& from) const;
+    // The file's bytes in the image; empty: it has none.
+    std::span<const std::byte> baked(const image::Sha256& key) const;
     void path_of(const image::Sha256& key, char (&path)[512]) const;
     void drop(const File& file);
 
     char folder_[400] = "";
     std::uint64_t limit_ = 0;
     std::span<std::byte> memory_;
+    std::span<const std::byte> baked_;
     File files_[max_files];
     int count_ = 0;
     std::int64_t now_ = 0;

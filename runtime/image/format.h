@@ -23,7 +23,8 @@ enum class SectionId : std::uint32_t {
     chat = 4,
     provenance = 5,
     tensors = 6,
-    golden = 7
+    golden = 7,
+    prefixes = 8
 };
 
 struct Section {
@@ -175,6 +176,15 @@ struct GoldenPrompt {
                               // over the embedding, f32 each
 };
 constexpr std::uint32_t max_golden_prompts = 16, max_golden_tokens = 1024, max_golden_answer = 256;
+
+// The prefixes section: KV states of beginnings of prompts, as engine/snapshot.h keeps them in files, so that a first
+// start has them. Prefix, then the file's bytes, then zeros up to a multiple of 64; one behind the other, to the end of
+// the section. It is in memory with the image.
+struct Prefix {
+    std::uint64_t bytes;  // of the file
+    std::uint8_t zero[56];
+};
+static_assert(sizeof(Prefix) == 64);
 
 inline bool layer_bit(const std::uint8_t (&bits)[max_layers / 8], std::uint32_t layer) {
     return (bits[layer / 8] >> layer % 8 & 1) != 0;

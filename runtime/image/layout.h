@@ -38,7 +38,8 @@ inline const char* kind_name(Kind kind) {
 }
 
 inline const char* section_name(std::uint32_t id) {
-    constexpr const char* names[] = {"?", "index", "params", "tokenizer", "chat", "provenance", "tensors", "golden"};
+    constexpr const char* names[] = {"?",          "index",   "params", "tokenizer", "chat",
+                                     "provenance", "tensors", "golden", "prefixes"};
     return id < sizeof names / sizeof *names ? names[id] : "?";
 }
 

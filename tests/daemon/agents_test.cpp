@@ -228,7 +228,8 @@ TEST(Agents, that_are_bad_say_why_and_leave_the_others_alone) {
     auto all = list();
     EXPECT_EQ(all["yesno"]["description"], "Yes or no");
     const std::string why =
-        agents_folder() + "/torn.toml:3: unknown key \"choices\"; known: choice, none, schema, text, must_call, told, source";
+        agents_folder() +
+        "/torn.toml:3: unknown key \"choices\"; known: choice, none, schema, text, must_call, told, source";
     EXPECT_EQ(all["torn"]["error"], why);
     EXPECT_EQ(w.call("run", {{"agent", "torn"}, {"input", "x"}})["error"]["message"], why);
     EXPECT_NE(slurp(d.log).find(why), std::string::npos);
@@ -411,6 +412,22 @@ TEST(Agents, have_the_beginning_of_their_prompt_kept) {
         EXPECT_NE(slurp(d.log).find("agent ruled: "), std::string::npos) << slurp(d.log);
         EXPECT_NE(slurp(d.log).find("of its prompt were kept, read in"), std::string::npos) << slurp(d.log);
         EXPECT_EQ(ask(d, "A relay clicks"), first);
+    }
+    {  // from the image, at the first start of another board; nothing is written then
+        const std::string image = folder() + "/baked.slm", elsewhere = folder() + "/elsewhere";
+        std::filesystem::create_directory(elsewhere);
+        const Ran r =
+            shell(std::string(SLMD_BUILD "/slmpack prefixes ") + roomy_image() + " " + kept().at(0) + " -o " + image);
+        ASSERT_EQ(r.code, 0) << r.err;
+        EXPECT_NE(r.out.find("1 beginnings of prompts, "), std::string::npos) << r.out;
+        DaemonOptions other_board = options;
+        other_board.image = image;
+        other_board.arguments = {"--agents", agents_folder(), "--state", elsewhere};
+        Daemon d(other_board);
+        EXPECT_EQ(ask(d, "It rains"), other);
+        EXPECT_NE(slurp(d.log).find("of its prompt were kept, read in"), std::string::npos) << slurp(d.log);
+        EXPECT_EQ(ask(d, "A relay clicks"), first);
+        EXPECT_TRUE(std::filesystem::is_empty(elsewhere));
     }
     {  // damaged: said aloud, made again, and the answers are the same
         std::string bytes = slurp(kept().at(0));

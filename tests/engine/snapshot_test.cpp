@@ -94,6 +94,94 @@ TEST(Snapshots, give_the_bits_of_a_fresh_prefill) {
     }
 }
 
+std::vector<std::byte> bytes_of(const fs::path& path) {
+    std::ifstream in(path, std::ios::binary);
+    const std::vector<char> chars{std::istreambuf_iterator<char>(in), {}};
+    const auto bytes = std::as_bytes(std::span(chars));
+    return {bytes.begin(), bytes.end()};
+}
+
+// As slmpack prefixes puts files together.
+std::vector<std::byte> section_of(const std::vector<std::vector<std::byte>>& files) {
+    std::vector<std::byte> section;
+    for (const auto& file : files) {
+        image::Prefix prefix{};
+        prefix.bytes = file.size();
+        const auto head = std::as_bytes(std::span(&prefix, 1));
+        section.insert(section.end(), head.begin(), head.end());
+        section.insert(section.end(), file.begin(), file.end());
+        section.resize((section.size() + 63) / 64 * 64);
+    }
+    return section;
+}
+
+TEST(Snapshots, of_the_image_are_found_where_the_folder_has_none) {
+    std::vector<std::vector<std::byte>> files;
+    std::vector<std::vector<std::int32_t>> prompts;
+    for (const unsigned seed : {1u, 2u, 3u}) {
+        Kept kept;
+        prompts.push_back(keep(kept, seed));
+        files.push_back(bytes_of(kept.files().at(0)));
+        const auto checked = Snapshots::check(files.back(), tiny_image().header());
+        ASSERT_TRUE(checked) << checked.error().what();
+        EXPECT_EQ(*checked, static_cast<std::uint32_t>(prefix));
+    }
+    const auto section = section_of(files);
+    Kept kept;
+    kept.snapshots.bake(section);
+    auto fresh = make(), e = make();
+    for (const auto& tokens : prompts) {
+        auto whole = tokens;
+        whole.push_back(7);
+        ASSERT_TRUE(kept.snapshots.has(key_of(tokens)));
+        ASSERT_TRUE(kept.snapshots.load(*e, 1, tokens, key_of(tokens)));
+        EXPECT_EQ(e->cached(1).size(), std::size_t{prefix});
+        EXPECT_EQ(logits_of(*e, 1, whole), logits_of(*fresh, 0, whole));
+    }
+    EXPECT_TRUE(kept.files().empty());
+    EXPECT_FALSE(kept.snapshots.has(key_of(tokens_of(prefix, 4))));
+
+    // Damaged ones: the hash says so, and none of them is taken from then on. However a section ends, nothing is read
+    // behind it.
+    auto damaged = section;
+    damaged[files[0].size() + 2 * sizeof(image::Prefix) + 200] ^= std::byte{1};
+    kept.snapshots.bake(damaged);
+    const auto failed = kept.snapshots.load(*e, 1, prompts[1], key_of(prompts[1]));
+    ASSERT_FALSE(failed);
+    EXPECT_EQ(failed.error().code, Code::model_integrity);
+    EXPECT_NE(std::string(failed.error().what()).find("the image's section prefixes: it is damaged"), std::string::npos)
+        << failed.error().what();
+    EXPECT_FALSE(kept.snapshots.has(key_of(prompts[0])));
+    for (std::size_t n = 0; n < section.size(); n += 61) {
+        const std::vector<std::byte> part(section.begin(), section.begin() + static_cast<std::ptrdiff_t>(n));
+        kept.snapshots.bake(part);
+        const bool first = n >= sizeof(image::Prefix) + files[0].size();
+        EXPECT_EQ(kept.snapshots.has(key_of(prompts[0])), first) << n;
+        EXPECT_FALSE(kept.snapshots.has(key_of(prompts[2])) && n < section.size() - 64) << n;
+    }
+}
+
+TEST(Snapshots, that_are_not_the_images_are_not_baked) {
+    Kept kept;
+    keep(kept);
+    const auto file = bytes_of(kept.files().at(0));
+    image::RawHeader other = tiny_image().header();
+    other.index_sha256[3] ^= 1;
+    const auto says = [](std::span<const std::byte> bytes, const image::RawHeader& header) {
+        const auto checked = Snapshots::check(bytes, header);
+        return checked ? std::string() : checked.error().what();
+    };
+    EXPECT_EQ(says(file, tiny_image().header()), "");
+    EXPECT_NE(says(file, other).find("it is of another image"), std::string::npos);
+    for (std::size_t n = 0; n < file.size(); n += 97)
+        EXPECT_NE(says(std::span(file).first(n), tiny_image().header()), "") << n;
+    for (std::size_t at = 0; at < file.size(); at += 53) {
+        auto flipped = file;
+        flipped[at] ^= std::byte{2};
+        EXPECT_NE(says(flipped, tiny_image().header()), "") << at;
+    }
+}
+
 TEST(Snapshots, are_of_one_image_one_prompt_and_one_adapter) {
     const auto a = tokens_of(prefix), b = tokens_of(prefix, 2);
     const std::byte adapter[1] = {std::byte{7}};

@@ -74,6 +74,13 @@ struct GoldenCommand {
 };
 int run_golden(const GoldenCommand& command);
 
+struct PrefixesCommand {
+    std::string image, output;
+    std::vector<std::string> files;
+    bool remove = false;
+};
+int run_prefixes(const PrefixesCommand& command);
+
 int run_inspect(const std::string& path);
 int run_verify(const std::string& path, const std::vector<std::string>& keys, bool golden);
 int run_cat(const std::string& path);

@@ -122,6 +122,19 @@ int main(int argc, char** argv) {
     c->footer("Example: slmpack golden smollm2.slm --prompt 'Turn on the pump.'");
     c->callback([&] { code = run_golden(golden); });
 
+    PrefixesCommand prefixes;
+    c = app.add_subcommand(
+        "prefixes", "Write into an image the beginnings of agents' prompts that slmd has kept, for its first start");
+    c->add_option("IMAGE", prefixes.image)->required();
+    auto* const kept = c->add_option("FILE", prefixes.files, "NAME.kv of the state folder of a slmd that ran IMAGE");
+    c->add_flag("--remove", prefixes.remove, "Those that are there go")->excludes(kept);
+    c->add_option("-o,--output", prefixes.output, "The image to write (default: IMAGE itself)");
+    c->footer("Example: slmpack prefixes smollm2.slm /var/lib/slmd/*.kv");
+    c->callback([&, kept] {
+        if (kept->empty() && !prefixes.remove) throw CLI::RequiredError("FILE or --remove");
+        code = run_prefixes(prefixes);
+    });
+
     std::string key_file;
     c = app.add_subcommand("keygen", "Make a key that signs images: KEY, to be kept secret, and KEY.pub");
     c->add_option("-o,--output", key_file, "The private key to write; its public key is KEY.pub")->required();

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "image/check.h"
 #include "image/image.h"
+#include "image/layout.h"
 #include "image/signature.h"
 #include "image/stored.h"
 #include "output.h"
@@ -34,17 +35,19 @@ Result<std::vector<NewSection>> sections_behind(const std::string& path, const I
     }
     const std::size_t first = out.size();  // of those that are not provenance
     if (amendment.golden && !amendment.golden->empty()) out.push_back({SectionId::golden, *amendment.golden});
+    if (amendment.prefixes && !amendment.prefixes->empty()) out.push_back({SectionId::prefixes, *amendment.prefixes});
     const RawHeader& header = image.header();
     for (std::uint32_t i = 0; i < header.section_count; i++) {
         const Section& s = header.sections[i];
         const auto id = static_cast<SectionId>(s.id);
         const bool replaced = (id == SectionId::provenance && amendment.provenance.has_value()) ||
-                              (id == SectionId::golden && amendment.golden.has_value());
+                              (id == SectionId::golden && amendment.golden.has_value()) ||
+                              (id == SectionId::prefixes && amendment.prefixes.has_value());
         if (s.offset < tensors_end && replaced)
             return Error::make(Code::model_format,
                                "%s: its section %s lies before the tensors, where slmpack does not put it; import the "
                                "model again",
-                               path.c_str(), id == SectionId::golden ? "golden" : "provenance");
+                               path.c_str(), section_name(s.id));
         if (s.offset < tensors_end || replaced) continue;
         const auto bytes = image.raw().subspan(s.offset, s.size);
         NewSection section{id, {bytes.begin(), bytes.end()}};

@@ -12,13 +12,14 @@ namespace slmd::pack {
 
 // What changes; what is not set stays.
 struct Amendment {
-    std::optional<std::string> provenance{};         // JSON, not empty
-    std::optional<std::vector<std::byte>> golden{};  // empty: the section goes
+    std::optional<std::string> provenance{};           // JSON, not empty
+    std::optional<std::vector<std::byte>> golden{};    // empty: the section goes
+    std::optional<std::vector<std::byte>> prefixes{};  // the same
 };
 
 struct AmendSummary {
     std::uint64_t raw = 0, bytes = 0;  // of the raw form, and of the file
-    bool was_signed = false;  // the signature is gone with what it was of: sign the image again
+    bool was_signed = false;           // the signature is gone with what it was of: sign the image again
 };
 
 // Writes the image at `path`, in the form that it has, to `output`, which may be `path`: whole or not at all. All that
