@@ -54,7 +54,7 @@ with tempfile.TemporaryDirectory() as folder:
             f.write(ask_questions.markdown(title, body))
     config = os.path.join(folder, "slmd.toml")
     with open(config, "w", encoding="utf-8") as f:
-        f.write(f'state = "{state}"\n[embed]\nmodel = "{os.path.abspath(o.encoder)}"\n[docs]\npassages = 20000\n[socket]\ntrusted = true\n')
+        f.write(f'state = "{state}"\n[embed]\nmodel = "{os.path.abspath(o.encoder)}"\n[limits]\npassages = 20000\n[socket]\ntrusted = true\n')
     with Slmd(o.slmd, o.image, 2, ["--config", config]) as slmd:
         begin = time.perf_counter()
         subprocess.run([o.slmctl, "-s", slmd.path, "docs", "add", *files], check=True, stdout=subprocess.DEVNULL)

@@ -92,8 +92,6 @@ struct Reader : hal::TomlFile {
                 TRY(agents(node));
             else if (k == "embed")
                 TRY(table("embed", node, &Reader::embed));
-            else if (k == "docs")
-                TRY(table("docs", node, &Reader::docs));
             else if (k == "engine")
                 TRY(table("engine", node, &Reader::engine));
             else if (k == "socket")
@@ -117,11 +115,10 @@ struct Reader : hal::TomlFile {
             else if (k == "output")
                 TRY(list("output", node, &Reader::output));
             else
-                return unknown(
-                    key,
-                    "model, require_signature, allowed_keys, state, agents, [engine], [[adapter]], [embed], [docs], "
-                    "[socket], [[tty]], [limits], "
-                    "[generate], [board], [governor], [pins], [[trigger]], [[output]]");
+                return unknown(key,
+                               "model, require_signature, allowed_keys, state, agents, [engine], [[adapter]], [embed], "
+                               "[socket], [[tty]], [limits], "
+                               "[generate], [board], [governor], [pins], [[trigger]], [[output]]");
         }
         // Who names keys means that only they count: without a signature there is nothing that they could be held to.
         const toml::node* const required = t.get("require_signature");
@@ -189,13 +186,6 @@ struct Reader : hal::TomlFile {
         for (const auto& [key, node] : t) {
             if (key.str() != "model") return unknown(key, "model");
             TRY(text("model", node, config.embed_model, sizeof config.embed_model, config.lines.embed_model));
-        }
-        return {};
-    }
-    Result<void> docs(const toml::table& t) const {
-        for (const auto& [key, node] : t) {
-            if (key.str() != "passages") return unknown(key, "passages");
-            TRY(number("passages", node, 0, Config::max_passages, config.docs_passages));
         }
         return {};
     }
@@ -389,8 +379,10 @@ struct Reader : hal::TomlFile {
                 TRY(number("agents", node, 32, 16384, config.agents_kib));
             else if (k == "prefixes")
                 TRY(number("prefixes", node, 0, 4096, config.prefixes_mib));
+            else if (k == "passages")
+                TRY(number("passages", node, 0, Config::max_passages, config.docs_passages));
             else
-                return unknown(key, "clients, queue, agents, prefixes");
+                return unknown(key, "clients, queue, agents, prefixes, passages");
         }
         return {};
     }
@@ -525,7 +517,7 @@ Result<void> check(const Config& config, int handed_over) {
                            config.clients, config.tty_count);
     if (config.docs_passages > 0 && config.state[0] == 0)
         return Error::make(Code::incorrect_parameters,
-                           "[docs] passages = %d, and no folder to keep them in: set state, or --state DIR",
+                           "[limits] passages = %d, and no folder to keep them in: set state, or --state DIR",
                            config.docs_passages);
     if (auto r = find_adapter(config, config.generate.adapter); !r)
         return Error::make(Code::incorrect_parameters,

@@ -155,7 +155,7 @@ Result<int> Documents::start(const wire::Request& request, const Embedder& embed
     using What = wire::DocumentsRequest;
     if (runs_ == nullptr)
         return Error::make(Code::not_supported,
-                           "this slmd keeps no documents: [docs] passages in slmd.toml says how many it may");
+                           "this slmd keeps no documents: [limits] passages in slmd.toml says how many it may");
     if (!is_open_) return unopened_;
     Run* found = nullptr;
     for (Run& run : std::span(runs_, max_runs))

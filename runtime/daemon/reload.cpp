@@ -42,7 +42,7 @@ void needs_restart(const Config& now, const Config& fresh, int clients, int queu
                {"[socket] path", texts(now.socket, fresh.socket)},
                {"[engine] draft_model", texts(now.draft_model, fresh.draft_model)},
                {"[embed] model", texts(now.embed_model, fresh.embed_model)},
-               {"[docs]", now.docs_passages != fresh.docs_passages},
+               {"[limits] passages", now.docs_passages != fresh.docs_passages},
                {"[engine] draft", a.draft != b.draft},
                {"[engine] level", texts(now.level, fresh.level)},
                {"[engine] context", a.context != b.context},

@@ -17,7 +17,7 @@ Result<std::size_t> Store::by_words(std::string_view text, std::span<std::int64_
     return n;
 }
 
-// Every vector is looked at: exact, and on a Cortex-A53 about 10 ms for 10,000 of 384 numbers, beside reading them.
+// Every vector is looked at: exact, and linear in how many there are (bench/results/ask.md).
 Result<std::size_t> Store::by_meaning(std::int64_t encoder, std::span<const float> vector,
                                       std::span<std::int64_t> out) {
     struct Best {

@@ -324,7 +324,7 @@ Result<Added> Store::add(const Part& part) {
         if (const std::int64_t total = TRY(number(sql_total, old)) + static_cast<std::int64_t>(part.passages.size());
             total > options_.max_passages)
             return Error::make(Code::context_full,
-                               "%lld passages would be there, and [docs] passages allows %d: remove documents, or "
+                               "%lld passages would be there, and [limits] passages allows %d: remove documents, or "
                                "allow more",
                                static_cast<long long>(total), options_.max_passages);
         for (const Passage& p : part.passages) TRY(insert(id, p));

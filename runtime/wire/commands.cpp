@@ -135,9 +135,7 @@ constexpr Command table[] = {
      "documents: name, passages, with a vector, bytes, whole", "AT#DOCS?"},
     {Verb::document_add, nullptr, "docs.add", 0, document_params, false,
      "adds a document's passages (trusted ports); slmctl docs add makes them",
-     "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"docs.add\",\"params\":{\"name\":\"pump.md\",\"sha256\":\"...\","
-     "\"bytes\":5,"
-     "\"texts\":[\"Leaks\"],\"headings\":[\"Pump 2\"],\"spans\":[0,5]}}"},
+     "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"docs.add\",\"params\":{...}}"},
     {Verb::document_remove, nullptr, "docs.remove", 0, document_remove_params, false,
      "removes a document (trusted ports)",
      "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"docs.remove\",\"params\":{\"name\":\"pump.md\"}}"},

@@ -17,7 +17,7 @@ struct Place {
         static int number = 0;
         path = folder() + "/docs" + std::to_string(++number);
         std::filesystem::create_directories(path + "/state");
-        std::ofstream(config()) << "state = \"" << path << "/state\"\n[docs]\npassages = 1000\n[socket]\ntrusted = "
+        std::ofstream(config()) << "state = \"" << path << "/state\"\n[limits]\npassages = 1000\n[socket]\ntrusted = "
                                 << (trusted ? "true" : "false") << "\n"
                                 << more;
     }
@@ -135,7 +135,7 @@ TEST(Documents, what_is_wrong_is_said) {
         EXPECT_TRUE(w.call("docs.add", document("n" + std::to_string(i), std::vector<std::string>(64, "x")))
                         .contains("result"));
     EXPECT_NE(refusal(w.call("docs.add", document("more", std::vector<std::string>(64, "x"))))
-                  .find("1024 passages would be there, and [docs] passages allows 1000"),
+                  .find("1024 passages would be there, and [limits] passages allows 1000"),
               std::string::npos);
 
     Daemon without;
@@ -152,7 +152,7 @@ TEST(Documents, what_is_wrong_is_said) {
     EXPECT_EQ(o.call("docs.add", document("a", {"x"}))["error"]["code"], 268);
     EXPECT_TRUE(o.call("docs").contains("result"));
     const std::string stateless = folder() + "/stateless.toml";
-    std::ofstream(stateless) << "[docs]\npassages = 10\n";
+    std::ofstream(stateless) << "[limits]\npassages = 10\n";
     const Ran r = shell(slmd_path() + " --model " + tiny_image() + " --socket " + folder() +
                         "/x.sock --check-config --config " + stateless);
     EXPECT_EQ(r.code, 78);

@@ -121,7 +121,7 @@ TEST_F(Stores, bounds_are_kept_and_said) {
     const auto full = add(store_, "b", 2, {"three", "four"});
     ASSERT_FALSE(full);
     EXPECT_EQ(full.error().code, Code::context_full);
-    EXPECT_NE(std::string(full.error().text).find("4 passages would be there, and [docs] passages allows 3"),
+    EXPECT_NE(std::string(full.error().text).find("4 passages would be there, and [limits] passages allows 3"),
               std::string::npos);
     EXPECT_EQ(names(), (List{"a 2 0"}));
     EXPECT_TRUE(add(store_, "a", 3, {"one", "two", "three"}));  // in the place of its own
