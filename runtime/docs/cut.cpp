@@ -136,15 +136,18 @@ std::vector<Piece> cut(const std::vector<Block>& blocks, std::string_view conten
     for (const Block& b : blocks) {
         if (trim(b.text).empty()) continue;
         const bool raw = content.substr(b.begin, b.end - b.begin) == b.text;
-        if (open && b.joins && out.back().heading == b.heading && out.back().text.size() + b.text.size() <= o.wanted) {
+        if (open && out.back().heading == b.heading) {
             Piece& p = out.back();
             // What is as it stands in the document stays so, with the white space between.
             const bool follows = raw && is_raw(p) && b.begin >= p.end;
-            const std::string_view between = follows ? content.substr(p.end, b.begin - p.end) : "";
-            p.text += follows && trim(between).empty() ? std::string(between) : "\n";
-            p.text += b.text;
-            p.end = b.end;
-            continue;
+            std::string_view between = follows ? content.substr(p.end, b.begin - p.end) : "\n";
+            if (!trim(between).empty()) between = "\n";
+            if (p.text.size() + between.size() + b.text.size() <= o.wanted) {
+                p.text += between;
+                p.text += b.text;
+                p.end = b.end;
+                continue;
+            }
         }
         std::string_view rest = b.text;
         std::size_t at = 0;

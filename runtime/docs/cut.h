@@ -20,7 +20,6 @@ struct Block {
     std::string heading;     // "Pumps > Pump 2"
     std::size_t begin, end;  // bytes of the document
     std::string text;        // as it is read; the bytes themselves where nothing had to be left out
-    bool joins = true;       // with those before it under the same heading, while there is room
 };
 
 struct Piece {

@@ -44,6 +44,8 @@ TEST(Cut, paragraphs_go_together_until_a_passage_has_what_is_wanted) {
     EXPECT_EQ(all[0].text, "One. Two.\n\nThree.");
     EXPECT_EQ(all[1].text, std::string(90, 'x') + "\n\nFour.");
     expect_raw(text, all);
+    // What lies between counts, too.
+    EXPECT_EQ(pieces("One." + std::string(5000, '\n') + "Two.", Format::text, {100, 150}).size(), 2u);
     EXPECT_TRUE(pieces(" \n\n\t\n", Format::text).empty());
     EXPECT_TRUE(pieces("", Format::text).empty());
 }
