@@ -100,7 +100,7 @@ Result<image::Sha256> Snapshots::key(const image::RawHeader& header, std::span<c
 
 std::span<const std::byte> Snapshots::baked(const image::Sha256& key) const {
     for (std::span<const std::byte> rest = baked_; rest.size() > sizeof(image::Prefix) + sizeof(Header);) {
-        const auto bytes = load<image::Prefix>(rest.data()).bytes;
+        const auto bytes = slmd::load<image::Prefix>(rest.data()).bytes;
         if (bytes < sizeof(Header) || bytes > rest.size() - sizeof(image::Prefix)) break;
         const auto file = rest.subspan(sizeof(image::Prefix), bytes);
         if (memcmp(file.data() + offsetof(Header, key), key.data(), key.size()) == 0) return file;

@@ -41,7 +41,7 @@ Result<Baked> bake(const PrefixesCommand& command, const std::string& output) {
             section.insert(section.end(), file.bytes().begin(), file.bytes().end());
             section.resize(round_up(section.size(), sizeof(Prefix)));
             baked.files++;
-            baked.tokens += *tokens;
+            baked.tokens += tokens.value();
         }
     }
     baked.bytes = section.size();
@@ -53,7 +53,7 @@ Result<Baked> bake(const PrefixesCommand& command, const std::string& output) {
 
 int run_prefixes(const PrefixesCommand& command) {
     const std::string& output = command.output.empty() ? command.image : command.output;
-    const auto baked = bake(command, output);
+    auto baked = bake(command, output);
     if (!baked) return fail(baked.error().text);
     if (command.remove)
         std::printf("%s: no beginnings of prompts\n", output.c_str());
