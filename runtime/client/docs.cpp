@@ -119,7 +119,13 @@ Result<Read> read_document(const std::string& path) {
     return r;
 }
 
-std::string text_of(const JsonNode* n) { return n == nullptr ? std::string() : std::string(n->text); }
+// What a terminal would obey is not shown: documents are anybody's.
+std::string text_of(const JsonNode* n) {
+    std::string text(n == nullptr ? std::string_view{} : n->text);
+    std::replace_if(
+        text.begin(), text.end(), [](char c) { return ((c & 0xE0) == 0 && c != '\n' && c != '\t') || c == 0x7F; }, ' ');
+    return text;
+}
 double number_of(const JsonNode* n) { return n == nullptr ? 0 : n->number; }
 
 class Docs {
