@@ -212,6 +212,7 @@ class Snapshots::Bytes {
   public:
     explicit Bytes(std::span<const std::byte> memory) : memory_(memory) {}
     explicit Bytes(const char* path) : fd_{::open(path, O_RDONLY | O_CLOEXEC)} {}
+    bool is_file() const { return fd_.fd >= 0; }
     bool is_open() const { return fd_.fd >= 0 || !memory_.empty(); }
     // As read(2): fewer at the end; below 0: errno.
     ssize_t read(std::span<std::byte> out) {
@@ -251,7 +252,8 @@ Result<void> Snapshots::read(Engine& engine, int slot, std::span<const std::int3
                              const char* path, Bytes& from) const {
     const auto failed = [&] { return Error::make(Code::storage_failure, "%s: %s", path, strerror(errno)); };
     const auto broken = [&](const char* what) {
-        return Error::make(Code::model_integrity, "%s: %s; it is removed, and made again", path, what);
+        return Error::make(Code::model_integrity, "%s: %s; it is %s, and made again", path, what,
+                           from.is_file() ? "removed" : "not used");
     };
     if (!from.is_open()) return failed();
     const auto count = static_cast<int>(tokens.size());
