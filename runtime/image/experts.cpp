@@ -216,11 +216,17 @@ Result<void> Experts::finish() {
 
 Expert Experts::place(int layer, int expert) const {
     const std::byte* at = memory_ + static_cast<std::uint64_t>(slot_of_[layer * experts_ + expert]) * layout_.slot;
+    const Share* share = layout_.layers[layer].shares;
+    const auto next = [&] {
+        const std::byte* const here = share->bytes == 0 ? nullptr : at;
+        at += round_up(share++->bytes, stream_align);
+        return here;
+    };
     Expert e{};
-    for (int k = 0; k < 3 * expert_matrices; k++) {
-        const std::uint64_t bytes = layout_.layers[layer].shares[k].bytes;
-        (k % 3 == 0 ? e.codes : k % 3 == 1 ? e.scales : e.steps)[k / 3] = bytes == 0 ? nullptr : at;
-        at += round_up(bytes, stream_align);
+    for (int matrix = 0; matrix < expert_matrices; matrix++) {
+        e.codes[matrix] = next();
+        e.scales[matrix] = next();
+        e.steps[matrix] = next();
     }
     return e;
 }
