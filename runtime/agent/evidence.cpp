@@ -7,6 +7,7 @@
 
 #include "agent/pointer.h"
 #include "agent/written.h"
+#include "base/check_digits.h"
 #include "base/json.h"
 #include "base/utf8.h"
 #include "grammar/grammar.h"
@@ -15,14 +16,6 @@ namespace slmd::agent {
 namespace {
 
 using grammar::Heap;
-
-// Lengths of the countries of the IBAN registry (ISO 13616). Not compared with the registry itself yet: DJ, FK, HN, LY,
-// MN, NI, OM, RU, SD, SO, YE.
-constexpr std::string_view iban_lengths =
-    "AD24AE23AL28AT20AZ28BA20BE16BG22BH22BI27BR29BY28CH21CR22CY28CZ24DE22DJ27DK18DO28EE20EG29ES24FI18FK18FO18FR27GB22"
-    "GE22GI23GL18GR27GT28HN28HR21HU28IE22IL23IQ23IS26IT27JO30KW30KZ20LB28LC32LI21LT20LU20LV21LY25MC27MD24ME22MK19MN20"
-    "MR27MT31MU30NI28NL18NO15OM23PK24PL28PS29PT25QA29RO24RS22RU33SA24SC31SD18SE24SI19SK24SM27SO23ST25SV28TL23TN24TR26"
-    "UA29VA22VG24XK20YE30";
 
 // Bytes of sources that the checks of one answer look through: 500 values in 16 KiB.
 constexpr std::size_t max_looked = 8u << 20;
@@ -334,22 +327,13 @@ class Examiner {
             digit[n++] = c;
         }
         if (n < 5) return fail("\"%.*s\" is too short for an IBAN", shown.size(), shown.data());
-        std::size_t length = 0;
-        for (std::size_t i = 0; i < iban_lengths.size(); i += 4)
-            if (iban_lengths.substr(i, 2) == std::string_view(digit, 2))
-                length = static_cast<std::size_t>((iban_lengths[i + 2] - '0') * 10 + iban_lengths[i + 3] - '0');
+        const std::size_t length = iban_length({digit, 2});
         if (length == 0) return fail("%.2s has no IBANs", digit);
         if (n != length) return fail("an IBAN of %.2s has %zu characters, this one %zu", digit, length, n);
         // 98 - remainder: 00, 01 and 99 give the same remainder as others and are never issued.
         const std::string_view check(digit + 2, 2);
-        unsigned rest = 0;
-        for (std::size_t i = 0; i < n; i++) {
-            const char c = digit[(i + 4) % n];
-            rest = c <= '9' ? rest * 10 + static_cast<unsigned>(c - '0')
-                            : rest * 100 + static_cast<unsigned>(c - 'A') + 10;
-            rest %= 97;
-        }
-        if (rest != 1 || check == "00" || check == "01" || check == "99" || check[0] > '9' || check[1] > '9')
+        if (iban_rest({digit, n}) != 1 || check == "00" || check == "01" || check == "99" || check[0] > '9' ||
+            check[1] > '9')
             return fail("%.*s: the check digits are wrong", shown.size(), shown.data());
         return Verdict::pass;
     }

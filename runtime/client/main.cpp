@@ -19,6 +19,7 @@
 #include "client/embed.h"
 #include "client/graph.h"
 #include "client/model.h"
+#include "client/route.h"
 #include "daemon/plan.h"
 #include "wire/commands.h"
 #include "wire/json.h"
@@ -63,6 +64,7 @@ constexpr char usage[] =
     "  model activate [a|b]  has slmd try that slot; it answers from then on if its golden prompts pass\n"
     "  model rollback  goes back to the other slot\n"
     "  model list      what the slots hold\n"
+    "  route preview TEXT  TEXT without what is secret in it, as it would leave the board; no slmd is asked\n"
     "  help [VERB]     the commands of the wire, or one of them\n"
     "options\n"
     "  -s, --socket PATH       default /run/slmd/slmd.sock, or what SLMD_SOCKET says\n"
@@ -83,6 +85,7 @@ constexpr char usage[] =
     "--stream  for plan "
     "IMAGE, "
     "as slmd has them\n"
+    "      --term NAME         route preview: a name or word that is secret, too; may be given again\n"
     "      --by HOW            docs search: words, meaning or both (the default)\n"
     "      --format F          of a vector: f32, numbers (the default), or i8, a scale and bytes in base64\n"
     "      --json              classify, embed, extract, docs, agent, adapter, status, plan and hw as slmd sent them\n"
@@ -109,6 +112,7 @@ struct Options {
     std::vector<const char*> lines;
     ModelCommand model;
     DocsCommand docs;
+    std::vector<const char*> terms;
 };
 
 int ask(Connection& connection, const Options& o, std::string text) {
@@ -319,7 +323,8 @@ enum Option {
     opt_adapter,
     opt_format,
     opt_embed_model,
-    opt_by
+    opt_by,
+    opt_term
 };
 constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"tty", required_argument, nullptr, 't'},
@@ -342,6 +347,7 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"clients", required_argument, nullptr, opt_clients},
                               {"queue", required_argument, nullptr, opt_queue},
                               {"config", required_argument, nullptr, opt_config},
+                              {"term", required_argument, nullptr, opt_term},
                               {"no-restart", no_argument, nullptr, opt_no_restart},
                               {"schema", required_argument, nullptr, opt_schema},
                               {"format", required_argument, nullptr, opt_format},
@@ -444,6 +450,7 @@ Result<void> take_option(int c, Options& o) {
             TRY(number("--top", 1, wire::LabelSet::max_top, o.top));
             return o.docs.top = o.top, Result<void>();
         case opt_by: o.docs.by = optarg; return {};
+        case opt_term: o.terms.push_back(optarg); return {};
         case opt_board: return daemon::set_text("--board", optarg, o.plan.board.name, sizeof o.plan.board.name);
         case opt_boards: return daemon::set_text("--boards", optarg, o.plan.board.files, sizeof o.plan.board.files);
         case opt_draft_model:
@@ -483,9 +490,10 @@ int main(int argc, char** argv) {
     const bool known = command == "ask" || command == "classify" || command == "chat" || command == "status" ||
                        command == "plan" || command == "monitor" || command == "help" || command == "hw" ||
                        command == "board" || command == "model" || command == "agent" || command == "extract" ||
-                       command == "calibrate" || command == "adapter" || command == "embed" || command == "docs";
-    const bool local =
-        command == "board" || command == "model" || (command == "hw" && argument != nullptr);  // no slmd is asked
+                       command == "calibrate" || command == "adapter" || command == "embed" || command == "docs" ||
+                       command == "route";
+    const bool local = command == "board" || command == "model" || command == "route" ||
+                       (command == "hw" && argument != nullptr);  // no slmd is asked
     if (local) {
         const std::string verb = argument == nullptr ? "" : argument;
         const std::span<char* const> rest{argv + std::min(optind + 2, argc), argv + argc};
@@ -497,13 +505,17 @@ int main(int argc, char** argv) {
             o.model.argument = rest.empty() ? nullptr : rest[0];
             return run_model(o.model);
         }
+        if (command == "route" && verb == "preview" && rest.size() == 1)
+            return preview_route(strcmp(rest[0], "-") == 0 ? read_all(stdin) : rest[0], o.terms);
         if (command == "board" && verb == "show" && rest.empty())
             return report(show_board(o.plan.board.files, o.plan.board.name));
         if (command == "board" && verb == "check" && !rest.empty()) return check_boards(rest);
         if (command == "hw" && verb == "record" && rest.size() == 1)
             return report(record(rest[0], o.lines, o.seconds, o.plan.board.files, o.plan.board.name, interrupts));
-        fputs("slmctl: board show, board check FILE..., hw, hw record FILE, model ...; slmctl --help shows them\n",
-              stderr);
+        fputs(
+            "slmctl: board show, board check FILE..., hw, hw record FILE, model ..., route preview TEXT; slmctl --help "
+            "shows them\n",
+            stderr);
         return exit_usage;
     }
     const std::string verb = command == "agent" && argument != nullptr ? argument : "";

@@ -427,6 +427,22 @@ TEST(Trace, a_recorded_board_is_played_by_slmd) {
     EXPECT_TRUE(d.connect().call("hw")["result"].contains("memory"));
 }
 
+TEST(Client, previews_what_would_leave) {
+    Ran r = shell("printf 'Ada, ada@example.org' | " + slmctl_path() + " --term ada route preview -");
+    EXPECT_EQ(r.code, 0) << r.err;
+    EXPECT_EQ(r.out, "[NAME_1], [EMAIL_1]\n");
+    EXPECT_EQ(r.err, "NAME   bytes 0 to 3\nEMAIL  bytes 5 to 20\n");
+    r = shell(slmctl_path() + " route preview 'The pump is on.'");
+    EXPECT_EQ(r.out, "The pump is on.\n");
+    EXPECT_EQ(r.err, "");
+    r = shell("printf '\\377' | " + slmctl_path() + " route preview -");
+    EXPECT_EQ(r.code, 1);
+    EXPECT_EQ(r.out, "");
+    EXPECT_NE(r.err.find("not UTF-8"), std::string::npos) << r.err;
+    EXPECT_EQ(shell(slmctl_path() + " route preview").code, 64);
+    EXPECT_EQ(shell(slmctl_path() + " route").code, 64);
+}
+
 TEST(Board, show_and_check) {
     Ran r = shell(slmctl_path() + " --boards " SLMD_SOURCE "/boards board show");
     EXPECT_EQ(r.code, 0) << r.err;

@@ -1,0 +1,85 @@
+#include "route/secrets.h"
+
+#include <utility>
+
+#include "base/utf8.h"
+#include "route/letters.h"
+
+namespace slmd::route {
+namespace {
+
+constexpr const char* kind_names[kinds] = {"EMAIL", "PHONE", "IBAN", "CARD",  "IP",   "MAC",
+                                           "PLACE", "URL",   "KEY",  "BIRTH", "NAME", "TEXT"};
+
+using Finder = std::size_t (*)(std::string_view text, std::size_t at);
+// The surer one first: an IBAN is a row of digits, too.
+constexpr std::pair<Kind, Finder> finders[] = {{Kind::url, url_at},
+                                               {Kind::email, email_at},
+                                               {Kind::iban, iban_at},
+                                               {Kind::mac, mac_at},
+                                               {Kind::ip, ip_at},
+                                               {Kind::coordinates, coordinates_at},
+                                               {Kind::birth_date, birth_date_at},
+                                               {Kind::card, card_at},
+                                               {Kind::phone, phone_at},
+                                               {Kind::key, key_at}};
+
+// Where something can begin: not inside a word, nor inside a number. A sign belongs to what follows it.
+bool can_begin(std::string_view t, std::size_t at) {
+    if (is_blank(t[at]) || (is_utf8(t[at]) && (t[at] & 0xC0) == 0x80)) return false;
+    if (at == 0) return true;
+    const char before = t[at - 1];
+    if (is_word(t[at]) && is_word(before)) return false;
+    return !(is_digit(t[at]) && before == '.' && at > 1 && is_digit(t[at - 2]));
+}
+
+}  // namespace
+
+const char* name_of(Kind kind) { return kind_names[static_cast<int>(kind)]; }
+
+std::size_t placeholder_at(std::string_view t, std::size_t at, Kind* kind, unsigned* number) {
+    if (at_or_0(t, at) != '[') return 0;
+    for (int k = 0; k < kinds; k++) {
+        const std::string_view name = kind_names[k];
+        if (t.substr(at + 1, name.size()) != name || at_or_0(t, at + 1 + name.size()) != '_') continue;
+        const std::size_t from = at + 2 + name.size(), end = run(t, from, is_digit, 6);
+        if (end == from || t[from] == '0' || at_or_0(t, end) != ']') continue;
+        if (kind != nullptr) *kind = static_cast<Kind>(k);
+        if (number != nullptr) {
+            *number = 0;
+            for (std::size_t i = from; i < end; i++) *number = *number * 10 + static_cast<unsigned>(t[i] - '0');
+        }
+        return end + 1;
+    }
+    return 0;
+}
+
+Result<std::size_t> find_secrets(std::string_view text, std::span<const std::string_view> terms,
+                                 std::span<Finding> out) {
+    if (!utf8_valid(text))
+        return Error::make(Code::invalid_characters, "the text is not UTF-8: what is secret in it cannot be told");
+    std::size_t n = 0;
+    for (std::size_t at = 0; at < text.size();) {
+        std::size_t end = 0;
+        Kind kind{};
+        if (can_begin(text, at)) {
+            if ((end = placeholder_at(text, at)) != 0) kind = Kind::placeholder;
+            if (end == 0 && (end = term_at(text, at, terms)) != 0) kind = Kind::term;
+            for (std::size_t i = 0; i < std::size(finders) && (end == 0 || kind == Kind::term); i++)
+                if (const std::size_t other = finders[i].second(text, at); other > end)
+                    end = other, kind = finders[i].first;
+        }
+        if (end == 0) {
+            at++;
+            continue;
+        }
+        if (n == out.size())
+            return Error::make(Code::context_full, "more than %zu secrets in one text: none of it may leave",
+                               out.size());
+        out[n++] = {kind, at, end};
+        at = end;
+    }
+    return n;
+}
+
+}  // namespace slmd::route
