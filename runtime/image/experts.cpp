@@ -91,23 +91,26 @@ Experts::Sizes Experts::sizes(const StoredFile& file, const ModelParams& p, std:
 }
 
 Experts::Experts(const char* path, const StoredFile& file, const RawHeader& header, const ModelParams& params,
-                 std::span<const TensorEntry> tensors, Layout layout)
+                 std::span<const TensorEntry> tensors, std::atomic<std::uint64_t>* progress, Layout layout)
     : path_(path),
       file_(file),
       header_(header),
       tensors_(tensors),
+      progress_(progress),
       layout_(std::move(layout)),
       experts_(static_cast<int>(params.experts)),
       slots_(layout_.slots) {}
 
 Result<std::unique_ptr<Experts>> Experts::open(const char* path, const StoredFile& file, const RawHeader& header,
                                                const ModelParams& p, std::span<const TensorEntry> tensors,
-                                               const FrameHashes* hashes, std::uint64_t keep) {
+                                               const FrameHashes* hashes, std::uint64_t keep,
+                                               std::atomic<std::uint64_t>* progress) {
     Layout layout = TRY(lay_out(path, file, p, tensors, keep));
     const std::uint64_t scratch = layout.scratch, stored = layout.stored,
                         bytes = static_cast<std::uint64_t>(layout.slots) * layout.slot + readers * scratch;
     const std::size_t all = std::size_t{p.layers} * p.experts;
-    std::unique_ptr<Experts> made(new (std::nothrow) Experts(path, file, header, p, tensors, std::move(layout)));
+    std::unique_ptr<Experts> made(new (std::nothrow)
+                                      Experts(path, file, header, p, tensors, progress, std::move(layout)));
     const auto no_memory = [&] {
         return Error::make(Code::model_memory, "%s: no memory to keep %d experts (%" PRIu64 " MiB)", path,
                            made == nullptr ? 0 : made->slots_, bytes >> 20);
@@ -178,6 +181,7 @@ FrameFault Experts::copy(const Share& share, int expert, std::byte* to, Reader& 
         reader.faulty = i;
         if (const FrameFault fault = reader.decoder->decode(i, alone ? to + (first - begin) : reader.scratch))
             return fault;
+        if (progress_ != nullptr) progress_->fetch_add(1, std::memory_order_relaxed);
         if (!alone) std::memcpy(to + (at - begin), reader.scratch + (at - first), stop - at);
         at = stop;
     }

@@ -1,6 +1,7 @@
 // Experts of a mixture that are decoded when a token goes to them. A fixed number of them is kept decoded; the one that
 // was used least recently makes room.
 #pragma once
+#include <atomic>
 #include <memory>
 #include <span>
 
@@ -22,12 +23,13 @@ class Experts {
   public:
     static constexpr int readers = 4;  // that may decode at the same time
 
-    // path, file, header, tensors and hashes (null: nobody's signature is trusted) must outlive it. keep: bytes of
-    // decoded experts to keep; those of one layer are, at the least. Errors: model_format when a layer lacks one of its
-    // matrices; model_memory.
+    // path, file, header, tensors, hashes (null: nobody's signature is trusted) and progress (one more a frame; null:
+    // nobody asks) must outlive it. keep: bytes of decoded experts to keep; those of one layer are, at the least.
+    // Errors: model_format when a layer lacks one of its matrices; model_memory.
     static Result<std::unique_ptr<Experts>> open(const char* path, const StoredFile& file, const RawHeader& header,
                                                  const ModelParams& params, std::span<const TensorEntry> tensors,
-                                                 const FrameHashes* hashes, std::uint64_t keep);
+                                                 const FrameHashes* hashes, std::uint64_t keep,
+                                                 std::atomic<std::uint64_t>* progress);
     // What open() takes when it keeps the least, what it takes for each expert more, how many
     // it keeps then and could keep, and what of the file a token's pass reads where nothing is kept. 0: open() would
     // refuse.
@@ -84,13 +86,14 @@ class Experts {
     static Result<Layout> lay_out(const char* path, const StoredFile& file, const ModelParams& params,
                                   std::span<const TensorEntry> tensors, std::uint64_t keep);
     Experts(const char* path, const StoredFile& file, const RawHeader& header, const ModelParams& params,
-            std::span<const TensorEntry> tensors, Layout layout);
+            std::span<const TensorEntry> tensors, std::atomic<std::uint64_t>* progress, Layout layout);
     FrameFault copy(const Share& share, int expert, std::byte* to, Reader& reader) const;
 
     const char* path_;
     const StoredFile& file_;
     const RawHeader& header_;
     const std::span<const TensorEntry> tensors_;
+    std::atomic<std::uint64_t>* const progress_;
     const Layout layout_;
     const int experts_, slots_;
     std::byte* memory_ = nullptr;

@@ -222,7 +222,8 @@ Result<void> Image::State::open_absent(const char* path, StoredFile stored, cons
     for (const TensorEntry& t : tensors)
         if (is_on_demand(t)) rows = TRY(Rows::open(name, *kept_file, t, hashes.get()));
     if (options.residency == Residency::by_expert)
-        experts = TRY(Experts::open(name, *kept_file, header, params, tensors, hashes.get(), options.experts));
+        experts = TRY(
+            Experts::open(name, *kept_file, header, params, tensors, hashes.get(), options.experts, options.frames));
     else if (options.residency == Residency::streamed)
         layers = TRY(Layers::open(name, *kept_file, header, tensors, hashes.get(), options.frames));
     return {};

@@ -97,7 +97,9 @@ TEST(Experts, AreThoseOfTheWholeImageHoweverManyAreKept) {
         for (const int more : {0, 1, 4, 100}) {
             const auto all = static_cast<int>(layers * count);
             const std::uint64_t each = (whole.footprint(Residency::streamed, 1u << 30).layers - least) / (all - count);
+            std::atomic<std::uint64_t> frames{0};
             OpenOptions options = by_expert;
+            options.frames = &frames;
             options.experts = each * (count + static_cast<unsigned>(more));
             const Image image = files.open(options);
             ASSERT_NE(image.experts(), nullptr);
@@ -118,6 +120,7 @@ TEST(Experts, AreThoseOfTheWholeImageHoweverManyAreKept) {
                 ASSERT_TRUE(read(experts, layer, wanted));
                 EXPECT_EQ(experts.decoded(), before) << "what was there is read again";
             }
+            EXPECT_GE(frames.load(), 6 * experts.decoded());
             if (experts.kept() == all) {
                 EXPECT_EQ(experts.decoded(), static_cast<std::uint64_t>(all));
             }
