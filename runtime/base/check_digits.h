@@ -25,8 +25,8 @@ constexpr int iban_rest(std::string_view iban) {
     return rest;
 }
 
-// Characters of a country's IBANs, by the registry (ISO 13616); 0: it has none. Not compared with the registry itself
-// yet: DJ, FK, HN, LY, MN, NI, OM, RU, SD, SO and YE.
+// Characters of a country's IBANs, by the registry (ISO 13616); 0: it has none. Compared with other programs' tables
+// only: DJ, FK, HN, LY, MN, NI, OM, RU, SD, SO and YE.
 constexpr std::size_t iban_length(std::string_view country) {
     constexpr std::string_view lengths =
         "AD24AE23AL28AT20AZ28BA20BE16BG22BH22BI27BR29BY28CH21CR22CY28CZ24DE22DJ27DK18DO28EE20EG29ES24FI18FK18FO18FR27"
