@@ -35,6 +35,23 @@ bool in_token(char c) { return is_alnum(c) || c == '_' || c == '-'; }
 bool in_random(char c) { return is_alnum(c) || c == '_'; }
 bool in_base64(char c) { return is_alnum(c) || c == '+' || c == '/' || c == '=' || c == '_' || c == '-'; }
 
+// What is looked at to judge a run, so that a text of nothing but beginnings takes no square of its length. What is
+// found goes on to its own end.
+constexpr std::size_t most_judged = 2048;
+
+// Of what follows a URL's scheme: a user, or a parameter that is named like a secret.
+bool has_secret(std::string_view rest) {
+    const std::string_view host = rest.substr(0, rest.find_first_of("/?#"));
+    if (host.find('@') != std::string_view::npos) return true;
+    const std::size_t query = rest.find_first_of("?#");
+    if (query == std::string_view::npos) return false;
+    for (const std::string_view name :
+         {"token", "key", "secret", "password", "passwd", "pwd", "sig", "signature", "auth", "code", "session"})
+        for (std::size_t i = query + 1; i + name.size() < rest.size(); i++)
+            if (rest[i + name.size()] == '=' && begins(rest, i, name) && !is_alnum(rest[i - 1])) return true;
+    return false;
+}
+
 double entropy(std::string_view s) {
     int counts[256] = {};
     for (const char c : s) counts[static_cast<unsigned char>(c)]++;
@@ -143,41 +160,32 @@ std::size_t url_at(std::string_view t, std::size_t at) {
     const std::size_t scheme = run(
         t, at, [](char c) { return is_alnum(c) || c == '+' || c == '-' || c == '.'; }, 20);
     if (scheme == at || !is_letter(t[at]) || !begins(t, scheme, "://")) return 0;
-    std::size_t end =
-        run(t, scheme + 3, [](char c) { return !is_blank(c) && c != '"' && c != '<' && c != '>' && c != '`'; });
-    while (end > scheme + 3 && std::string_view(".,;:!?)'").find(t[end - 1]) != std::string_view::npos) end--;
-    const std::string_view rest = t.substr(scheme + 3, end - scheme - 3),
-                           host = rest.substr(0, rest.find_first_of("/?#"));
-    if (host.rfind('@') != std::string_view::npos) return end;
-    const std::size_t query = rest.find_first_of("?#");
-    if (query == std::string_view::npos) return 0;
-    for (const std::string_view name :
-         {"token", "key", "secret", "password", "passwd", "pwd", "sig", "signature", "auth", "code", "session"})
-        for (std::size_t i = query; i + name.size() < rest.size(); i++) {
-            if (!begins(rest, i, name)) continue;
-            const char before = rest[i - 1], behind = rest[i + name.size()];
-            if (!is_alnum(before) && behind == '=') return end;
-        }
-    return 0;
+    const auto in_url = [](char c) { return !is_blank(c) && c != '"' && c != '<' && c != '>' && c != '`'; };
+    const std::size_t from = scheme + 3;
+    const std::string_view rest = t.substr(from, run(t, from, in_url, most_judged) - from);
+    if (!has_secret(rest)) return 0;
+    std::size_t end = run(t, from, in_url);
+    while (end > from && std::string_view(".,;:!?)'").find(t[end - 1]) != std::string_view::npos) end--;
+    return end;
 }
 
 std::size_t key_at(std::string_view t, std::size_t at) {
     if (begins(t, at, "-----begin ")) {
-        const std::size_t head = t.find("-----", at + 11), foot = t.find("-----END ", at);
-        if (head == std::string_view::npos || t.substr(at, head - at).find("PRIVATE KEY") == std::string_view::npos)
-            return 0;
-        if (foot == std::string_view::npos) return t.size();  // cut off: all that follows is of it
-        const std::size_t end = t.find("-----", foot + 9);
-        return end == std::string_view::npos ? t.size() : end + 5;
+        const std::string_view head = t.substr(at + 11, 64);
+        if (head.substr(0, head.find("-----")).find("PRIVATE KEY") == std::string_view::npos) return 0;
+        const std::size_t foot = t.find("-----END ", at);
+        const std::size_t end = foot == std::string_view::npos ? foot : t.find("-----", foot + 9);
+        return end == std::string_view::npos ? t.size() : end + 5;  // cut off: all that follows is of it
     }
     const std::string_view rest = t.substr(at);
     if (rest.starts_with("eyJ")) {  // JSON Web Token: three parts, or an encrypted one of five
-        std::size_t end = run(t, at, [](char c) { return in_token(c) || c == '.'; });
-        while (t[end - 1] == '.') end--;
-        if (std::count(t.begin() + static_cast<std::ptrdiff_t>(at), t.begin() + static_cast<std::ptrdiff_t>(end),
-                       '.') >= 2 &&
-            end - at >= 30)
+        const auto in_jwt = [](char c) { return in_token(c) || c == '.'; };
+        const std::string_view head = t.substr(at, run(t, at, in_jwt, most_judged) - at);
+        if (std::count(head.begin(), head.end(), '.') >= 2 && head.size() >= 30) {
+            std::size_t end = run(t, at, in_jwt);
+            while (t[end - 1] == '.') end--;
             return end;
+        }
     }
     for (const Prefix& p : prefixes)
         if (rest.starts_with(p.text)) {

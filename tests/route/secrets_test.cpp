@@ -144,6 +144,27 @@ TEST(Secrets, are_not_seen_where_there_are_none) {
 
 TEST(Secrets, texts_that_are_not_UTF_8_are_refused) { EXPECT_NE(found("a\xC3").find("not UTF-8"), std::string::npos); }
 
+// A text of nothing but beginnings takes no square of its length: what is judged of a run has a limit, and what is
+// found goes on to its own end.
+TEST(Secrets, long_runs_are_found_whole) {
+    const std::string token = "eyJhbGciOiJIUzI1NiJ9.e30." + std::string(9000, 'a');
+    EXPECT_EQ(found("x " + token + " y"), "KEY " + token);
+    const std::string url = "https://u:p@example.org/" + std::string(9000, 'b');
+    EXPECT_EQ(found(url + " y"), "URL " + url);
+    for (const char* part :
+         {"eyJ-", "a://", "-----begin ", "1.2.", "a@", "fe80::", "0-", "+1 ", "A1 ", "password=", "\xC2\xB0"}) {
+        std::string text;
+        while (text.size() < 1 << 15) text += part;
+        std::vector<Finding> findings(text.size());
+        auto n = find_secrets(text, terms, findings);
+        ASSERT_TRUE(n) << part;
+        for (std::size_t i = 0; i < *n; i++) {
+            EXPECT_LT(findings[i].begin, findings[i].end);
+            EXPECT_LE(findings[i].end, i + 1 < *n ? findings[i + 1].begin : text.size());
+        }
+    }
+}
+
 // ---- the corpus
 
 class Corpus {
