@@ -108,7 +108,7 @@ Result<void> check_index(const char* path, const RawHeader& h, std::span<const T
     if (!terminated(params.name, sizeof params.name) || !terminated(params.family, sizeof params.family))
         return Error::make(Code::model_format, "%s: params: a name without end", path);
     if (params.experts > max_experts || params.experts_used > params.experts ||
-        (params.experts != 0 && params.layers > max_layers))
+        (params.experts != 0 && (params.layers == 0 || params.layers > max_layers)))
         return Error::make(Code::model_format, "%s: params: %" PRIu32 " of %" PRIu32 " experts in %" PRIu32 " layers",
                            path, params.experts_used, params.experts, params.layers);
     const Section& section = *find_section(h, SectionId::tensors);

@@ -206,6 +206,12 @@ TEST(Experts, MoreThanThereCanBeAreRefused) {
     const auto written = pack::write_image(folder / "m.slm", m.contents, {});
     ASSERT_FALSE(written);
     EXPECT_NE(std::string(written.error().text).find("2 of 257 experts"), std::string::npos) << written.error().text;
+    m.contents.params.experts = count;
+    m.contents.params.layers = 0;
+    const auto without = pack::write_image(folder / "m.slm", m.contents, {});
+    ASSERT_FALSE(without);
+    EXPECT_NE(std::string(without.error().text).find("2 of 5 experts in 0 layers"), std::string::npos)
+        << without.error().text;
 }
 
 }  // namespace
