@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/ascii.h"
 #include "base/utf8.h"
 #include "docs/store.h"
 
@@ -35,10 +36,7 @@ std::string_view trim(std::string_view s) {
 }
 
 bool ends_with(std::string_view name, std::string_view end) {
-    return name.size() >= end.size() &&
-           std::equal(end.begin(), end.end(), name.end() - static_cast<std::ptrdiff_t>(end.size()), [](char a, char b) {
-               return a == (b >= 'A' && b <= 'Z' ? static_cast<char>(b - 'A' + 'a') : b);
-           });
+    return name.size() >= end.size() && same_letters(name.substr(name.size() - end.size()), end);
 }
 
 // Paragraphs of part of a document: what empty lines part.

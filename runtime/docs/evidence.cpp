@@ -7,16 +7,11 @@
 namespace slmd::docs {
 namespace {
 
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
 bool same(std::string_view a, std::string_view b) {
-    const auto equal = [](std::string_view x, std::string_view y) {
-        return std::equal(x.begin(), x.end(), y.begin(), y.end(), [](char p, char q) { return lower(p) == lower(q); });
-    };
     const std::size_t shorter = std::min(a.size(), b.size());
-    if (shorter < 4) return equal(a, b);
+    if (shorter < 4) return same_letters(a, b);
     const std::size_t n = std::max<std::size_t>(4, shorter - 2);
-    return equal(a.substr(0, n), b.substr(0, n)) && std::max(a.size(), b.size()) - n <= 4;
+    return same_letters(a.substr(0, n), b.substr(0, n)) && std::max(a.size(), b.size()) - n <= 4;
 }
 
 // The next word of text from `at` on; empty: none.

@@ -3,18 +3,17 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "base/ascii.h"
 #include "docs/cut.h"
 
 namespace slmd::docs {
 namespace {
 
 bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t' || c == '\f'; }
-bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
-std::string lower(std::string_view s) {
+std::string in_lower_case(std::string_view s) {
     std::string out(s);
-    for (char& c : out)
-        if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    std::transform(out.begin(), out.end(), out.begin(), lower);
     return out;
 }
 
@@ -46,8 +45,8 @@ void put_utf8(std::string& out, unsigned long c) {
 
 // A character reference at the start of text: how long it is; 0: it is none, and stands for itself.
 std::size_t reference(std::string_view text, std::string& out) {
-    const std::size_t end = text.find(';');
-    if (end == std::string_view::npos || end < 2 || end > 10) return 0;
+    const std::size_t end = text.substr(0, 11).find(';');  // not in all that follows each &
+    if (end == std::string_view::npos || end < 2) return 0;
     const std::string name(text.substr(1, end - 1));
     if (name[0] == '#') {
         const bool hex = name.size() > 1 && (name[1] == 'x' || name[1] == 'X');
@@ -112,9 +111,8 @@ class Reader {
     std::size_t tag(std::size_t at) {
         const bool closes = content_[at + 1] == '/';
         std::size_t begin = at + 1 + closes, end = begin;
-        while (end < content_.size() && (is_letter(content_[end]) || (content_[end] >= '0' && content_[end] <= '9')))
-            end++;
-        const std::string name = lower(content_.substr(begin, end - begin));
+        while (end < content_.size() && is_alnum(content_[end])) end++;
+        const std::string name = in_lower_case(content_.substr(begin, end - begin));
         const std::size_t behind = tag_end(content_, end);
         if (name == "title" && !closes) return close(), behind;
         if (is_hidden(name) && !closes && name != "head" &&
@@ -143,7 +141,7 @@ class Reader {
         for (; at < content_.size(); at++) {
             at = content_.find("</", at);
             if (at == std::string_view::npos) return content_.size();
-            if (lower(content_.substr(at + 2, name.size())) == name) return tag_end(content_, at);
+            if (same_letters(content_.substr(at + 2, name.size()), name)) return tag_end(content_, at);
         }
         return content_.size();
     }

@@ -3,16 +3,6 @@
 #include <algorithm>
 
 namespace slmd::docs {
-namespace {
-
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-bool same(std::string_view a, std::string_view b) {
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
-}
-
-}  // namespace
-
 void make_query(std::string_view question, Query& q) {
     q.count = q.size = 0;
     const auto put = [&](std::string_view s) {
@@ -30,7 +20,8 @@ void make_query(std::string_view question, Query& q) {
         while (most > at && most < end && (question[most] & 0xC0) == 0x80) most--;
         const std::string_view word = question.substr(at, most - at);
         at = end;
-        if (std::any_of(q.words, q.words + q.count, [&](std::string_view w) { return same(w, word); })) continue;
+        if (std::any_of(q.words, q.words + q.count, [&](std::string_view w) { return same_letters(w, word); }))
+            continue;
         if (q.count > 0) put(" OR ");
         put("\""), put(word), put("\"");
         q.words[q.count++] = word;

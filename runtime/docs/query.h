@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <string_view>
 
+#include "base/ascii.h"
+
 namespace slmd::docs {
 
 struct Query {
@@ -14,9 +16,7 @@ struct Query {
 };
 
 // What unicode61 takes for a word: letters and digits of ASCII, and all else that is not ASCII. Longer ones are cut.
-inline bool in_word(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c & 0x80) != 0;
-}
+inline bool in_word(char c) { return is_alnum(c) || (c & 0x80) != 0; }
 void make_query(std::string_view question, Query& query);
 
 }  // namespace slmd::docs

@@ -54,11 +54,7 @@ static bool asks(std::string_view word) {
         "who", "whom",   "whose",   "why",     "will", "with", "would", "you",   "your", "das",  "dem",   "den",
         "der", "des",    "die",     "ein",     "eine", "hat",  "ist",   "sind",  "und",  "von",  "wann",  "war",
         "was", "welche", "welcher", "welches", "wer",  "wie",  "wo",    "wurde", "zu"};
-    char lower[8];
-    if (word.size() > sizeof lower) return false;
-    std::transform(word.begin(), word.end(), lower,
-                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-    return std::find(std::begin(words), std::end(words), std::string_view(lower, word.size())) != std::end(words);
+    return std::any_of(std::begin(words), std::end(words), [&](std::string_view w) { return same_letters(w, word); });
 }
 
 Result<void> Store::cover(std::string_view question, std::span<Hit> hits) {

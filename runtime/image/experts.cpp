@@ -77,17 +77,19 @@ Result<Experts::Layout> Experts::lay_out(const char* path, const StoredFile& fil
         }
         l.slot = std::max(l.slot, bytes);
     }
-    const std::uint64_t all = std::uint64_t{p.layers} * p.experts;
-    l.slots = static_cast<int>(std::clamp<std::uint64_t>(keep / l.slot, p.experts, all));
+    l.sizes.each = l.slot;
+    l.sizes.least = static_cast<int>(p.experts);
+    l.sizes.most = static_cast<int>(p.layers * p.experts);
+    l.slots = l.sizes.kept(keep);
+    l.sizes.memory = l.memory(p);
+    l.sizes.pass = l.all_stored / p.experts * p.experts_used;
     return l;
 }
 
 Experts::Sizes Experts::sizes(const StoredFile& file, const ModelParams& p, std::span<const TensorEntry> tensors) {
     const auto layout = lay_out("", file, p, tensors, 0);
     if (!layout) return {};
-    const Layout& l = layout.value();
-    return {l.memory(p), l.slot, l.all_stored / p.experts * p.experts_used, l.slots,
-            static_cast<int>(p.layers * p.experts)};
+    return layout.value().sizes;
 }
 
 Experts::Experts(const char* path, const StoredFile& file, const RawHeader& header, const ModelParams& params,

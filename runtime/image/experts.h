@@ -1,6 +1,7 @@
 // Experts of a mixture that are decoded when a token goes to them. A fixed number of them is kept decoded; the one that
 // was used least recently makes room.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <span>
@@ -36,6 +37,11 @@ class Experts {
     struct Sizes {
         std::uint64_t memory, each, pass;
         int least, most;  // experts
+        // How many are kept where so many bytes may be.
+        int kept(std::uint64_t keep) const {
+            return static_cast<int>(std::clamp<std::uint64_t>(keep / each, static_cast<std::uint64_t>(least),
+                                                              static_cast<std::uint64_t>(most)));
+        }
     };
     static Sizes sizes(const StoredFile& file, const ModelParams& params, std::span<const TensorEntry> tensors);
     Experts(const Experts&) = delete;
@@ -75,6 +81,7 @@ class Experts {
             stored;                // bytes of the largest frame that holds others too, and of the largest in the file
         std::uint64_t all_stored;  // bytes of all experts in the file
         int slots;
+        Sizes sizes;  // when it keeps no more than `slots`
         std::uint64_t memory(const ModelParams& params) const;
     };
     struct Reader {

@@ -413,9 +413,7 @@ Footprint Image::footprint(Residency r, std::uint64_t experts) const {
     Footprint f = state_->footprints[static_cast<int>(r)];
     const Experts::Sizes& s = state_->expert_sizes;
     if (r == Residency::streamed && s.each != 0)
-        f.layers += s.each * (std::clamp<std::uint64_t>(experts / s.each, static_cast<std::uint64_t>(s.least),
-                                                        static_cast<std::uint64_t>(s.most)) -
-                              static_cast<std::uint64_t>(s.least));
+        f.layers += s.each * static_cast<std::uint64_t>(s.kept(experts) - s.least);
     return f;
 }
 Rows* Image::rows() const { return state_->rows.get(); }

@@ -3,18 +3,14 @@
 #include <cstddef>
 #include <string_view>
 
+#include "base/ascii.h"
+
 namespace slmd::route {
 
-inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
-inline bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
-inline bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
-inline bool is_letter(char c) { return is_upper(c) || is_lower(c); }
-inline bool is_alnum(char c) { return is_letter(c) || is_digit(c); }
 inline bool is_hex(char c) { return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
 inline bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 inline bool is_utf8(char c) { return static_cast<unsigned char>(c) >= 0x80; }
 inline bool is_word(char c) { return is_alnum(c) || c == '_' || is_utf8(c); }
-inline char lower(char c) { return is_upper(c) ? static_cast<char>(c + 32) : c; }
 
 inline char at_or_0(std::string_view text, std::size_t at) { return at < text.size() ? text[at] : '\0'; }
 // Whatever the case of `word`'s letters, which are written small.

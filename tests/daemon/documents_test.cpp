@@ -32,17 +32,6 @@ struct Place {
     }
 };
 
-const std::string& bert_image() {
-    static const std::string path = [] {
-        const std::string image = folder() + "/bert.slm";
-        const Ran r = shell(std::string(SLMD_BUILD) + "/slmpack import " + SLMD_SOURCE +
-                            "/tests/pack/bert --kind i8 -o " + image);
-        EXPECT_EQ(r.code, 0) << r.err;
-        return image;
-    }();
-    return path;
-}
-
 json document(const std::string& name, const std::vector<std::string>& texts, int version = 1) {
     std::string hash(64, 'a');
     const std::string digits = std::to_string(version);

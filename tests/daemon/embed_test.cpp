@@ -8,18 +8,6 @@ using namespace slmd::testing;
 
 namespace {
 
-// The tiny encoder, packed for this run.
-const std::string& bert_image() {
-    static const std::string path = [] {
-        const std::string image = folder() + "/bert.slm";
-        const Ran r = shell(std::string(SLMD_BUILD) + "/slmpack import " + SLMD_SOURCE +
-                            "/tests/pack/bert --kind i8 -o " + image);
-        EXPECT_EQ(r.code, 0) << r.err;
-        return image;
-    }();
-    return path;
-}
-
 std::vector<std::string> texts() {
     std::vector<std::string> all;
     for (const json& c : json::parse(slurp(std::string(SLMD_SOURCE) + "/tests/pack/bert/cases.json")))

@@ -110,6 +110,18 @@ inline const std::string& untied_image() {
     return path;
 }
 
+// The tiny encoder, packed for this run.
+inline const std::string& bert_image() {
+    static const std::string path = [] {
+        const std::string image = folder() + "/bert.slm";
+        const Ran r = shell(std::string(SLMD_BUILD) + "/slmpack import " + SLMD_SOURCE +
+                            "/tests/pack/bert --kind i8 -o " + image);
+        EXPECT_EQ(r.code, 0) << r.err;
+        return image;
+    }();
+    return path;
+}
+
 // The tiny model with a context that it was not trained for: what it says there is noise.
 inline const std::string& roomy_image() {
     static const std::string path = [] {

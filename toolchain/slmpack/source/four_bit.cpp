@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/ascii.h"
 #include "base/bytes.h"
 
 namespace slmd::pack {
@@ -34,8 +35,7 @@ Result<FourBitConfig> read_four_bit_config(const json& config) {
     const auto text = [&](const char* key, const char* absent) {
         const json& v = value(key, key);
         std::string s = v.is_null() ? absent : v.is_string() ? v.get<std::string>() : v.dump();
-        for (char& c : s)
-            if (c >= 'A' && c <= 'Z') c = char(c - 'A' + 'a');
+        std::transform(s.begin(), s.end(), s.begin(), lower);
         return s;
     };
     const auto refused = [](const char* key, const std::string& found, const char* known) {
