@@ -52,10 +52,20 @@ enum class Output : unsigned char { choice, schema, text };
 // those that are unsure too.
 enum class Escalate : unsigned char { never, fail, unsure };
 
+// What of a request may leave the board for a large model, where slmd has an uplink, and how.
+struct Remote {
+    enum Policy : unsigned char { never, redacted, allowed } policy = never;
+    bool wait = false;                        // it may be queued when there is no link
+    bool learn = false;                       // pairs of request and answer are kept for training
+    int priority = 0;                         // in the queue; higher first
+    std::int64_t wait_ms = 86'400'000;        // after which one that waits is not sent any more
+    std::span<const std::string_view> terms;  // names and words that are secret, beside those of slmd's configuration
+};
+
 struct Agent {
     static constexpr std::size_t max_fields = 8, max_labels = 512, max_checks = 16, max_shots = 16, max_examples = 256;
     static constexpr std::size_t name_bytes = 32, field_bytes = 16384, label_bytes = 64, adapter_bytes = 23;
-    static constexpr std::size_t max_tools = 16, max_subjects = 16;
+    static constexpr std::size_t max_tools = 16, max_subjects = 16, max_terms = 16;
     static constexpr int max_steps = 8;
 
     std::string_view name, description;
@@ -82,6 +92,7 @@ struct Agent {
     std::int64_t deadline_ms = 0;  // 0: none
     float threshold = 0;           // of confidence; below it: unsure
     Escalate escalate = Escalate::never;
+    Remote remote;
 };
 
 // An input as one text for each field. written: AT#RUN's text, which is changed; object: it is a JSON object of

@@ -47,6 +47,10 @@ inline bool needs_json(const Check& check) { return !check.at.empty() || !check.
 
 enum class Verdict : unsigned char { pass, fail, absent };
 
+inline const char* name_of(Verdict v) {
+    return v == Verdict::pass ? "pass" : v == Verdict::fail ? "fail" : "absent";
+}
+
 struct Finding {
     const Check* check;
     Verdict verdict;

@@ -54,13 +54,15 @@ struct Reader : HeapToml {
                 if (!v || (*v != "never" && *v != "fail" && *v != "unsure"))
                     return at(node, "escalate is \"never\", \"fail\" (what failed a check) or \"unsure\" (that too)");
                 agent.escalate = *v == "never" ? Escalate::never : *v == "fail" ? Escalate::fail : Escalate::unsure;
-            } else if (k == "example")
+            } else if (k == "remote")
+                TRY(remote(*TRY(table("remote", node))));
+            else if (k == "example")
                 examples = &node;
             else
                 return unknown(key,
                                "description, model, adapter, system, prompt, [input.NAME], [output], [[check]], "
                                "[[tool]], [limits], "
-                               "[confidence], escalate, [[example]]");
+                               "[confidence], escalate, [remote], [[example]]");
         }
         for (const auto& [what, node] : {std::pair{"prompt", prompt}, {"[output]", output}, {"[input.NAME]", input}})
             if (node == nullptr) return error(t.source(), (std::string("there is no ") + what).c_str());
@@ -76,6 +78,8 @@ struct Reader : HeapToml {
             return at(*output, "must_call and told go with [[tool]]");
         TRY(split(*prompt));
         if (tools != nullptr) TRY(read_tools(*TRY(list("tool", *tools, Agent::max_tools))));
+        if (tools != nullptr && agent.remote.policy != Remote::never)
+            return at(*tools, "an agent with [[tool]] works on the board: [remote] policy is \"never\"");
         if (checks != nullptr) TRY(read_checks(*TRY(list("check", *checks, Agent::max_checks))));
         if (examples != nullptr) TRY(read_examples(*TRY(list("example", *examples, Agent::max_examples))));
         return {};
@@ -306,6 +310,34 @@ struct Reader : HeapToml {
                 agent.threshold = static_cast<float>(TRY(number("threshold", node, 0, 1, false)));
             else
                 return unknown(key, "threshold");
+        return {};
+    }
+
+    Result<void> remote(const toml::table& t) {
+        Remote& r = agent.remote;
+        for (const auto& [key, node] : t) {
+            const std::string_view k = key.str();
+            const auto v = node.value<std::string_view>();
+            const auto flag = node.as_boolean();
+            if (k == "policy") {
+                if (!v || (*v != "never" && *v != "redacted" && *v != "allowed"))
+                    return at(node, "policy is \"never\", \"redacted\" (secrets are taken out) or \"allowed\"");
+                r.policy = *v == "never" ? Remote::never : *v == "redacted" ? Remote::redacted : Remote::allowed;
+            } else if (k == "wait" || k == "learn") {
+                if (flag == nullptr) return at(node, "wait and learn are true or false");
+                (k == "wait" ? r.wait : r.learn) = flag->get();
+            } else if (k == "priority")
+                r.priority = static_cast<int>(TRY(number("priority", node, -100, 100, true)));
+            else if (k == "wait_hours")
+                r.wait_ms = static_cast<std::int64_t>(TRY(number("wait_hours", node, 0.01, 8760, false)) * 3'600'000);
+            else if (k == "terms") {
+                const toml::array& words = *TRY(list("terms", node, Agent::max_terms));
+                const auto terms = TRY(many<std::string_view>(words.size()));
+                for (std::size_t i = 0; i < words.size(); i++) terms[i] = TRY(text("terms", words[i], 64));
+                r.terms = terms;
+            } else
+                return unknown(key, "policy, wait, wait_hours, priority, learn, terms");
+        }
         return {};
     }
 

@@ -116,6 +116,7 @@ Result<bool> Service::take_calls(Job& job) {
 }
 
 void Service::act() {
+    route();
     {
         const Lock guard(lock_);
         for (Job& job : jobs_) {

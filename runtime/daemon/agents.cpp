@@ -83,11 +83,7 @@ void Service::judge(Job& job, bool cut) {
     bool fails = false;
     for (std::size_t i = 0; i < a.checks.size(); i++) {
         const agent::Finding& f = job.findings[i];
-        job.checks[i] = {a.checks[i].name,
-                         f.verdict == agent::Verdict::pass   ? "pass"
-                         : f.verdict == agent::Verdict::fail ? "fail"
-                                                             : "absent",
-                         f.why};
+        job.checks[i] = {a.checks[i].name, agent::name_of(f.verdict), f.why};
         fails = fails || f.verdict == agent::Verdict::fail;
     }
     o.checks = {job.checks, a.checks.size()};

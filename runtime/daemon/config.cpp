@@ -96,6 +96,8 @@ struct Reader : hal::TomlFile {
                 TRY(table("engine", node, &Reader::engine));
             else if (k == "socket")
                 TRY(table("socket", node, &Reader::socket));
+            else if (k == "uplink")
+                TRY(table("uplink", node, &Reader::uplink));
             else if (k == "limits")
                 TRY(table("limits", node, &Reader::limits));
             else if (k == "generate")
@@ -117,7 +119,7 @@ struct Reader : hal::TomlFile {
             else
                 return unknown(key,
                                "model, require_signature, allowed_keys, state, agents, [engine], [[adapter]], [embed], "
-                               "[socket], [[tty]], [limits], "
+                               "[socket], [[tty]], [uplink], [limits], "
                                "[generate], [board], [governor], [pins], [[trigger]], [[output]]");
         }
         // Who names keys means that only they count: without a signature there is nothing that they could be held to.
@@ -208,6 +210,29 @@ struct Reader : hal::TomlFile {
             else
                 return unknown(key, "path, mode, group, trusted");
         }
+        return {};
+    }
+    Result<void> uplink(const toml::table& t) const {
+        Config::Uplink& u = config.uplink;
+        for (const auto& [key, node] : t) {
+            const std::string_view k = key.str();
+            if (k == "socket")
+                TRY(text("socket", node, u.socket, sizeof u.socket, u.line));
+            else if (k == "user")
+                TRY(text("user", node, u.user, sizeof u.user));
+            else if (k == "terms") {
+                const auto* const words = node.as_array();
+                if (words == nullptr) return at(node, "terms is a list of texts: [\"Projekt Nordlicht\"]");
+                u.term_count = 0;
+                for (const toml::node& word : *words) {
+                    if (u.term_count == Config::Uplink::max_terms) return at(word, "at most 32 terms");
+                    TRY(text("terms", word, u.terms[u.term_count], sizeof u.terms[0]));
+                    if (u.terms[u.term_count++][0] == 0) return at(word, "a term has a letter at least");
+                }
+            } else
+                return unknown(key, "socket, user, terms");
+        }
+        if (u.socket[0] == 0) return at(t, "[uplink] has no socket: \"/run/slmd/uplink.sock\"");
         return {};
     }
     Result<void> adapter(const toml::table& t) const {
@@ -515,6 +540,9 @@ Result<void> check(const Config& config, int handed_over) {
     if (config.tty_count >= config.clients && (config.socket[0] != 0 || handed_over > 0))
         return Error::make(Code::incorrect_parameters, "clients = %d, and %d serial lines: none is left for the socket",
                            config.clients, config.tty_count);
+    if (config.uplink.socket[0] != 0 && config.state[0] == 0)
+        return Error::make(Code::incorrect_parameters,
+                           "[uplink], and no folder for what waits to leave: set state, or --state DIR");
     if (config.docs_passages > 0 && config.state[0] == 0)
         return Error::make(Code::incorrect_parameters,
                            "[limits] passages = %d, and no folder to keep them in: set state, or --state DIR",

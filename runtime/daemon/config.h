@@ -100,6 +100,15 @@ struct Config {
     bool socket_trusted = false;
     int clients = 16;                                                         // serial lines included
     int queue = 16;                                                           // requests that wait for a slot
+    struct Uplink {
+        static constexpr std::size_t max_terms = 32;
+        char socket[108] = "";           // on which slm-uplink is waited for; "": there is none
+        char user[33] = "slm-uplink";    // that it runs as
+        char terms[max_terms][64] = {};  // names and words that never leave
+        std::size_t term_count = 0;
+        unsigned line = 0;
+        bool operator==(const Uplink&) const = default;
+    } uplink;
     char agents[max_agent_folders][256] = {SLMD_AGENTS, "/etc/slmd/agents"};  // folders; the later ones override
     int agent_folders = 2;
     int prefixes_mib = 64;  // of the state folder for beginnings of agents' prompts; 0: they are not kept

@@ -243,6 +243,7 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
     if (writes) lay_out_grammars(counting, config, vocab, memory);
     lay_out_agents(counting, config, memory);
     memory.documents.lay_out(counting, config);
+    memory.uplink.lay_out(counting, config);
     const struct Block {  // goes after all that lives in it
         std::size_t size;
         void* at;
@@ -258,6 +259,7 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
     if (writes) lay_out_grammars(arena, config, vocab, memory);
     lay_out_agents(arena, config, memory);
     memory.documents.lay_out(arena, config);
+    memory.uplink.lay_out(arena, config);
     const struct Wake {
         int fd;
         ~Wake() {
@@ -268,9 +270,14 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
 
     const struct Closing {  // before the block goes, which SQLite lives in
         Documents& documents;
-        ~Closing() { documents.close(); }
-    } closing{memory.documents};
+        Uplink& uplink;
+        ~Closing() {
+            documents.close();
+            uplink.close();
+        }
+    } closing{memory.documents, memory.uplink};
     TRY(memory.documents.open(config, wake.fd));
+    TRY(memory.uplink.open(config));
     wire::Identity identity;
     identity.version = SLMD_VERSION;
     const hal::Identity board = hardware.board().identity();
@@ -300,10 +307,13 @@ Result<void> restrict_files(const Config& config) {
     char led[80];
     snprintf(led, sizeof led, "/sys/class/leds/%s", config.pins.status.line);
     const bool has_socket = config.socket[0] != 0, has_led = config.pins.status.line[0] != 0;
-    Writable writable[5] = {{"/dev", true}, {config.state, false}};
+    char uplink[sizeof config.uplink.socket];
+    folder_of(config.uplink.socket, uplink, sizeof uplink);
+    Writable writable[6] = {{"/dev", true}, {config.state, false}};
     std::size_t n = 2;
     if (image::is_slot_folder(config.model)) writable[n++] = {config.model, false};
     if (has_socket) writable[n++] = {runtime, false};
+    if (config.uplink.socket[0] != 0) writable[n++] = {uplink, false};
     if (has_led) writable[n++] = {led, true};
     return restrict_files(std::span(writable).first(n));
 }

@@ -223,6 +223,11 @@ Result<Plan> plan(const Images& images, const Config& config) {
         memory.documents.lay_out(documents, config);
         p.items[p.count++] = {"documents", documents.used() + sqlite_bytes};
     }
+    if (config.uplink.socket[0] != 0) {
+        Arena uplink;
+        memory.uplink.lay_out(uplink, config);
+        p.items[p.count++] = {"uplink", uplink.used()};
+    }
     p.items[p.count++] = {"program, libraries, stacks", program_bytes};
     return p;
 }

@@ -11,6 +11,7 @@
 #include "daemon/config.h"
 #include "daemon/documents.h"
 #include "daemon/pipelines.h"
+#include "daemon/uplink.h"
 #include "engine/engine.h"
 #include "engine/snapshot.h"
 #include "image/image.h"
@@ -119,6 +120,14 @@ struct Job {
     std::size_t head, used;
     char joint[4];  // a code point that lies across the ring's end
 
+    // An agent's answer that may be handed to the large model. home: it is not, or not yet; asks: act() decides; away:
+    // it left; back: what came waits for the engine thread, behind `used` of `answer`.
+    enum Way : unsigned char { home, asks, away, back } way;
+    wire::Wish wish;
+    wire::Away told_away;
+    char away_key[route::Letter::key_bytes + 1], upstream[33], remote_model[65], away_failed[124];
+    std::size_t remote_size;
+
     bool is_bound() const { return bound != task::Constraint::Kind::none; }
     // Engine thread only.
     bool writes() const { return !classifies && !embeds; }
@@ -165,6 +174,7 @@ struct Memory {
     AgentState* agent_states[2];           // [Set::max_agents] of the entries
     Pipelines pipelines;
     Documents documents;
+    Uplink uplink;
     std::span<std::byte> snapshot_memory;  // of what is kept of their prompts; none: nothing is
 };
 

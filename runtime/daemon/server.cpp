@@ -23,7 +23,7 @@ namespace slmd::daemon {
 namespace {
 
 // What an epoll event means: its kind in the upper half, an index in the lower.
-enum : std::uint64_t { kind_client = 0, kind_listener = 1, kind_wake = 2, kind_signal = 3, kind_lines = 4 };
+enum : std::uint64_t { kind_client = 0, kind_listener = 1, kind_wake = 2, kind_signal = 3, kind_lines = 4, kind_uplink = 5 };
 std::uint64_t tag(std::uint64_t kind, int index) { return kind << 32 | static_cast<std::uint32_t>(index); }
 
 Error io(const char* what, const char* name, const char* advice = "") {
@@ -89,6 +89,7 @@ Result<void> Server::open(const HandedOver& handed_over) {
     TRY(watch(signals_, tag(kind_signal, 0), EPOLLIN));
     TRY(watch(wake_, tag(kind_wake, 0), EPOLLIN));
     TRY(watch(machine_.fd(), tag(kind_lines, 0), EPOLLIN));
+    if (memory_.uplink.is_configured()) TRY(watch(memory_.uplink.fd(), tag(kind_uplink, 0), EPOLLIN));
     for (int i = 0; i < handed_over.socket_count; i++) {
         const int fd = handed_over.sockets[i];
         int listening = 0;
@@ -375,7 +376,7 @@ void Server::finish_clients() {
 bool Server::tell_events() {
     wire::Event event;
     bool any = false;
-    for (int to = -1; service_.next_drift(event) || machine_.next_event(event, to); any = true, to = -1) {
+    for (int to = -1; service_.next_drift(event) || memory_.uplink.next_event(event) || machine_.next_event(event, to); any = true, to = -1) {
         for (int i = 0; i < places_; i++) {
             Client& c = memory_.clients[i];
             if (c.fd >= 0 && (to < 0 || to == c.tty)) c.session.notify(event, to >= 0);
@@ -442,6 +443,8 @@ Result<void> Server::run() {
             if (kind == kind_wake) {
                 std::uint64_t count;
                 (void)!read(wake_, &count, sizeof count);
+            } else if (kind == kind_uplink) {
+                // act() looks at it
             } else if (kind == kind_lines) {
                 machine_.edges();
             } else if (kind == kind_listener) {

@@ -275,6 +275,8 @@ void Service::serve() {
         const Round round = next();
         if (round.open != nullptr)
             open(*round.open);
+        else if (round.back != nullptr)
+            take_back(*round.back);
         else if (round.keep)
             keep_prefix();
         else if (round.count > 0) {
@@ -301,7 +303,7 @@ void Service::rest(std::int64_t worked_ns) {
 }
 
 bool Service::runnable(const Job& job) const {
-    return job.state == Job::live && !job.acting &&
+    return job.state == Job::live && !job.acting && job.way == Job::home &&
            (has_room(job) || !job.stream || job.cancel.load(std::memory_order_relaxed));
 }
 
@@ -334,7 +336,10 @@ Service::Round Service::next() {
             if (job.state != Job::live || job.deadline_ns == 0) continue;
             // a job without a slot, or one whose client does not read, meets its deadline here
             if (now >= job.deadline_ns && (job.slot < 0 || !runnable(job))) {
-                if (job.tokens_out == 0 && job.wording == 0) {
+                if (job.way != Job::home) {
+                    stay(job, {route::Answer::refuse, route::Reason::no_answer},
+                         "the deadline passed while the large model was asked");
+                } else if (job.tokens_out == 0 && job.wording == 0) {
                     const Error e = Error::make(Code::deadline, "the deadline passed while the request waited");
                     finish(job, &e);
                 } else {
@@ -349,6 +354,14 @@ Service::Round Service::next() {
             } else if (wait_until == 0 || job.deadline_ns < wait_until) {
                 wait_until = job.deadline_ns;
             }
+        }
+        for (Job& job : jobs_) {
+            if (job.state != Job::live || job.way != Job::back) continue;
+            if (job.is_bound()) job.constraint = free_constraint();
+            if (job.is_bound() && job.constraint < 0) continue;
+            job.stepping = true;
+            round.back = &job;
+            return round;
         }
         // slots go to those who came first; tokenizing comes before a slot is chosen
         Job* first = nullptr;
@@ -559,14 +572,20 @@ void Service::settle(Job& job, const Result<bool>& ended) {
     const Lock guard(lock_);
     const auto rows = static_cast<std::uint64_t>(std::max(1, job.cached() - (again ? 0 : job.done)));
     job.rows += rows, rows_ += rows;
+    const auto end = [&] {
+        if (!has_route(job)) return finish(job, nullptr);
+        slot_job_[job.slot] = -1;
+        job.slot = job.constraint = -1;
+        job.way = Job::asks;
+    };
     if (again) {  // the answer stands; what cannot be compared with it does not take it away
-        if (!complete || complete.value()) finish(job, nullptr);
+        if (!complete || complete.value()) return end();
     } else {
         job.done = job.cached();
         job.tokens_out = job.writes() ? job.tokens_before + job.generation.answer_tokens() : 0;
         if (job.first_ns == 0 && job.tokens_out > 0) job.first_ns = now_ns();
         if (!complete) return finish(job, &complete.error());
-        if (done && complete.value()) finish(job, nullptr);
+        if (done && complete.value()) return end();
     }
     if (!done || job.state != Job::live) return;
     job.tokens_before = job.tokens_out;
@@ -672,6 +691,7 @@ Result<int> Service::submit(const wire::Request& request) {
                            loaded_percent());
     if (state == State::failed) return Error::make(Code::no_model, "the model could not be loaded");
     if (state == State::stopping) return Error::make(Code::shutting_down, "slmd is stopping");
+    if (!request.key.empty()) return memory_.uplink.show(request.key);
     if (agent::Set& set = memory_.agents[agents_now_]; !request.agent.empty()) {
         const agent::Entry* const entry = set.find(request.agent);
         if (entry != nullptr && !entry->pipeline.steps.empty()) {
@@ -737,6 +757,7 @@ Result<int> Service::submit(const wire::Request& request) {
     job.wants_spans = request.spans, job.tools = false;
     job.step = job.tokens_before = job.pending_count = job.call_count = 0;
     job.acting = job.prefix_brought = false;
+    job.way = Job::home, job.wish = request.wish;
     job.embeds = request.embed, job.classifies = false;
     job.system_begin = job.system_end = 0;
     job.head = job.used = 0;
@@ -806,6 +827,7 @@ int Service::place(const Job& job) const {
 }
 
 wire::View Service::view(int handle) {
+    if (handle >= Uplink::first_handle) return memory_.uplink.view(handle);
     if (handle >= Documents::first_handle) return memory_.documents.view(handle);
     if (handle >= Pipelines::first_handle) return memory_.pipelines.view(handle);
     const Lock guard(lock_);
@@ -838,6 +860,7 @@ wire::View Service::view(int handle) {
 }
 
 void Service::take(int handle, std::size_t bytes) {
+    if (handle >= Uplink::first_handle) return memory_.uplink.take_text(handle, bytes);
     if (handle >= Documents::first_handle) return memory_.documents.take(handle, bytes);
     if (handle >= Pipelines::first_handle) return memory_.pipelines.take(handle, bytes);
     const Lock guard(lock_);
@@ -849,6 +872,7 @@ void Service::take(int handle, std::size_t bytes) {
 }
 
 void Service::release(int handle) {
+    if (handle >= Uplink::first_handle) return memory_.uplink.release(handle);
     if (handle >= Documents::first_handle) return memory_.documents.release(handle, *this);
     if (handle >= Pipelines::first_handle) {
         agent::Set* const set = memory_.pipelines.release(handle, *this);

@@ -82,6 +82,9 @@ class Service final : public wire::Host {
     std::span<const wire::AdapterInfo> adapters() override {
         return {adapter_infos_, static_cast<std::size_t>(config_.adapter_count)};
     }
+    std::span<const wire::QueueInfo> queue() override { return memory_.uplink.queued(); }
+    std::span<const wire::BudgetInfo> budget() override { return memory_.uplink.budget(); }
+    Result<void> drop(std::string_view key) override { return memory_.uplink.drop(key); }
     std::span<const wire::HardwareItem> hardware() override;
     std::span<const wire::PinState> pins() override;
     Result<void> drive(std::string_view output, bool on, int ms) override;
@@ -99,6 +102,7 @@ class Service final : public wire::Host {
         Job* open = nullptr;
         Job* jobs[engine::max_slots];
         int count = 0;
+        Job* back = nullptr;  // an answer of the large model is to be looked at
         bool keep = false;  // nobody waits: the beginning of a prompt can be kept
     };
     Round next();
@@ -113,6 +117,17 @@ class Service final : public wire::Host {
     Result<void> check_tools(const agent::Agent& agent, bool trusted) const;
     Result<bool> take_calls(Job& job);
     void carry_out(Job& job);
+    // What may leave (away.cpp).
+    bool has_route(const Job& job) const { return job.agent != nullptr && memory_.uplink.is_configured(); }
+    route::Facts facts_of(const Job& job) const;
+    void consider(Job& job);
+    void stay(Job& job, const route::Decision& decision, const char* failed = "");
+    void wait(Job& job, Uplink::Going& going);
+    void hear(Uplink::Going& going);
+    Result<std::string_view> write_down(Job& job, Uplink::Going& going);
+    void route();
+    void take_back(Job& job);
+    Result<void> read_back(Job& job);
     Result<std::string_view> not_met(const agent::Call& call);
     // What an answer says beside itself, and the next question of an agent. Returns false when there is one.
     Result<bool> conclude(Job& job);

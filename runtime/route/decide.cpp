@@ -39,7 +39,8 @@ const char* name_of(Reason reason) {
                                      "there is no link",
                                      "the request asks for the large model",
                                      "a check of the local answer failed",
-                                     "its confidence is below the threshold"};
+                                     "its confidence is below the threshold",
+                                     "the large model gave no answer that can be used"};
     return names[static_cast<int>(reason)];
 }
 

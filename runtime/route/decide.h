@@ -39,7 +39,8 @@ enum class Reason : std::uint8_t {
     no_link,
     wish_leave,
     checks,
-    doubt
+    doubt,
+    no_answer  // decide() does not give it: what came back could not be used, or nothing did
 };
 
 struct Decision {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "base/json.h"
+
 namespace slmd::route {
 namespace {
 
@@ -31,7 +33,7 @@ std::uint16_t Redactor::number_of(Kind kind, std::string_view value) {
     std::uint16_t last = 0;
     for (const Value& v : values()) {
         if (v.kind != kind) continue;
-        if (std::string_view(text_.data() + v.offset, v.size) == value) return v.number;
+        if (text_of(v) == value) return v.number;
         last = std::max(last, v.number);
     }
     if (count_ == values_.size() || value.size() > text_.size() - used_ || last == UINT16_MAX) return 0;
@@ -73,7 +75,17 @@ Result<std::string_view> Redactor::redact(std::string_view text, std::span<char>
     return writer.text();
 }
 
-Result<std::string_view> Redactor::restore(std::string_view answer, std::span<char> out) const {
+Result<void> Redactor::remember(Kind kind, std::uint16_t number, std::string_view value) {
+    if (count_ == values_.size() || value.size() > text_.size() - used_)
+        return Error::make(Code::context_full, "more than %zu secrets, or %zu bytes of them", values_.size(),
+                           text_.size());
+    std::copy(value.begin(), value.end(), text_.begin() + static_cast<std::ptrdiff_t>(used_));
+    values_[count_++] = {kind, number, static_cast<std::uint32_t>(used_), static_cast<std::uint32_t>(value.size())};
+    used_ += value.size();
+    return {};
+}
+
+Result<std::string_view> Redactor::restore(std::string_view answer, std::span<char> out, bool json) const {
     Writer writer(out);
     for (std::size_t at = 0; at < answer.size();) {
         Kind kind{};
@@ -83,7 +95,8 @@ Result<std::string_view> Redactor::restore(std::string_view answer, std::span<ch
             return end != 0 && v.kind == kind && v.number == number;
         });
         if (value != values().end()) {
-            writer.put({text_.data() + value->offset, value->size});
+            char escaped[6];
+            for (const char& c : text_of(*value)) writer.put(json ? json_written(c, escaped) : std::string_view(&c, 1));
             at = end;
             continue;
         }

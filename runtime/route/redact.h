@@ -21,17 +21,22 @@ class Redactor {
     // Memory for the values of one conversation. terms: configured names and words. All must outlive it.
     Redactor(std::span<char> text, std::span<Value> values, std::span<const std::string_view> terms)
         : text_(text), values_(values), terms_(terms) {}
+    void set_terms(std::span<const std::string_view> terms) { terms_ = terms; }
 
     // The text as it may leave, in `out`. Errors: those of find_secrets(); context_full when a value or the text does
     // not fit. Whatever the error: nothing may leave, and the conversation is as it was before.
     Result<std::string_view> redact(std::string_view text, std::span<char> out);
     // Of the last text that was redacted, in order.
     std::span<const Finding> findings() const { return {findings_, found_}; }
-    // An answer with the values in place of their placeholders; those that nobody gave stay. Errors: context_full.
-    Result<std::string_view> restore(std::string_view answer, std::span<char> out) const;
+    // An answer with the values in place of their placeholders; those that nobody gave stay. json: it is a JSON text,
+    // in whose strings they stand. Errors: context_full.
+    Result<std::string_view> restore(std::string_view answer, std::span<char> out, bool json = false) const;
     // Another conversation begins.
     void forget() { used_ = count_ = found_ = 0; }
     std::span<const Value> values() const { return values_.first(count_); }
+    std::string_view text_of(const Value& v) const { return {text_.data() + v.offset, v.size}; }
+    // A value that was taken out before, to be put back. Errors: context_full.
+    Result<void> remember(Kind kind, std::uint16_t number, std::string_view value);
 
   private:
     // Its number; a new one when there is room. 0: there is none.

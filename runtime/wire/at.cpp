@@ -354,6 +354,16 @@ void Session::at_run(const Command& command, Forms form, std::span<const Arg> ar
             return ok();
         }
         case Verb::adapter: return start_list(List::adapters);
+        case Verb::budget: return start_list(List::budget);
+        case Verb::queue: {
+            if (form == read) return start_list(List::queue);
+            Active agent;
+            agent.agent = true;
+            return at_request(submit_queued(args[0].string), false, agent);
+        }
+        case Verb::queue_drop:
+            if (auto dropped = host_->drop(args[0].string); !dropped) return fail(dropped.error());
+            return ok();
         case Verb::documents:
         case Verb::find:
         case Verb::ask: {
@@ -394,6 +404,7 @@ void Session::at_run(const Command& command, Forms form, std::span<const Arg> ar
             if (form == read) return start_list(List::pins);
             if (auto driven = drive(*host_, args); !driven) return fail(driven.error());
             return ok();
+        case Verb::queue_show:
         case Verb::document_add:
         case Verb::document_remove:
         case Verb::discover:
@@ -526,6 +537,10 @@ void Session::at_result_step() {
         return info(out_);
     }
     at -= o.checks.size();
+    if (!o.failed && a.agent && o.away != nullptr) {
+        if (at == 0) return at_away(*o.away, o.route);
+        at--;
+    }
     if (!o.failed && a.spans && at < o.spans.size()) {
         const ValueSpan& s = o.spans[at];
         if (fit_at(s.at, width - 36) < s.at.size()) return;

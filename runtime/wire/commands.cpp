@@ -59,7 +59,11 @@ constexpr Param run_params[] = {
     {"agent", text, true, 1, 32, "its name; AT#AGENT? lists them"},
     {"input", text, true, 1, 65536, "what it works on: a text; of an agent with several fields a JSON object of them"},
     {"deadline_ms", integer, false, 0, 86400000, "milliseconds from now, 0 is none; without it the agent's"},
-    {"adapter", text, false, 0, 23, "adapter instead of the agent's; \"\" is the model alone"}};
+    {"adapter", text, false, 0, 23, "adapter instead of the agent's; \"\" is the model alone"},
+    {"route", text, false, 5, 6, "local: it stays here; remote: the large model is asked, where the agent allows it"}};
+constexpr Param key_params[] = {{"key", text, true, 32, 32, "a request that was queued; queue lists them"}};
+constexpr Param queue_params[] = {
+    {"key", text, false, 32, 32, "a request that was queued: its answer; without it all of them"}};
 constexpr Param agent_params[] = {{"name", text, false, 1, 32, "an agent; without it all of them"}};
 constexpr Param documents_params[] = {
     {"after", text, false, 0, 511, "goes on behind this name: 32 at a time are told"}};
@@ -131,6 +135,21 @@ constexpr Command table[] = {
      false,
      "adapters: name, largest rank, bytes, title",
      "AT#ADAPTER?"},
+    {Verb::queue, "#QUEUE", "queue", read | write, queue_params, false,
+     "requests to the large model: key, agent, state, priority, Unix time", "AT#QUEUE?"},
+    {Verb::queue_show, nullptr, "queue.show", 0, key_params, false, "the answer of one that was queued",
+     "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"queue.show\",\"params\":{\"key\":\"0123456789abcdef0123456789abcdef\"}"
+     "}"},
+    {Verb::queue_drop, "#DROP", "queue.drop", write, key_params, false, "forgets one that was queued, and its answer",
+     "AT#DROP=\"0123456789abcdef0123456789abcdef\""},
+    {Verb::budget,
+     "#BUDGET",
+     "budget",
+     run | read,
+     {},
+     false,
+     "what was spent of what may be: agent, period, money, tokens, bytes",
+     "AT#BUDGET?"},
     {Verb::documents, "#DOCS", "docs", read | write, documents_params, false,
      "documents: name, passages, with a vector, bytes, whole", "AT#DOCS?"},
     {Verb::document_add, nullptr, "docs.add", 0, document_params, false,

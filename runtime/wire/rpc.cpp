@@ -29,7 +29,7 @@ bool is_of_documents(Verb verb) {
 // It is answered when the engine, or who has the documents, has worked on it.
 bool is_request(Verb verb) {
     return verb == Verb::generate || verb == Verb::chat || verb == Verb::classify || verb == Verb::extract ||
-           verb == Verb::run || verb == Verb::embed || is_of_documents(verb);
+           verb == Verb::run || verb == Verb::embed || verb == Verb::queue_show || is_of_documents(verb);
 }
 
 // Numbers of a vector that are told at a time. Of bytes whole groups of base64.
@@ -231,6 +231,8 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
         if (auto may = trusted(); !may) return refuse(may.error());
     if (command.verb == Verb::gpio && has)
         if (auto driven = drive(*host_, given); !driven) return refuse(driven.error());
+    if (command.verb == Verb::queue_drop)
+        if (auto dropped = host_->drop(args[0].string); !dropped) return refuse(dropped.error());
     if (quiet) return;
     list_id_size_ = static_cast<std::uint8_t>(id.size());
     std::memcpy(list_id_, id.view().data(), id.size());
@@ -240,6 +242,8 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
         case Verb::hardware: return start_list(List::rpc_hardware);
         case Verb::gpio: return start_list(List::rpc_pins);
         case Verb::adapter: return start_list(List::rpc_adapters);
+        case Verb::queue: return start_list(List::rpc_queue);
+        case Verb::budget: return start_list(List::rpc_budget);
         case Verb::agent:
             if (!has) return start_list(List::rpc_agents);
             break;
@@ -306,6 +310,7 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
                 .put('}');
             break;
         case Verb::status: rpc_stat(result); break;
+        case Verb::queue_drop: result.put("{}"); break;
         case Verb::events: result.put("{\"mask\":").number(event_mask_).put('}'); break;
         default: return;
     }
@@ -352,12 +357,13 @@ Result<void> Session::rpc_request(const Command& command, std::span<const Arg> a
         return Error::make(Code::busy, "at most %d requests at a time on one connection", max_actives - 1);
     const bool chat = command.verb == Verb::chat;
     const bool labels = command.verb == Verb::classify, spans = command.verb == Verb::extract;
-    const bool agent = command.verb == Verb::run;
+    const bool late = command.verb == Verb::queue_show, agent = command.verb == Verb::run || late;
     bool bytes = false;
     const int handle = TRY(embed       ? submit_embed(args, settings, bytes)
                            : documents ? submit_documents(command.verb, args, settings)
                            : labels    ? submit_labels(args, settings, 3)
                            : spans     ? submit_extract(args, settings, false)
+                           : late      ? submit_queued(args[0].string)
                            : agent     ? submit_agent(args, settings)
                            : chat      ? submit_turn(args[0].string, settings, stream, args.subspan(1))
                                        : submit_prompt(args, settings, stream));
@@ -494,6 +500,7 @@ void Session::rpc_result_step() {
         case verdict:
             if (!a.agent) return go(spans);
             out_.put("\"verdict\":").json_string(o.verdict).put(",\"route\":").json_string(o.route);
+            if (o.away != nullptr) rpc_away(*o.away);
             out_.put(",\"confidence\":").real(static_cast<double>(o.confidence), 6);
             out_.put(",\"calibrated\":").put(o.calibrated ? "true" : "false");
             // Near 1 all that tells them apart is far behind the point.

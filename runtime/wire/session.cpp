@@ -726,6 +726,12 @@ Result<int> Session::submit_agent(std::span<const Arg> args, Settings settings) 
     request.fields = args[1].value != 0;
     request.trusted = options_.trusted;
     if (args.size() > 3 && args[3].type == Arg::text) request.adapter = args[3].string;
+    if (args.size() > 4 && args[4].type == Arg::text) {
+        if (args[4].string != "local" && args[4].string != "remote")
+            return Error::make(Code::incorrect_parameters,
+                               "route is \"local\" or \"remote\"; without it the agent's file decides");
+        request.wish = args[4].string == "local" ? Wish::local : Wish::remote;
+    }
     return host_->submit(request);
 }
 
@@ -948,6 +954,10 @@ void Session::list_step() {
             rpc_agent(out_, agents[at]);
             return rpc_piece(out_);
         }
+        case List::queue: return at_queue_step();
+        case List::budget: return at_budget_step();
+        case List::rpc_queue: return rpc_queue_step();
+        case List::rpc_budget: return rpc_budget_step();
         case List::rpc_result: return rpc_result_step();
         case List::none: return;
     }

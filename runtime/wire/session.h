@@ -110,6 +110,34 @@ struct DocumentsOutcome {
     float coverage = 0;    // of the question by the sentence that says most of it
 };
 
+// Of an agent's answer where slmd has an uplink: why it was kept or not, and what the large model's came to.
+struct Away {
+    const char* reason = "";                // for people
+    std::string_view key{};                 // of one that waits: AT#QUEUE has its answer by it
+    std::string_view upstream{}, model{};   // who answered; "": nobody
+    std::string_view failed{};              // why its answer is not the one
+    int prompt_tokens = 0, tokens = 0, tries = 0;
+    std::int64_t cost = 0, bytes_out = 0, bytes_in = 0, ms = 0;  // cost: millionths of the currency of the prices
+};
+
+// One that was queued for the large model.
+struct QueueInfo {
+    std::string_view key, agent;
+    const char* state;  // "waiting", "answered"
+    int priority;
+    std::int64_t queued, deadline;  // Unix time, seconds; deadline 0: none
+};
+
+// What was spent or reserved of what may be; limits below 0: there is none.
+struct BudgetInfo {
+    std::string_view agent;  // "": all of them together
+    const char* period;      // "day", "month"; of UTC
+    std::int64_t used[3], limit[3];  // money in millionths, tokens, bytes
+};
+
+// Whether a request is to be answered here or by the large model; neither: as the agent's file has it.
+enum class Wish : unsigned char { none, local, remote };
+
 // What a client asks for. Host::submit copies the texts.
 struct Request {
     std::span<const Turn> turns;  // user and assistant in turn, the last one a user's
@@ -124,6 +152,8 @@ struct Request {
     std::string_view agent{};                     // by name; the only turn is its input
     bool fields = false;                          // which is a JSON object of fields
     bool trusted = false;                         // it may see and drive the board's hardware
+    Wish wish = Wish::none;                       // of an agent's answer
+    std::string_view key{};                       // of one that was queued: its answer is asked for; all else is absent
     std::optional<std::string_view> adapter{};    // of an agent, instead of its own; others have it in their settings
     bool embed = false;                           // each turn is a text to embed; all else is absent
     const DocumentsRequest* documents = nullptr;  // of the documents instead; the only turn is a question
@@ -147,7 +177,9 @@ struct Outcome {
     float margin = 0;                         // of the first over the second
     bool json = false;                        // the answer is a JSON text, whole
     const char* verdict = nullptr;          // of an agent's answer: "pass", "fail" (a check), "unsure"; null: no agent
-    const char* route = "";                 // "keep", "escalate": what the agent's file says of such a verdict
+    const char* route = "";  // "keep", "escalate": what the agent's file says of such a verdict; with an uplink what
+                             // was done, "queue" and "refuse" among it
+    const Away* away = nullptr;             // there until the request is released; null: there is no uplink
     Features features{};                    // of what the model drew
     float confidence = 0;                   // that it is right
     bool calibrated = false;                // against examples; else the model's own word
@@ -253,6 +285,10 @@ class Host {
     // Valid until the next call.
     virtual std::span<const AgentInfo> agents() = 0;
     virtual std::span<const AdapterInfo> adapters() = 0;
+    virtual std::span<const QueueInfo> queue() = 0;
+    virtual std::span<const BudgetInfo> budget() = 0;
+    // Errors: not_supported (no uplink), not_found, busy (it is being sent), storage_failure.
+    virtual Result<void> drop(std::string_view key) = 0;
     // Errors: not_found, not_allowed (interlock), busy (rate), incorrect_parameters (length), device_io.
     virtual Result<void> drive(std::string_view output, bool on, int ms) = 0;
 
@@ -323,12 +359,16 @@ class Session {
         agents,
         adapters,
         result,
+        queue,
+        budget,
         rpc_plan,
         rpc_hardware,
         rpc_pins,
         rpc_help,
         rpc_discover,
         rpc_agents,
+        rpc_queue,
+        rpc_budget,
         rpc_adapters,
         rpc_result
     };
@@ -372,6 +412,9 @@ class Session {
     void at_request(const Result<int>& handle, bool stream, Active kind);
     void at_result_step();
     bool at_documents_step();
+    void at_away(const Away& away, const char* route);
+    void at_queue_step();
+    void at_budget_step();
     void at_end(Active& a);
     void pump_at(Active& a);
     void pump_chat(Active& a);
@@ -401,6 +444,9 @@ class Session {
     void rpc_help_step();
     void rpc_result_step();
     void rpc_documents_step();
+    void rpc_away(const Away& away);
+    void rpc_queue_step();
+    void rpc_budget_step();
     void rpc_passage(const PassageFound& p, std::size_t item, bool ranked);
     void agent_line(Line& line, const AgentInfo& agent);
     void rpc_agent(Line& line, const AgentInfo& agent);
@@ -418,6 +464,7 @@ class Session {
     Result<int> submit_embed(std::span<const Arg> args, Settings settings, bool& bytes);
     Result<int> submit_extract(std::span<const Arg> args, Settings settings, bool stream);
     Result<int> submit_agent(std::span<const Arg> args, Settings settings);
+    Result<int> submit_queued(std::string_view key);
     Result<int> submit_documents(Verb verb, std::span<const Arg> args, Settings settings);
     Result<int> submit_document(std::span<const Arg> args, DocumentsRequest& wanted, const Settings& settings);
     Result<const AgentInfo*> find_agent(std::string_view name);

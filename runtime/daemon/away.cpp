@@ -1,0 +1,350 @@
+// What may leave: an agent's answer is kept, or the large model is asked, now or later, and what it says is held to
+// what the local answer was held to.
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "base/ascii.h"
+#include "base/clock.h"
+#include "base/utf8.h"
+#include "daemon/log.h"
+#include "daemon/service.h"
+
+namespace slmd::daemon {
+namespace {
+
+route::Policy policy_of(const agent::Agent& a) {
+    if (a.escalate == agent::Escalate::never) return route::Policy::never;
+    return a.remote.policy == agent::Remote::allowed    ? route::Policy::allowed
+           : a.remote.policy == agent::Remote::redacted ? route::Policy::redacted
+                                                        : route::Policy::never;
+}
+
+constexpr std::string_view white = " \t\r\n";
+
+std::string_view trim(std::string_view s) {
+    const std::size_t begin = s.find_first_not_of(white);
+    return begin == std::string_view::npos ? std::string_view()
+                                           : s.substr(begin, s.find_last_not_of(white) - begin + 1);
+}
+
+// A schema without what is ours: "from": "source". Returns the size of what is in out, which has room for it.
+std::size_t without_source(std::string_view schema, char* out) {
+    constexpr std::string_view key = "\"from\"", value = "\"source\"";
+    std::size_t n = 0;
+    for (std::size_t i = 0; i < schema.size();) {
+        std::size_t end = i;
+        if (schema.substr(i).starts_with(key)) {
+            end = schema.find_first_not_of(white, i + key.size());
+            if (end != schema.npos && schema[end] == ':') end = schema.find_first_not_of(white, end + 1);
+            if (end == schema.npos || !schema.substr(end).starts_with(value)) end = i;
+        }
+        if (end == i) {
+            out[n++] = schema[i++];
+            continue;
+        }
+        i = end + value.size();
+        std::size_t before = n;
+        while (before > 0 && white.find(out[before - 1]) != white.npos) before--;
+        const std::size_t behind = schema.find_first_not_of(white, i);
+        if (before > 0 && out[before - 1] == ',')
+            n = before - 1;
+        else if (behind != schema.npos && schema[behind] == ',')
+            i = behind + 1;
+    }
+    return n;
+}
+
+// JSON without the white space between its parts, in place.
+std::size_t compact(char* text, std::size_t size) {
+    std::size_t n = 0;
+    bool inside = false;
+    for (std::size_t i = 0; i < size; i++) {
+        const char c = text[i];
+        if (!inside && white.find(c) != white.npos) continue;
+        if (inside && c == '\\' && i + 1 < size)
+            text[n++] = text[i++];
+        else if (c == '"')
+            inside = !inside;
+        text[n++] = text[i];
+    }
+    return n;
+}
+
+// Models put an answer into a fence of Markdown, whatever they are told.
+std::string_view without_fence(std::string_view s) {
+    s = trim(s);
+    if (!s.starts_with("```") || !s.ends_with("```") || s.size() < 6) return s;
+    const std::size_t line = s.find('\n');
+    return line == s.npos || line + 4 > s.size() ? s : trim(s.substr(line + 1, s.size() - line - 4));
+}
+
+bool same_label(std::string_view a, std::string_view b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
+}
+
+template <std::size_t n>
+std::string_view copy_text(std::string_view text, char (&out)[n]) {
+    std::size_t size = std::min(text.size(), n - 1);
+    while (size > 0 && size < text.size() && (text[size] & 0xC0) == 0x80) size--;
+    memcpy(out, text.data(), size);
+    out[size] = 0;
+    return {out, size};
+}
+
+}  // namespace
+
+// ---- the event loop's thread, with the lock
+
+route::Facts Service::facts_of(const Job& job) const {
+    const agent::Agent& a = *job.agent;
+    const wire::Outcome& o = job.outcome;
+    route::Facts f;
+    f.policy = a.tools.empty() ? policy_of(a) : route::Policy::never;
+    f.cut = machine_->cut();
+    f.wish = job.wish == wire::Wish::local    ? route::Wish::stay
+             : job.wish == wire::Wish::remote ? route::Wish::leave
+                                              : route::Wish::none;
+    f.checks_failed = job.cut || std::any_of(job.findings, job.findings + a.checks.size(),
+                                             [](const agent::Finding& x) { return x.verdict == agent::Verdict::fail; });
+    f.calibrated = o.calibrated, f.confidence = o.confidence, f.threshold = a.threshold;
+    if (a.escalate == agent::Escalate::fail) f.calibrated = true, f.confidence = 1, f.threshold = 0;
+    f.redacted = f.affordable = true;  // as far as is known
+    f.link = memory_.uplink.is_linked();
+    f.may_wait = a.remote.wait;
+    return f;
+}
+
+void Service::route() {
+    Uplink& uplink = memory_.uplink;
+    if (!uplink.is_configured()) return;
+    uplink.advance(machine_->cut());
+    const Lock guard(lock_);
+    for (Uplink::Going& g : uplink.goings()) {
+        const Job& job = jobs_[static_cast<std::size_t>(g.job)];
+        const bool gone = job.order != g.order || job.released || job.state != Job::live || job.way != Job::away;
+        if (g.state == Uplink::Going::away && gone) uplink.cancel(g);
+        if (g.state == Uplink::Going::came) gone ? uplink.give(g) : hear(g);
+    }
+    for (Job& job : jobs_)
+        if (job.state == Job::live && job.way == Job::asks && !job.released) consider(job);
+}
+
+// The local answer is all there is, for now.
+void Service::stay(Job& job, const route::Decision& d, const char* failed) {
+    job.outcome.away = &job.told_away;
+    job.outcome.route = route::name_of(d.answer);
+    job.told_away.reason = route::name_of(d.reason);
+    if (failed[0] != 0) job.told_away.failed = copy_text(failed, job.away_failed);
+    job.way = Job::home;
+    finish(job, nullptr);
+}
+
+void Service::consider(Job& job) {
+    job.told_away = {};
+    route::Facts facts = facts_of(job);
+    route::Decision d = route::decide(facts);
+    if (d.answer == route::Answer::keep || d.answer == route::Answer::refuse) return stay(job, d);
+    Uplink& uplink = memory_.uplink;
+    Uplink::Going* const g = uplink.take(static_cast<int>(&job - jobs_.data()), job.order, job.agent->remote.terms);
+    if (g == nullptr) return;  // others are away: it is looked at again when one has come
+    g->facts = facts;
+    const auto body = write_down(job, *g);
+    if (!body) {
+        uplink.give(*g);
+        facts.redacted = facts.policy == route::Policy::allowed;
+        d = route::decide(facts);
+        return stay(job,
+                    {route::Answer::refuse, d.answer == route::Answer::refuse ? d.reason : route::Reason::no_answer},
+                    body.error().text);
+    }
+    if (d.answer == route::Answer::queue) return wait(job, *g);
+    if (!uplink.send(*g, body.value())) {
+        uplink.give(*g);
+        return;  // it does not keep up: again when it does
+    }
+    job.way = Job::away;
+    log(Level::info, {{"SLMD_EVENT", "leaves"}}, "agent %.*s: %s: request %s goes to the large model, %s",
+        static_cast<int>(job.agent->name.size()), job.agent->name.data(), route::name_of(d.reason), g->key,
+        facts.policy == route::Policy::redacted ? "redacted" : "as it is");
+}
+
+// There is no link, and it may wait for one.
+void Service::wait(Job& job, Uplink::Going& g) {
+    Uplink& uplink = memory_.uplink;
+    const agent::Agent& a = *job.agent;
+    const auto body = write_down(job, g);
+    Result<void> kept = body ? Result<void>() : Result<void>(body.error());
+    if (body) {
+        route::Letter letter;
+        copy_text(a.name, letter.agent);
+        letter.priority = a.remote.priority;
+        letter.deadline_ms = a.remote.wait_ms;
+        kept = uplink.queue(g, letter, body.value());
+    }
+    if (kept) job.told_away.key = copy_text(g.key, job.away_key);
+    uplink.give(g);
+    stay(job, {kept ? route::Answer::queue : route::Answer::refuse, route::Reason::no_link},
+         kept ? "" : kept.error().text);
+}
+
+// What came of one that was away.
+void Service::hear(Uplink::Going& g) {
+    Uplink& uplink = memory_.uplink;
+    Job& job = jobs_[static_cast<std::size_t>(g.job)];
+    job.told_away = g.told;
+    job.told_away.upstream = copy_text(g.told.upstream, job.upstream);
+    job.told_away.model = copy_text(g.told.model, job.remote_model);
+    if (!g.failed && g.text_size > answer_bytes - job.used)
+        g.failed = true, g.why = Uplink::Going::other,
+        g.error = Error::make(Code::text_too_long, "the large model's answer is too long");
+    if (!g.failed) {
+        memcpy(job.answer + job.used, g.text, g.text_size);
+        job.remote_size = g.text_size;
+        job.told_away.reason = route::name_of(route::decide(g.facts).reason);
+        uplink.give(g);
+        job.way = Job::back;
+        pthread_cond_signal(&work_);
+        return;
+    }
+    log(Level::warning, {{"SLMD_EVENT", "leaves"}}, "request %s: %s", g.key, g.error.text);
+    g.facts.affordable = g.why != Uplink::Going::budget;
+    g.facts.link = g.why == Uplink::Going::budget;
+    const route::Decision d = route::decide(g.facts);
+    // Whether it was answered is not known when it is another reason: asked again, it might be twice.
+    if (d.answer == route::Answer::queue && g.why == Uplink::Going::link) {
+        g.state = Uplink::Going::taken;
+        return wait(job, g);
+    }
+    char text[sizeof g.error.text];
+    memcpy(text, g.error.text, sizeof text);
+    uplink.give(g);
+    stay(job, {route::Answer::refuse, g.why == Uplink::Going::other ? route::Reason::no_answer : d.reason}, text);
+}
+
+// What is asked of the large model: what the local one was asked, without secrets. Errors: of redaction;
+// text_too_long.
+Result<std::string_view> Service::write_down(Job& job, Uplink::Going& g) {
+    const agent::Agent& a = *job.agent;
+    Uplink& uplink = memory_.uplink;
+    Uplink::Body body = uplink.body();
+    const bool redacted = g.facts.policy == route::Policy::redacted;
+    Result<void> bad;
+    bool first = true;
+    const auto say = [&](const char* role, std::string_view text, std::string_view more = {}) {
+        const auto told = redacted ? uplink.redact(g, text) : Result<std::string_view>(text);
+        if (!told) {
+            bad = told.error();
+            return;
+        }
+        body.put(first ? "" : ",").put("{\"role\":\"").put(role).put("\",\"content\":");
+        body.string(told.value(), more).put("}");
+        first = false;
+    };
+    timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    const std::int64_t left_ms =
+        job.deadline_ns == 0 ? 0 : std::max<std::int64_t>(1, (job.deadline_ns - now_ns()) / 1'000'000);
+    body.put("\"agent\":").string(a.name).put(",\"priority\":").number(a.remote.priority);
+    body.put(",\"expires\":").number(now.tv_sec * std::int64_t{1000} + now.tv_nsec / 1'000'000 + a.remote.wait_ms);
+    body.put(",\"deadline_ms\":").number(left_ms).put(",\"max_tokens\":").number(a.max_tokens);
+    body.put(",\"messages\":[");
+    std::string_view labels;
+    std::span<char> scratch = uplink.scratch();
+    if (a.output == agent::Output::choice) {
+        std::size_t n = static_cast<std::size_t>(snprintf(
+            scratch.data(), scratch.size(), "Answer with one of these labels, as it is written, and nothing else:"));
+        for (const agent::Label& l : a.labels) {
+            if (n + l.name.size() + 2 > scratch.size()) break;
+            scratch[n++] = &l == a.labels.data() ? ' ' : ',';
+            if (&l != a.labels.data()) scratch[n++] = ' ';
+            memcpy(scratch.data() + n, l.name.data(), l.name.size());
+            n += l.name.size();
+        }
+        labels = {scratch.data(), n};
+        scratch = scratch.subspan(n);
+    }
+    if (!a.system.empty() || !labels.empty()) {
+        if (a.system.empty())
+            say("system", labels);
+        else
+            say("system", a.system, labels);
+    }
+    for (const agent::Shot& s : a.shots) say("user", s.prompt), say("assistant", s.answer);
+    say("user", TRY(agent::fill_in(a, a.prompt, job.values, scratch)));
+    TRY(bad);
+    body.put("]");
+    g.json = a.output == agent::Output::schema;
+    if (g.json) {
+        const std::span<char> room = uplink.scratch();
+        if (a.schema.size() > room.size()) return Error::make(Code::text_too_long, "the schema is too long");
+        body.put(",\"schema\":").put({room.data(), without_source(a.schema, room.data())});
+    }
+    if (body.full()) return Error::make(Code::text_too_long, "the request is too long to leave");
+    return body.view();
+}
+
+// ---- the engine thread
+
+void Service::take_back(Job& job) {
+    const auto read = read_back(job);
+    const Lock guard(lock_);
+    if (job.way != Job::back) return;
+    if (!read) return stay(job, {route::Answer::refuse, route::Reason::no_answer}, read.error().text);
+    job.outcome.away = &job.told_away;
+    job.outcome.route = route::name_of(route::Answer::escalate);
+    job.outcome.finish = "stop";
+    job.way = Job::home;
+    finish(job, nullptr);
+}
+
+// The large model's answer takes the place of the local one when it is one at all; the checks are of it then.
+Result<void> Service::read_back(Job& job) {
+    const agent::Agent& a = *job.agent;
+    const std::string_view text = without_fence({job.answer + job.used, job.remote_size});
+    if (a.output == agent::Output::choice) {
+        std::string_view label = text;
+        while (!label.empty() && (label.back() == '.' || label.back() == '"')) label.remove_suffix(1);
+        if (label.starts_with('"')) label.remove_prefix(1);
+        const auto found = std::find_if(a.labels.begin(), a.labels.end(),
+                                        [&](const agent::Label& l) { return same_label(l.name, label); });
+        if (found == a.labels.end())
+            return Error::make(Code::incorrect_parameters, "the large model said \"%.*s\", which is none of the labels",
+                               static_cast<int>(std::min<std::size_t>(text.size(), 40)), text.data());
+        job.scores[0] = {found->name, 1};
+        job.outcome.labels = {job.scores, 1};
+        job.outcome.margin = 1;
+    } else {
+        std::size_t n = text.size();
+        if (a.output == agent::Output::schema) {
+            n = compact(job.answer + (text.data() - job.answer), n);
+            std::copy(a.schema.begin(), a.schema.end(), job.text + job.grammar_begin);
+            task::Constraint& c = memory_.constraints[job.constraint];
+            TRY(c.open(task::Constraint::Kind::schema,
+                       {job.text + job.grammar_begin, job.grammar_end - job.grammar_begin}, job.source(),
+                       memory_.grammar_scratch));
+            if (!c.matcher().take({text.data(), n}) || !c.matcher().accepting())
+                return Error::make(Code::incorrect_parameters, "the large model's answer does not obey the schema");
+        } else if (n > a.text_bytes || !utf8_valid({text.data(), n})) {
+            return Error::make(Code::text_too_long, "the large model's answer is longer than the agent allows");
+        }
+        memmove(job.answer, text.data(), n);
+        job.used = job.first_used = n;
+        if (a.output == agent::Output::schema) tell_spans(job);
+    }
+    TRY(examine(job));
+    bool fails = false;
+    for (std::size_t i = 0; i < a.checks.size(); i++) {
+        agent::Finding& f = job.findings[i];
+        if (f.check->kind == agent::CheckKind::agree)
+            f.verdict = agent::Verdict::absent, snprintf(f.why, sizeof f.why, "the large model is asked once");
+        fails |= f.verdict == agent::Verdict::fail;
+        job.checks[i] = {a.checks[i].name, agent::name_of(f.verdict), f.why};
+    }
+    job.outcome.verdict = fails ? "fail" : "pass";
+    return {};
+}
+
+}  // namespace slmd::daemon
