@@ -147,8 +147,7 @@ struct Reader : hal::TomlFile {
             for (const char* k : {"ca", "pin", "client_cert", "client_key"})
                 if (const toml::node* n = t.get(k))
                     return at(*n, (std::string(k) + " is of TLS, but the url is http://").c_str());
-        if ((u.client_cert[0] == 0) != (u.client_key[0] == 0))
-            return at(t, "client_cert and client_key come together");
+        if ((u.client_cert[0] == 0) != (u.client_key[0] == 0)) return at(t, "client_cert and client_key come together");
         return {};
     }
 
@@ -234,12 +233,9 @@ struct Reader : hal::TomlFile {
         const struct {
             const char* name;
             int& value;
-        } known[] = {{"dns", out.dns},
-                     {"connect", out.connect},
-                     {"handshake", out.handshake},
-                     {"first_byte", out.first_byte},
-                     {"idle", out.idle},
-                     {"total", out.total}};
+        } known[] = {
+            {"dns", out.dns},   {"connect", out.connect}, {"handshake", out.handshake}, {"first_byte", out.first_byte},
+            {"idle", out.idle}, {"total", out.total}};
         for (const auto& [key, value] : *t) {
             bool found = false;
             for (const auto& k : known)

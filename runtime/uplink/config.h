@@ -22,9 +22,9 @@ struct Upstream {
     bool tls = true;
     char host[254] = "";  // without the brackets of an IPv6 address
     std::uint16_t port = 443;
-    char path[256] = "";   // "/v1"; the resource is PATH/chat/completions
-    char model[128] = "";  // as the server calls it
-    char key[256] = "";    // path of the file with the key; "": none is sent
+    char path[256] = "";                                  // "/v1"; the resource is PATH/chat/completions
+    char model[128] = "";                                 // as the server calls it
+    char key[256] = "";                                   // path of the file with the key; "": none is sent
     char ca[256] = "/etc/ssl/certs/ca-certificates.crt";  // "": the pins alone decide
     std::uint8_t pins[max_pins][32] = {};                 // SHA-256 of a SubjectPublicKeyInfo (RFC 7469, 2.4)
     int pin_count = 0;
@@ -35,9 +35,9 @@ struct Upstream {
     Structured structured = Structured::json_schema;
     std::int64_t price_in = 0, price_out = 0;  // micro-units of currency for a million tokens
     Timeouts timeouts;
-    int tries = 3;       // of one request, all told
-    int backoff = 500;   // milliseconds before the second try; doubles with each
-    unsigned line = 0;   // of the file
+    int tries = 3;      // of one request, all told
+    int backoff = 500;  // milliseconds before the second try; doubles with each
+    unsigned line = 0;  // of the file
 };
 
 struct Config {

@@ -77,8 +77,7 @@ Result<void> look_up(const char* host, const char* port, const Until& until, Add
     std::snprintf(doing, sizeof doing, "looking up %.200s", host);
     if (waited != Waited::ready) return waited_in_vain(waited, doing);
     if (!whole) return Error::make(Code::device_io, "looking up %.100s: the resolver failed", host);
-    if (out.failure != 0)
-        return Error::make(Code::not_found, "looking up %.100s: %s", host, gai_strerror(out.failure));
+    if (out.failure != 0) return Error::make(Code::not_found, "looking up %.100s: %s", host, gai_strerror(out.failure));
     return {};
 }
 
@@ -101,9 +100,9 @@ Result<Socket> connect_one(const Address& a, const Until& until, const char* doi
 Result<void> connect_through(const Socket& s, const Upstream& u, const Until& until) {
     const bool v6 = strchr(u.host, ':') != nullptr;
     char request[700];
-    const int n = std::snprintf(request, sizeof request, "CONNECT %s%s%s:%u HTTP/1.1\r\nHost: %s%s%s:%u\r\n\r\n",
-                                v6 ? "[" : "", u.host, v6 ? "]" : "", u.port, v6 ? "[" : "", u.host, v6 ? "]" : "",
-                                u.port);
+    const int n =
+        std::snprintf(request, sizeof request, "CONNECT %s%s%s:%u HTTP/1.1\r\nHost: %s%s%s:%u\r\n\r\n", v6 ? "[" : "",
+                      u.host, v6 ? "]" : "", u.port, v6 ? "[" : "", u.host, v6 ? "]" : "", u.port);
     for (std::span<const char> left(request, static_cast<std::size_t>(n)); !left.empty();)
         left = left.subspan(TRY(write_some(s.fd(), left, until)));
     static_assert(sizeof request > 2 * sizeof u.host + 64);

@@ -10,8 +10,9 @@
 namespace slmd::uplink {
 
 // Bytes go in as they come, in pieces of any size; pieces of the body come out. Nothing is kept of a body. Refused are:
-// lines without CR LF, folded lines, blanks before a colon, control characters, more than one Content-Length, one beside
-// Transfer-Encoding, any coding other than chunked, any content coding, 101, and what follows the end of an answer.
+// lines without CR LF, folded lines, blanks before a colon, control characters, more than one Content-Length, one
+// beside Transfer-Encoding, any coding other than chunked, any content coding, 101, and what follows the end of an
+// answer.
 //
 //     for (std::string_view in(buffer, n); !in.empty();) use(TRY(parser.next(in)));
 //     at the end of the connection: TRY(parser.end());
@@ -35,7 +36,7 @@ class ResponseParser {
     bool head_done() const { return state_ >= State::body; }
     bool done() const { return state_ == State::done; }
     int status() const { return status_; }
-    std::string_view content_type() const { return {type_, type_size_}; }    // lower case, without parameters; or ""
+    std::string_view content_type() const { return {type_, type_size_}; }   // lower case, without parameters; or ""
     std::string_view retry_after() const { return {retry_, retry_size_}; }  // as it was written
     std::string_view date() const { return {date_, date_size_}; }
 

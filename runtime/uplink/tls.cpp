@@ -290,25 +290,27 @@ Error Tls::refused(int result, const char* doing) const {
                                "%.60s: %s is not valid before %s, and this board's date is %s (UTC): set its clock",
                                host, whose, date(l.from, limit), date(time(nullptr), today));
         if ((l.flags & MBEDTLS_X509_BADCERT_EXPIRED) != 0)
-            return Error::make(Code::not_permitted,
-                               "%.60s: %s expired on %s, and this board's date is %s (UTC): if that is right, the server "
-                               "needs a new one",
-                               host, whose, date(l.to, limit), date(time(nullptr), today));
+            return Error::make(
+                Code::not_permitted,
+                "%.60s: %s expired on %s, and this board's date is %s (UTC): if that is right, the server "
+                "needs a new one",
+                host, whose, date(l.to, limit), date(time(nullptr), today));
         if ((l.flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED) != 0)
-            return Error::make(Code::not_permitted,
-                               "%.60s: nobody in %.80s signed its certificate; name its CA with ca, or its key with pin",
-                               host, upstream_.ca);
+            return Error::make(
+                Code::not_permitted,
+                "%.60s: nobody in %.80s signed its certificate; name its CA with ca, or its key with pin", host,
+                upstream_.ca);
         if ((l.flags & MBEDTLS_X509_BADCERT_CN_MISMATCH) != 0)
             return Error::make(Code::not_permitted,
-                               "%.100s: its certificate is for another name; the url must have the certificate's", host);
+                               "%.100s: its certificate is for another name; the url must have the certificate's",
+                               host);
         char said[160] = "";
         mbedtls_x509_crt_verify_info(said, sizeof said, "", l.flags);
         said[strcspn(said, "\n")] = 0;
         return Error::make(Code::not_permitted, "%.60s: %s is refused: %s", host, whose, said);
     }
     switch (result) {
-        case MBEDTLS_ERR_SSL_CONN_EOF:
-            return Error::make(Code::device_io, "%s: the connection broke", doing);
+        case MBEDTLS_ERR_SSL_CONN_EOF: return Error::make(Code::device_io, "%s: the connection broke", doing);
 #if MBEDTLS_VERSION_NUMBER >= 0x03000000
         case MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION:
 #else
@@ -320,10 +322,8 @@ Error Tls::refused(int result, const char* doing) const {
                                "%s: the server refuses (TLS alert): no common version or cipher, or it wants a client "
                                "certificate",
                                doing);
-        case MBEDTLS_ERR_SSL_INVALID_RECORD:
-            return Error::make(Code::device_io, "%s: what comes is not TLS", doing);
-        case MBEDTLS_ERR_SSL_ALLOC_FAILED:
-            return Error::make(Code::memory_full, "%s: not enough memory", doing);
+        case MBEDTLS_ERR_SSL_INVALID_RECORD: return Error::make(Code::device_io, "%s: what comes is not TLS", doing);
+        case MBEDTLS_ERR_SSL_ALLOC_FAILED: return Error::make(Code::memory_full, "%s: not enough memory", doing);
         default: return of_library(result, doing);
     }
 }
@@ -366,8 +366,9 @@ Result<void> Tls::admit() {
         peer_.not_after = seconds_of(certificate->valid_to);
     }
     if (l.seen && upstream_.pin_count > 0 && !l.pinned)
-        return Error::make(Code::not_permitted, "%.60s: its key is not one of pin; it is %s, if that is the right server",
-                           upstream_.host, peer_.pin);
+        return Error::make(Code::not_permitted,
+                           "%.60s: its key is not one of pin; it is %s, if that is the right server", upstream_.host,
+                           peer_.pin);
     copy(mbedtls_ssl_get_version(&l.ssl), peer_.version);
     copy(mbedtls_ssl_get_ciphersuite(&l.ssl), peer_.cipher);
     const char* const alpn = mbedtls_ssl_get_alpn_protocol(&l.ssl);

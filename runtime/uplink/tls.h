@@ -26,7 +26,7 @@ namespace slmd::uplink {
 
 struct Peer {
     char version[16] = "", cipher[64] = "", subject[160] = "", issuer[160] = "";
-    char pin[45] = "";  // of the server's key, as the configuration has it
+    char pin[45] = "";           // of the server's key, as the configuration has it
     std::int64_t not_after = 0;  // seconds since 1970
     bool resumed = false;
 };
