@@ -7,7 +7,7 @@
 #include "agent/plot.h"
 #include "base/bytes.h"
 #include "base/file.h"
-#include "image/sha256.h"
+#include "base/sha256.h"
 
 namespace slmd::client {
 namespace {
@@ -48,10 +48,10 @@ Result<void> calibrate(const char* agent_path, std::string_view sha256, std::str
     char calibration_path[PATH_MAX], picture_path[PATH_MAX];
     TRY(agent::path_beside(agent_path, ".calibration", calibration_path));
     TRY(agent::path_beside(agent_path, ".svg", picture_path));
-    image::Sha256 hash;
+    Sha256 hash;
     {
         const MappedFile file = TRY(MappedFile::open(agent_path));
-        hash = TRY(image::sha256(file.bytes()));
+        hash = TRY(slmd::sha256(file.bytes()));
     }
     Calibration header;
     write_hex(hash, header.agent_sha256);

@@ -13,10 +13,10 @@
 
 #include <algorithm>
 
+#include "base/sha256.h"
 #include "client/caller.h"
 #include "daemon/plan.h"
 #include "docs/cut.h"
-#include "image/sha256.h"
 
 namespace slmd::client {
 namespace {
@@ -102,7 +102,7 @@ Result<Read> read_document(const std::string& path) {
         return cannot(path, "its path is too long, or not UTF-8");
     std::string content = TRY(read_file(r.name));
     r.bytes = content.size();
-    const auto hash = TRY(image::sha256({std::as_bytes(std::span(docs::cutter)), std::as_bytes(std::span(content))}));
+    const auto hash = TRY(sha256({std::as_bytes(std::span(docs::cutter)), std::as_bytes(std::span(content))}));
     for (const std::uint8_t b : hash) {
         char hex[3];
         snprintf(hex, sizeof hex, "%02x", b);

@@ -7,10 +7,10 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "daemon/check.h"
 #include "daemon/log.h"
 #include "daemon/service.h"
-#include "image/sha256.h"
 
 namespace slmd::daemon {
 
@@ -222,7 +222,7 @@ void Service::read_state(const agent::Entry& entry, AgentState& state) {
     snprintf(path, sizeof path, "%.*s", static_cast<int>(entry.file.size()), entry.file.data());
     const auto read = [&]() -> Result<void> {
         const MappedFile file = TRY(MappedFile::open(path));
-        const image::Sha256 hash = TRY(image::sha256(file.bytes()));
+        const Sha256 hash = TRY(sha256(file.bytes()));
         write_hex(hash, state.sha256);
         TRY(agent::path_beside(path, ".calibration", beside));
         TRY(agent::read_calibration(beside, state.calibration));

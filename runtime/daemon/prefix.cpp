@@ -44,7 +44,7 @@ void Service::find_prefix(const Job& job, std::span<text::Message> messages) {
     s.prefix = whole >= engine::Snapshots::least_tokens ? whole : 0;
 }
 
-Result<image::Sha256> Service::prefix_key(std::span<const std::int32_t> tokens, int adapter) const {
+Result<Sha256> Service::prefix_key(std::span<const std::int32_t> tokens, int adapter) const {
     std::span<const std::byte> more;
     if (adapter != engine::no_adapter) more = std::as_bytes(std::span(&adapter_images_[adapter]->header(), 1));
     return engine::Snapshots::key(image_->header(), more, tokens);

@@ -140,7 +140,7 @@ class Service final : public wire::Host {
     void step(const Round& round);
     void open_snapshots();
     void find_prefix(const Job& job, std::span<text::Message> messages);
-    Result<image::Sha256> prefix_key(std::span<const std::int32_t> tokens, int adapter) const;
+    Result<Sha256> prefix_key(std::span<const std::int32_t> tokens, int adapter) const;
     void bring_prefix(Job& job);
     void note_prefix(const Job& job);
     void keep_prefix();
@@ -206,7 +206,7 @@ class Service final : public wire::Host {
     struct {
         int slot = -1, adapter = engine::no_adapter;
         std::size_t tokens = 0;
-        image::Sha256 key{};
+        Sha256 key{};
     } to_keep_;
     std::optional<text::Tokenizer> tokenizer_, embed_tokenizer_;  // embed_tokenizer_: of the encoder beside the model
     std::optional<text::ChatTemplate> chat_;

@@ -88,17 +88,17 @@ Result<void> Snapshots::open(const char* folder, std::uint64_t limit, std::span<
     return {};
 }
 
-Result<image::Sha256> Snapshots::key(const image::RawHeader& header, std::span<const std::byte> more,
-                                     std::span<const std::int32_t> tokens) {
+Result<Sha256> Snapshots::key(const image::RawHeader& header, std::span<const std::byte> more,
+                              std::span<const std::int32_t> tokens) {
     // Other sections may change, among them the one that holds these.
     std::uint32_t params = 0;
     for (const image::Section& s : std::span(header.sections, header.section_count))
         if (s.id == static_cast<std::uint32_t>(image::SectionId::params)) params = s.crc32c;
-    return image::sha256({std::as_bytes(std::span(header.index_sha256)), std::as_bytes(std::span(&params, 1)), more,
-                          std::as_bytes(std::span(&compute::numerics_version, 1)), std::as_bytes(tokens)});
+    return sha256({std::as_bytes(std::span(header.index_sha256)), std::as_bytes(std::span(&params, 1)), more,
+                   std::as_bytes(std::span(&compute::numerics_version, 1)), std::as_bytes(tokens)});
 }
 
-std::span<const std::byte> Snapshots::baked(const image::Sha256& key) const {
+std::span<const std::byte> Snapshots::baked(const Sha256& key) const {
     for (std::span<const std::byte> rest = baked_; rest.size() > sizeof(image::Prefix) + sizeof(Header);) {
         const auto bytes = slmd::load<image::Prefix>(rest.data()).bytes;
         if (bytes < sizeof(Header) || bytes > rest.size() - sizeof(image::Prefix)) break;
@@ -116,23 +116,23 @@ Result<std::uint32_t> Snapshots::check(std::span<const std::byte> file, const im
     if (memcmp(h.magic, magic, sizeof magic) != 0) return broken("it is no kept beginning of a prompt");
     const auto rest = file.subspan(sizeof(Header));
     if (h.tokens == 0 || rest.size() / sizeof(std::int32_t) < h.tokens) return broken("it ends too early");
-    const image::Sha256 sum = TRY(image::sha256({file.first(hashed_bytes), rest}));
+    const Sha256 sum = TRY(sha256({file.first(hashed_bytes), rest}));
     if (!std::equal(sum.begin(), sum.end(), h.sha256)) return broken("it is damaged");
     const auto tokens = reinterpret_cast<const std::int32_t*>(rest.data());
-    const image::Sha256 want = TRY(key(header, {}, {tokens, h.tokens}));
+    const Sha256 want = TRY(key(header, {}, {tokens, h.tokens}));
     if (!std::equal(want.begin(), want.end(), h.key))
         return broken("it is of another image, of an adapter, or of another version of the arithmetic");
     return h.tokens;
 }
 
-const Snapshots::File* Snapshots::find(const image::Sha256& key) const {
+const Snapshots::File* Snapshots::find(const Sha256& key) const {
     const File* const end = files_ + count_;
     const File* const found =
         std::find_if(files_, end, [&](const File& f) { return memcmp(f.key.data(), key.data(), 16) == 0; });
     return found == end ? nullptr : found;
 }
 
-void Snapshots::path_of(const image::Sha256& key, char (&path)[512]) const {
+void Snapshots::path_of(const Sha256& key, char (&path)[512]) const {
     char hex[65];
     write_hex(key, hex);
     std::snprintf(path, sizeof path, "%s/%.32s.kv", folder_, hex);
@@ -145,7 +145,7 @@ void Snapshots::drop(const File& file) {
     files_[&file - files_] = files_[--count_];
 }
 
-Result<void> Snapshots::save(Engine& engine, int slot, std::span<const std::int32_t> tokens, const image::Sha256& key) {
+Result<void> Snapshots::save(Engine& engine, int slot, std::span<const std::int32_t> tokens, const Sha256& key) {
     const auto count = static_cast<int>(tokens.size());
     char path[512];
     path_of(key, path);
@@ -166,7 +166,7 @@ Result<void> Snapshots::save(Engine& engine, int slot, std::span<const std::int3
     for (const auto& [name, value] : settings)
         if (ZSTD_isError(ZSTD_CCtx_setParameter(context, name, value)) != 0) return cannot();
 
-    image::Sha256Stream hash;
+    Sha256Stream hash;
     std::uint64_t bytes = 0;
     const auto put = [&](std::span<const std::byte> part) -> Result<void> {
         hash.update(part);
@@ -191,7 +191,7 @@ Result<void> Snapshots::save(Engine& engine, int slot, std::span<const std::int3
             return Error::make(Code::memory_full, "%s: the beginning of a prompt is larger than all that may be kept",
                                path);
     }
-    const image::Sha256 sum = TRY(hash.finish());
+    const Sha256 sum = TRY(hash.finish());
     TRY(file.write_at(hashed_bytes, std::as_bytes(std::span(sum))));
 
     std::uint64_t all = bytes;
@@ -228,7 +228,7 @@ class Snapshots::Bytes {
     std::span<const std::byte> memory_;
 };
 
-Result<void> Snapshots::load(Engine& engine, int slot, std::span<const std::int32_t> tokens, const image::Sha256& key,
+Result<void> Snapshots::load(Engine& engine, int slot, std::span<const std::int32_t> tokens, const Sha256& key,
                              int adapter) {
     char path[512];
     path_of(key, path);
@@ -248,7 +248,7 @@ Result<void> Snapshots::load(Engine& engine, int slot, std::span<const std::int3
     return {};
 }
 
-Result<void> Snapshots::read(Engine& engine, int slot, std::span<const std::int32_t> tokens, const image::Sha256& key,
+Result<void> Snapshots::read(Engine& engine, int slot, std::span<const std::int32_t> tokens, const Sha256& key,
                              const char* path, Bytes& from) const {
     const auto failed = [&] { return Error::make(Code::storage_failure, "%s: %s", path, strerror(errno)); };
     const auto broken = [&](const char* what) {
@@ -257,7 +257,7 @@ Result<void> Snapshots::read(Engine& engine, int slot, std::span<const std::int3
     };
     if (!from.is_open()) return failed();
     const auto count = static_cast<int>(tokens.size());
-    image::Sha256Stream hash;
+    Sha256Stream hash;
     const auto take = [&](std::span<std::byte> part) -> Result<bool> {
         const ssize_t n = from.read(part);
         if (n < 0) return failed();
@@ -307,7 +307,7 @@ Result<void> Snapshots::read(Engine& engine, int slot, std::span<const std::int3
         if (ZSTD_isError(expected) != 0) return broken("it is damaged");
     }
     if (TRY(refill())) return broken("it is longer than it says");
-    const image::Sha256 sum = TRY(hash.finish());
+    const Sha256 sum = TRY(hash.finish());
     if (!std::equal(sum.begin(), sum.end(), h.sha256)) return broken("it is damaged");
     return {};
 }

@@ -9,8 +9,8 @@
 #include <span>
 
 #include "base/result.h"
+#include "base/sha256.h"
 #include "engine/engine.h"
-#include "image/sha256.h"
 
 namespace slmd::engine {
 
@@ -32,34 +32,34 @@ class Snapshots {
 
     // Of a prompt's first tokens under this image's tensors and params (and whatever else decides about K and V, in
     // `more`) and the order of operations of this version.
-    static Result<image::Sha256> key(const image::RawHeader& header, std::span<const std::byte> more,
-                                     std::span<const std::int32_t> tokens);
-    bool has(const image::Sha256& key) const { return find(key) != nullptr || !baked(key).empty(); }
+    static Result<Sha256> key(const image::RawHeader& header, std::span<const std::byte> more,
+                              std::span<const std::int32_t> tokens);
+    bool has(const Sha256& key) const { return find(key) != nullptr || !baked(key).empty(); }
     // What a file of this format holds for that image and is whole: nothing is decoded but its tokens counted. Errors:
     // model_integrity, which says what is wrong.
     static Result<std::uint32_t> check(std::span<const std::byte> file, const image::RawHeader& header);
 
     // Keeps the tokens, with which a slot begins. Errors: storage_failure; memory_full when one is larger than all that
     // may be kept.
-    Result<void> save(Engine& engine, int slot, std::span<const std::int32_t> tokens, const image::Sha256& key);
+    Result<void> save(Engine& engine, int slot, std::span<const std::int32_t> tokens, const Sha256& key);
     // The slot then holds the tokens with the bits that computing them gives. Errors: storage_failure;
     // model_integrity, naming the file, which is removed: the slot holds nothing then.
-    Result<void> load(Engine& engine, int slot, std::span<const std::int32_t> tokens, const image::Sha256& key,
+    Result<void> load(Engine& engine, int slot, std::span<const std::int32_t> tokens, const Sha256& key,
                       int adapter = no_adapter);
 
   private:
     struct File {
-        image::Sha256 key;  // only its first half is known of a file that was there
+        Sha256 key;  // only its first half is known of a file that was there
         std::uint64_t bytes;
         std::int64_t used;  // later: larger
     };
-    const File* find(const image::Sha256& key) const;
+    const File* find(const Sha256& key) const;
     class Bytes;
-    Result<void> read(Engine& engine, int slot, std::span<const std::int32_t> tokens, const image::Sha256& key,
+    Result<void> read(Engine& engine, int slot, std::span<const std::int32_t> tokens, const Sha256& key,
                       const char* path, Bytes& from) const;
     // The file's bytes in the image; empty: it has none.
-    std::span<const std::byte> baked(const image::Sha256& key) const;
-    void path_of(const image::Sha256& key, char (&path)[512]) const;
+    std::span<const std::byte> baked(const Sha256& key) const;
+    void path_of(const Sha256& key, char (&path)[512]) const;
     void drop(const File& file);
 
     char folder_[400] = "";

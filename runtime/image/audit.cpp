@@ -10,9 +10,9 @@
 #include <cstring>
 #include <memory>
 
+#include "base/sha256.h"
 #include "image/check.h"
 #include "image/layout.h"
-#include "image/sha256.h"
 #include "image/signature.h"
 #include "image/stored.h"
 

@@ -6,8 +6,8 @@
 #include <memory>
 
 #include "base/file.h"
+#include "base/sha256.h"
 #include "image/format.h"
-#include "image/sha256.h"
 
 namespace slmd::image {
 namespace {

@@ -5,8 +5,8 @@
 #include <span>
 
 #include "base/result.h"
+#include "base/sha256.h"
 #include "image/format.h"
-#include "image/sha256.h"
 
 namespace slmd::image {
 

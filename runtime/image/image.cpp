@@ -17,13 +17,13 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "image/check.h"
 #include "image/experts.h"
 #include "image/hydrate.h"
 #include "image/layers.h"
 #include "image/resident.h"
 #include "image/rows.h"
-#include "image/sha256.h"
 #include "image/signature.h"
 #include "image/stored.h"
 

@@ -10,7 +10,7 @@
 #include <cstring>
 
 #include "base/bytes.h"
-#include "image/sha256.h"
+#include "base/sha256.h"
 
 namespace slmd::image {
 namespace {

@@ -9,9 +9,9 @@
 #include <new>
 
 #include "base/bytes.h"
+#include "base/sha256.h"
 #include "image/check.h"
 #include "image/layout.h"
-#include "image/sha256.h"
 #include "image/threads.h"
 
 namespace slmd::image {

@@ -6,10 +6,10 @@
 #include <atomic>
 #include <cstring>
 
+#include "base/sha256.h"
 #include "image/check.h"
 #include "image/layout.h"
 #include "image/resident.h"
-#include "image/sha256.h"
 #include "image/threads.h"
 
 namespace slmd::image {

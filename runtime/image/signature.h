@@ -3,10 +3,10 @@
 #include <span>
 
 #include "base/result.h"
+#include "base/sha256.h"
 #include "image/format.h"
 #include "image/image.h"
 #include "image/keys.h"
-#include "image/sha256.h"
 
 namespace slmd::image {
 

@@ -13,10 +13,10 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "image/audit.h"
 #include "image/check.h"
 #include "image/delta.h"
-#include "image/sha256.h"
 #include "image/slots_lock.h"
 
 namespace slmd::image {

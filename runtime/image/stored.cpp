@@ -11,8 +11,8 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "base/sha256.h"
 #include "image/resident.h"
-#include "image/sha256.h"
 
 namespace slmd::image {
 namespace {

@@ -5,8 +5,8 @@
 
 namespace slmd::task {
 
-Result<image::Sha256> likeliest(engine::Engine& engine, std::span<std::int32_t> tokens, std::size_t prompt,
-                                const std::atomic<bool>& cancel) {
+Result<Sha256> likeliest(engine::Engine& engine, std::span<std::int32_t> tokens, std::size_t prompt,
+                         const std::atomic<bool>& cancel) {
     if (tokens.size() > static_cast<std::size_t>(engine.context()))
         return Error::make(Code::context_full, "%zu tokens of prompt and answer do not fit the context of %d",
                            tokens.size(), engine.context());
@@ -15,15 +15,15 @@ Result<image::Sha256> likeliest(engine::Engine& engine, std::span<std::int32_t> 
         tokens[n] = static_cast<std::int32_t>(std::max_element(progress.logits.begin(), progress.logits.end()) -
                                               progress.logits.begin());
     }
-    return image::sha256(std::as_bytes(tokens.subspan(prompt)));
+    return sha256(std::as_bytes(tokens.subspan(prompt)));
 }
 
-Result<image::Sha256> embedding_hash(engine::Encoder& encoder, std::span<const std::int32_t> tokens,
-                                     const std::atomic<bool>& cancel) {
+Result<Sha256> embedding_hash(engine::Encoder& encoder, std::span<const std::int32_t> tokens,
+                              const std::atomic<bool>& cancel) {
     float embedding[engine::Encoder::max_dim];
     const engine::Encoder::Text text{tokens, embedding};
     TRY(encoder.embed({&text, 1}, cancel));
-    return image::sha256(std::as_bytes(std::span(embedding, static_cast<std::size_t>(encoder.dim()))));
+    return sha256(std::as_bytes(std::span(embedding, static_cast<std::size_t>(encoder.dim()))));
 }
 
 namespace {
@@ -35,7 +35,7 @@ struct Answers {
     const std::atomic<bool>& cancel;
 
     int context() const { return engine != nullptr ? engine->context() : encoder->context(); }
-    Result<image::Sha256> hash(std::span<std::int32_t> tokens, std::size_t size) const {
+    Result<Sha256> hash(std::span<std::int32_t> tokens, std::size_t size) const {
         if (engine != nullptr) return likeliest(*engine, tokens, size, cancel);
         return embedding_hash(*encoder, tokens.first(size), cancel);
     }
@@ -50,7 +50,7 @@ Result<int> check_all(const char* path, const image::Image& image, std::span<std
         const std::size_t size = p.tokens.size() / sizeof(std::int32_t), all = size + p.answer;
         if (all > tokens.size() || all > static_cast<std::size_t>(answers.context())) continue;
         std::memcpy(tokens.data(), p.tokens.data(), p.tokens.size());
-        const image::Sha256 digest = TRY(answers.hash(tokens.first(all), size));
+        const Sha256 digest = TRY(answers.hash(tokens.first(all), size));
         if (digest != p.sha256)
             return Error::make(Code::model_integrity,
                                "%s: golden prompt %u of %u: another answer than when the image was made; this machine "

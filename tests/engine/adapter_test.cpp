@@ -13,9 +13,9 @@
 #include <memory>
 
 #include "base/bytes.h"
+#include "base/sha256.h"
 #include "compute/kernels.h"
 #include "engine/engine.h"
-#include "image/sha256.h"
 #include "tests/engine/tiny_adapter.h"
 #include "tests/pack/tiny.h"
 #include "toolchain/slmpack/image/adapter.h"
@@ -385,7 +385,7 @@ TEST(Adapters, CutAndFlippedFilesAreRefused) {
     ASSERT_TRUE(pack::write_image(path, adapter.contents, {}));
     std::ifstream in(path, std::ios::binary);
     const std::string whole{std::istreambuf_iterator<char>(in), {}};
-    const auto hash_of = [](const Image& i) { return image::sha256(i.raw()).value(); };
+    const auto hash_of = [](const Image& i) { return sha256(i.raw()).value(); };
     const auto before = hash_of(open_and_remove(path));
     std::size_t refused = 0;
     test::Random random{5};

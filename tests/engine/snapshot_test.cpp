@@ -55,7 +55,7 @@ struct Kept {
     }
 };
 
-image::Sha256 key_of(std::span<const std::int32_t> tokens, std::span<const std::byte> more = {}) {
+Sha256 key_of(std::span<const std::int32_t> tokens, std::span<const std::byte> more = {}) {
     return Snapshots::key(tiny_image().header(), more, tokens).value();
 }
 

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/sha256.h"
 #include "image/delta.h"
-#include "image/sha256.h"
 #include "toolchain/slmpack/image/writer.h"
 
 using namespace slmd;
@@ -67,12 +67,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         header.old_size = old.value().bytes().size();
         std::uint32_t front;  // of the skippable frame
         std::memcpy(&front, old.value().bytes().data() + 4, sizeof front);
-        auto digest = image::sha256(old.value().bytes().first(8 + front));
+        auto digest = sha256(old.value().bytes().first(8 + front));
         std::memcpy(header.old_front, digest.value().data(), sizeof header.old_front);
         header.op_count %= 64;
         const std::size_t list = header.op_count * sizeof(image::DeltaOp);
         if (list <= bytes.size() - sizeof header) {
-            digest = image::sha256(std::as_bytes(std::span(bytes)).subspan(sizeof header, list));
+            digest = sha256(std::as_bytes(std::span(bytes)).subspan(sizeof header, list));
             std::memcpy(header.ops_sha256, digest.value().data(), sizeof header.ops_sha256);
         }
         std::memcpy(bytes.data(), &header, sizeof header);

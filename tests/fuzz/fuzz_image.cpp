@@ -14,12 +14,12 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/sha256.h"
 #include "engine/adapter.h"
 #include "image/image.h"
 #include "image/layers.h"
 #include "image/resident.h"
 #include "image/rows.h"
-#include "image/sha256.h"
 #include "image/signature.h"
 
 namespace {

@@ -5,8 +5,8 @@
 
 #include <filesystem>
 
+#include "base/sha256.h"
 #include "image/format.h"
-#include "image/sha256.h"
 #include "synthetic.h"
 #include "toolchain/slmpack/image/diff.h"
 

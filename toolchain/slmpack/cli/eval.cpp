@@ -103,7 +103,7 @@ Result<Evaluation> evaluate(const EvalCommand& command) {
     std::string what;
     if (!command.work.empty() || command.record) {  // hashing the source takes as long as reading it
         e.described_source = TRY(describe_files(source->path, source->parts)).json;
-        e.text_sha256 = hex(TRY(image::sha256(std::as_bytes(std::span(text)))));
+        e.text_sha256 = hex(TRY(sha256(std::as_bytes(std::span(text)))));
         Json all{{"source", Json::parse(e.described_source)},
                  {"windows", windows.size()},
                  {"window", window},

@@ -45,8 +45,8 @@ Result<Contender> Contender::open(const std::string& path, const engine::Config&
 Result<Json> Contender::identity() const {
     if (reference) return Json{path, bytes};
     // The index covers every tensor. What is recorded in an image does not change that, nor does a new name of it.
-    const image::Sha256 digest = TRY(image::sha256({std::as_bytes(std::span(engine.image->header().index_sha256)),
-                                                    std::as_bytes(std::span(&engine.image->params(), 1))}));
+    const Sha256 digest = TRY(sha256({std::as_bytes(std::span(engine.image->header().index_sha256)),
+                                      std::as_bytes(std::span(&engine.image->params(), 1))}));
     return Json(hex(digest));
 }
 

@@ -61,7 +61,7 @@ Result<std::vector<Sequence>> calibration(const QuantizeCommand& command, const 
         const auto tokenizer = TRY(load_tokenizer(command.source));
         const std::string text = TRY(read_text(command.text));
         sequences = TRY(text_windows(tokenizer, text, window, count));
-        record["sha256"] = hex(TRY(image::sha256(std::as_bytes(std::span(text)))));
+        record["sha256"] = hex(TRY(sha256(std::as_bytes(std::span(text)))));
     }
     record["tokens"] = sequences.size() * window;
     record["window"] = window;
@@ -89,7 +89,7 @@ Result<std::vector<Sequence>> calibration_texts(const QuantizeCommand& command, 
             if (line.size() > 2) tokens += line.size(), texts.push_back(std::move(line));
             at = end + 1;
         }
-        record["sha256"] = hex(TRY(image::sha256(std::as_bytes(std::span(text)))));
+        record["sha256"] = hex(TRY(sha256(std::as_bytes(std::span(text)))));
     }
     record["texts"] = texts.size();
     return texts;

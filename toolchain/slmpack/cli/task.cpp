@@ -5,7 +5,7 @@
 #include <set>
 
 #include "base/file.h"
-#include "image/sha256.h"
+#include "base/sha256.h"
 #include "toolchain/slmpack/image/import.h"
 
 namespace slmd::pack {
@@ -43,7 +43,7 @@ std::string filled(const std::string& prompt, const std::map<std::string, std::s
 Result<Task> read_task(const std::string& path, std::size_t limit) {
     const std::string file = TRY(read_text(path));
     Task task;
-    task.sha256 = hex(TRY(image::sha256(std::as_bytes(std::span(file)))));
+    task.sha256 = hex(TRY(sha256(std::as_bytes(std::span(file)))));
     struct Seen {
         std::size_t count = 0, line = 0, index = 0;
     };

@@ -121,7 +121,7 @@ Result<AdapterSummary> pack_adapter(const std::string& source, const std::string
         return Json{{"tool", "slmpack " SLMD_VERSION},
                     {"adapter", {{"format", adapter.format}, {"files", Json::parse(files.json)}}},
                     {"base", {{"name", summary.base}, {"index", hex([&] {
-                                                           image::Sha256 h;
+                                                           Sha256 h;
                                                            std::memcpy(h.data(), contents.base.index_sha256, h.size());
                                                            return h;
                                                        }())}}},

@@ -9,8 +9,8 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "image/delta.h"
-#include "image/sha256.h"
 #include "image/stored.h"
 
 namespace slmd::pack {

@@ -11,8 +11,8 @@
 #include "amend.h"
 #include "balance.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "image/layout.h"
-#include "image/sha256.h"
 #include "quantize.h"
 #include "toolchain/slmpack/tokenizer/tokenizer.h"
 
@@ -102,7 +102,7 @@ struct Temporary {
 
 }  // namespace
 
-std::string hex(const image::Sha256& digest) {
+std::string hex(const Sha256& digest) {
     std::string text;
     for (const std::uint8_t b : digest)
         for (const int shift : {4, 0}) text += "0123456789abcdef"[b >> shift & 15];
@@ -130,7 +130,7 @@ Result<SourceFiles> describe_files(const std::string& path, const std::vector<st
         if (file.extension() != ".json") out.bytes += map.bytes().size();
         list.push_back({{"name", file.filename().string()},
                         {"bytes", map.bytes().size()},
-                        {"sha256", hex(TRY(image::sha256(map.bytes())))}});
+                        {"sha256", hex(TRY(sha256(map.bytes())))}});
     }
     out.json = list.dump(1, ' ', false, Json::error_handler_t::replace);
     return out;

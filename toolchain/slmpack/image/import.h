@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "image/sha256.h"
+#include "base/sha256.h"
 #include "toolchain/slmpack/source.h"
 #include "writer.h"
 
@@ -37,7 +37,7 @@ struct ImportSummary {
     std::map<image::Kind, KindSummary> kinds;
 };
 
-std::string hex(const image::Sha256& digest);
+std::string hex(const Sha256& digest);
 
 // The files of a source with their sizes and SHA-256, as JSON: one, or those of a folder that say what the model is.
 struct SourceFiles {

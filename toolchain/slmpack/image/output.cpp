@@ -8,8 +8,8 @@
 #include <cstring>
 
 #include "base/bytes.h"
+#include "base/sha256.h"
 #include "image/layout.h"
-#include "image/sha256.h"
 
 namespace slmd::pack {
 namespace {

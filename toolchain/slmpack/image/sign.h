@@ -5,8 +5,8 @@
 #include <string>
 
 #include "base/result.h"
+#include "base/sha256.h"
 #include "image/keys.h"
-#include "image/sha256.h"
 
 namespace slmd::pack {
 
@@ -29,7 +29,7 @@ Result<PrivateKey> read_private_key(const char* path);
 Result<image::PublicKey> make_key(const std::string& path);
 
 // r, s, 32 bytes each, big endian; deterministic (RFC 6979). Errors: unknown.
-Result<std::array<std::uint8_t, 64>> sign_digest(const image::Sha256& digest, const PrivateKey& key);
+Result<std::array<std::uint8_t, 64>> sign_digest(const Sha256& digest, const PrivateKey& key);
 
 // Writes the image at `path`, in the form that it has, to `output` with a signature in its header, in place of one that
 // it may have; output may be path. The image is checked first, every hash of it. The same image and key give the same

@@ -5,10 +5,10 @@
 
 #include "base/bytes.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "image/check.h"
 #include "image/layout.h"
 #include "image/resident.h"
-#include "image/sha256.h"
 #include "output.h"
 
 namespace slmd::pack {

@@ -10,7 +10,7 @@
 
 #include "base/result.h"
 
-namespace slmd::image {
+namespace slmd {
 
 using Sha256 = std::array<std::uint8_t, 32>;
 
@@ -36,4 +36,4 @@ Result<Sha256> sha256(std::span<const std::byte> bytes);
 // Over the parts, one after the other.
 Result<Sha256> sha256(std::initializer_list<std::span<const std::byte>> parts);
 
-}  // namespace slmd::image
+}  // namespace slmd

@@ -1,6 +1,6 @@
-#include "image/sha256.h"
+#include "base/sha256.h"
 
-namespace slmd::image {
+namespace slmd {
 
 Sha256Stream::Sha256Stream() : operation_(PSA_HASH_OPERATION_INIT) { begin(); }
 Sha256Stream::~Sha256Stream() { psa_hash_abort(&operation_); }
@@ -41,4 +41,4 @@ Result<Sha256> sha256(std::initializer_list<std::span<const std::byte>> parts) {
     return stream.finish();
 }
 
-}  // namespace slmd::image
+}  // namespace slmd
