@@ -18,6 +18,8 @@
 #include "client/docs.h"
 #include "client/embed.h"
 #include "client/graph.h"
+#include "client/ledger.h"
+#include "client/ledger_report.h"
 #include "client/model.h"
 #include "client/route.h"
 #include "daemon/plan.h"
@@ -65,6 +67,9 @@ constexpr char usage[] =
     "  model rollback  goes back to the other slot\n"
     "  model list      what the slots hold\n"
     "  route preview TEXT  TEXT without what is secret in it, as it would leave the board; no slmd is asked\n"
+    "  ledger verify [FOLDER|FILE...]  is the record of what was decided as it was written?\n"
+    "  ledger show [FOLDER|FILE...]  its records; ledger report: how much stayed on the board, why, how fast, and what "
+    "it cost\n"
     "  help [VERB]     the commands of the wire, or one of them\n"
     "options\n"
     "  -s, --socket PATH       default /run/slmd/slmd.sock, or what SLMD_SOCKET says\n"
@@ -86,9 +91,15 @@ constexpr char usage[] =
     "IMAGE, "
     "as slmd has them\n"
     "      --term NAME         route preview: a name or word that is secret, too; may be given again\n"
+    "      --last N            ledger show: so many records of its end\n"
+    "      --agent NAME        ledger show, report: of this agent alone\n"
+    "      --since WHEN        ledger show, report: from then on: 2026-01-31 (UTC), 7d, 12h\n"
+    "      --prices IN,OUT     of a million tokens of the large model's prompts and answers, in any currency\n"
+    "      --csv FILE, --svg FILE  what is reported, for a spreadsheet and as a picture\n"
     "      --by HOW            docs search: words, meaning or both (the default)\n"
     "      --format F          of a vector: f32, numbers (the default), or i8, a scale and bytes in base64\n"
-    "      --json              classify, embed, extract, docs, agent, adapter, status, plan and hw as slmd sent them\n"
+    "      --json              classify, embed, extract, docs, agent, adapter, status, plan and hw as slmd sent them; "
+    "ledger show: a JSON object a line\n"
     "      --seconds N         end of a record\n"
     "      --config FILE       of slmd, for its models' folder and allowed keys: default /etc/slmd/slmd.toml\n"
     "      --no-restart        leave slmd as it is; the change holds from its next start\n"
@@ -112,6 +123,7 @@ struct Options {
     std::vector<const char*> lines;
     ModelCommand model;
     DocsCommand docs;
+    LedgerCommand ledger;
     std::vector<const char*> terms;
 };
 
@@ -324,7 +336,13 @@ enum Option {
     opt_format,
     opt_embed_model,
     opt_by,
-    opt_term
+    opt_term,
+    opt_last,
+    opt_agent,
+    opt_since,
+    opt_prices,
+    opt_csv,
+    opt_svg
 };
 constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"tty", required_argument, nullptr, 't'},
@@ -348,6 +366,12 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"queue", required_argument, nullptr, opt_queue},
                               {"config", required_argument, nullptr, opt_config},
                               {"term", required_argument, nullptr, opt_term},
+                              {"last", required_argument, nullptr, opt_last},
+                              {"agent", required_argument, nullptr, opt_agent},
+                              {"since", required_argument, nullptr, opt_since},
+                              {"prices", required_argument, nullptr, opt_prices},
+                              {"csv", required_argument, nullptr, opt_csv},
+                              {"svg", required_argument, nullptr, opt_svg},
                               {"no-restart", no_argument, nullptr, opt_no_restart},
                               {"schema", required_argument, nullptr, opt_schema},
                               {"format", required_argument, nullptr, opt_format},
@@ -451,6 +475,12 @@ Result<void> take_option(int c, Options& o) {
             return o.docs.top = o.top, Result<void>();
         case opt_by: o.docs.by = optarg; return {};
         case opt_term: o.terms.push_back(optarg); return {};
+        case opt_last: return number("--last", 1, 1 << 30, o.ledger.last);
+        case opt_agent: o.ledger.agent = optarg; return {};
+        case opt_since: o.ledger.since = optarg; return {};
+        case opt_prices: o.ledger.prices = optarg; return {};
+        case opt_csv: o.ledger.csv = optarg; return {};
+        case opt_svg: o.ledger.svg = optarg; return {};
         case opt_board: return daemon::set_text("--board", optarg, o.plan.board.name, sizeof o.plan.board.name);
         case opt_boards: return daemon::set_text("--boards", optarg, o.plan.board.files, sizeof o.plan.board.files);
         case opt_draft_model:
@@ -476,6 +506,18 @@ Result<void> take_option(int c, Options& o) {
     }
 }
 
+int read_ledger(const LedgerCommand& c) {
+    const std::string verb = c.verb;
+    if (verb == "verify") {
+        const auto good = verify_ledger(c, stdout);
+        return !good ? complain(good.error(), exit_failed) : good.value() ? 0 : exit_failed;
+    }
+    if (verb == "show") return report(show_ledger(c, stdout));
+    if (verb == "report") return report(report_ledger(c, stdout));
+    fputs("slmctl: ledger verify, show or report [FOLDER|FILE...]; slmctl --help shows them\n", stderr);
+    return exit_usage;
+}
+
 int main(int argc, char** argv) {
     Options o;
     const char* const env = getenv("SLMD_SOCKET");
@@ -487,6 +529,12 @@ int main(int argc, char** argv) {
     }
     const std::string command = optind < argc ? argv[optind] : "";
     const char* const argument = optind + 1 < argc ? argv[optind + 1] : nullptr;
+    if (command == "ledger") {
+        o.ledger.verb = argument != nullptr ? argument : "";
+        o.ledger.paths.assign(argv + std::min(optind + 2, argc), argv + argc);
+        o.ledger.json = o.json;
+        return read_ledger(o.ledger);
+    }
     const bool known = command == "ask" || command == "classify" || command == "chat" || command == "status" ||
                        command == "plan" || command == "monitor" || command == "help" || command == "hw" ||
                        command == "board" || command == "model" || command == "agent" || command == "extract" ||

@@ -33,7 +33,7 @@ class Disk {
 };
 
 // A folder that is there. Its handle is opened at once, so that a sandbox may close behind it.
-class Folder final : public Disk {
+class Folder : public Disk {
   public:
     Folder() = default;
     Folder(const Folder&) = delete;
