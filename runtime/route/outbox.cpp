@@ -235,13 +235,15 @@ Result<void> Outbox::answer(std::string_view key, const Amounts* used, std::stri
     return {};
 }
 
-Result<void> Outbox::wait_again(std::string_view key) {
+Result<void> Outbox::wait_again(std::string_view key, const Amounts* used) {
     Entry* const e = entry_of(key);
     if (e == nullptr) return unknown(key);
-    const Settled s = with_key<Settled>(key);
+    Settled s = with_key<Settled>(key);
+    s.in_full = used == nullptr;
+    if (used != nullptr) s.used = *used;
     TRY(journal_.append(again, bytes_of(s)));
     TRY(journal_.commit());
-    settled(key, &s.used);
+    settled(key, used);
     e->state = Entry::waiting;
     return {};
 }

@@ -59,8 +59,8 @@ class Outbox final : private Journal::Visitor {
     // It came back, or failed for good; used: what it came to, null: all that was reserved. Its answer is kept until it
     // is dropped. Errors: not_found.
     Result<void> answer(std::string_view key, const Amounts* used, std::string_view answer);
-    // It was surely not sent, and waits again.
-    Result<void> wait_again(std::string_view key);
+    // It waits again. used: what the try came to, null: all that was reserved, since it may have arrived.
+    Result<void> wait_again(std::string_view key, const Amounts* used);
     // Forgotten, whatever its state but leaving. Errors: not_found, busy.
     Result<void> drop(std::string_view key);
     // Of one that left at once. Durable with the next change or flush(): until then it counts in full.

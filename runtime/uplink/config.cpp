@@ -4,10 +4,12 @@
 
 #include <cerrno>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/ascii.h"
 #include "hal/toml.h"
+#include "uplink/config_serve.h"
 #include "uplink/text.h"
 
 namespace slmd::uplink {
@@ -63,7 +65,8 @@ struct Reader : hal::TomlFile {
 
     Result<void> root(const toml::table& t) const {
         for (const auto& [key, node] : t) {
-            if (key.str() != "upstream") return unknown(key, "[[upstream]]");
+            if (TRY(read_serve(*this, key.str(), node, config))) continue;
+            if (key.str() != "upstream") return unknown(key, "slmd, state, [budget], [queue], [[upstream]]");
             const auto* list = node.as_array();
             if (list == nullptr) return no_list(node, "upstream");
             for (const toml::node& n : *list) {
@@ -255,6 +258,7 @@ Result<void> read_config(const char* path, const char* credentials, Config& conf
     if (access(path, R_OK) != 0)
         return Error::make(Code::storage_failure, "%s: %s; --config FILE names another", path, strerror(errno));
     config.file = path;
+    if (const char* state = getenv("STATE_DIRECTORY")) copy(std::string_view(state, strcspn(state, ":")), config.state);
     const Reader reader(path, credentials, config);
     TRY(reader.root(TRY(reader.parse())));
     if (config.upstream_count == 0)

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "base/result.h"
+#include "route/budget.h"
 
 namespace slmd::uplink {
 
@@ -46,6 +47,16 @@ struct Config {
     const char* file = nullptr;
     Upstream upstreams[max_upstreams];  // in the order in which they are tried
     int upstream_count = 0;
+
+    // What serve needs (config_serve.cpp).
+    char slmd[108] = "/run/slmd/uplink.sock";  // where slmd waits for it
+    char state[256] = "";                      // a folder for the queue and the budget; "": none
+    route::Limits budget;
+    route::AgentLimits agents[route::Budget::max_agents];
+    std::size_t agent_count = 0;
+    std::size_t queue_requests = 64;
+    std::uint64_t queue_bytes = 1 << 20;
+    bool resend = false;  // what may have arrived is sent again; else it is given up
 };
 
 inline constexpr char default_config[] = "/etc/slm-uplink/slm-uplink.toml";

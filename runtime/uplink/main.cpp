@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstdint>
 
+#include "uplink/serve.h"
 #include "uplink/text.h"
 #include "uplink/upstreams.h"
 
@@ -21,6 +22,7 @@ constexpr char help[] =
     "slm-uplink: asks large language models elsewhere, over TLS, for slmd\n"
     "usage: slm-uplink [options] COMMAND\n"
     "commands:\n"
+    "  serve                 what slmd asks, within the budget, now or when there is a link (the default)\n"
     "  check                 read configuration, keys and certificates; connect to each upstream, say who is there, "
     "and\n"
     "                        send nothing\n"
@@ -204,8 +206,8 @@ int main(int argc, char** argv) {
     Command& c = *parsed;
     if (c.help) return fputs(help, stdout), 0;
     if (c.version) return puts("slm-uplink " SLMD_VERSION), 0;
-    const bool checks = strcmp(c.what, "check") == 0;
-    if (!checks && strcmp(c.what, "ask") != 0)
+    const bool checks = strcmp(c.what, "check") == 0, serves = c.what[0] == 0 || strcmp(c.what, "serve") == 0;
+    if (!checks && !serves && strcmp(c.what, "ask") != 0)
         return fail(exit_usage,
                     Error::make(Code::not_supported, "\"%.60s\" is not a command; --help shows them", c.what));
 #ifndef __SANITIZE_ADDRESS__  // whose shadow is larger
@@ -216,6 +218,10 @@ int main(int argc, char** argv) {
         return fail(exit_config, ok.error());
     auto all = Upstreams::open(config);
     if (!all) return fail(exit_config, all.error());
+    if (serves) {
+        if (auto served = serve(**all); !served) return fail(exit_failed, served.error());
+        return 0;
+    }
     return checks ? check(**all, c.only) : ask(**all, c);
 }
 

@@ -16,6 +16,7 @@ namespace slmd::route {
 namespace {
 
 constexpr std::int64_t now = 1'800'000'000'000;
+constexpr Amounts nothing;
 
 Letter letter_of(const std::string& key, int priority = 0, std::int64_t deadline = 0) {
     Letter l;
@@ -105,7 +106,7 @@ TEST_F(OutboxTest, NothingLeavesBeyondTheBudget) {
     EXPECT_EQ(box->find("a")->state, Entry::waiting);
     ASSERT_TRUE(box->leave("a", {1000, 0, 0}, now));
     EXPECT_EQ(box->leave_at_once(letter_of("b"), {1, 0, 0}, now).error().code, Code::not_allowed);
-    ASSERT_TRUE(box->wait_again("a"));
+    ASSERT_TRUE(box->wait_again("a", &nothing));
     EXPECT_EQ(spent(*box), 0);
     ASSERT_TRUE(box->leave_at_once(letter_of("b"), {600, 0, 0}, now));
     ASSERT_TRUE(box->settle("b", {30, 0, 0}));
@@ -152,7 +153,7 @@ TEST_F(OutboxTest, APowerCutLeavesItBetweenTwoChanges) {
         [](Outbox& b) {
             return b.leave("a", {70, 0, 0}, now);
         },
-        [](Outbox& b) { return b.wait_again("a"); },
+        [](Outbox& b) { return b.wait_again("a", nullptr); },
         [](Outbox& b) { return b.drop("b"); },
         [](Outbox& b) { return b.drop("a"); },
     };
