@@ -344,7 +344,7 @@ void Uplink::accept_one() {
     e.events = EPOLLIN;
     e.data.fd = fd;
     epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &e);
-    told_cut_ = false;
+    told_ = false;
     std::fill(std::begin(resent_), std::end(resent_), 0u);
     resend_ = 0;
     log(Level::info, {{"SLMD_EVENT", "uplink"}}, "slm-uplink is there");
@@ -374,11 +374,11 @@ void Uplink::advance(bool cut) {
         else if (events[i].data.fd == connection_)
             read_lines();
     }
-    if (connection_ >= 0 && cut != told_cut_) {
+    if (connection_ >= 0 && (!told_ || cut != told_cut_)) {
         if (out_bytes - out_size_ > 32) {
             Body line({out_ + out_size_, out_bytes - out_size_});
             out_size_ += line.put("{\"cut\":").put(cut ? "true" : "false").put("}\n").view().size();
-            told_cut_ = cut;
+            told_ = true, told_cut_ = cut;
         }
     }
     send_waiting();

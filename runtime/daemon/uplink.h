@@ -134,7 +134,7 @@ class Uplink {
     const Config* config_ = nullptr;
     unsigned user_ = 0;
     int epoll_ = -1, listener_ = -1, connection_ = -1;
-    bool link_ = false, cut_ = true, told_cut_ = false, writing_ = false;
+    bool link_ = false, cut_ = true, told_ = false, told_cut_ = false, writing_ = false;
     std::size_t resend_ = route::Outbox::max_entries;  // from this entry on those that wait are to be told
     std::uint64_t resent_[route::Outbox::max_entries / 64 + 1] = {};
     wire::QueueInfo queue_[route::Outbox::max_entries];

@@ -33,16 +33,17 @@ struct Reader {
                        std::int64_t& out) const {
         const auto* const n = node.as_integer();
         if (n == nullptr || n->get() < low || n->get() > high)
-            return file.at(node, (std::string(name) + " is a whole number, " + std::to_string(low) + " to " +
-                                  std::to_string(high))
-                                     .c_str());
+            return file.at(
+                node, (std::string(name) + " is a whole number, " + std::to_string(low) + " to " + std::to_string(high))
+                          .c_str());
         out = n->get();
         return {};
     }
     Result<void> amounts(const char* name, const toml::node& node, route::Amounts& out) const {
         const auto* const t = node.as_table();
         if (t == nullptr)
-            return file.at(node, (std::string(name) + " is { money = 0.50, tokens = 200000, bytes = 2000000 }").c_str());
+            return file.at(node,
+                           (std::string(name) + " is { money = 0.50, tokens = 200000, bytes = 2000000 }").c_str());
         constexpr std::int64_t most = 1'000'000'000'000'000;
         for (const auto& [key, value] : *t)
             if (key.str() == "money")

@@ -42,12 +42,14 @@ std::string_view text_of(const JsonNode* n) {
     return n == nullptr || n->type != JsonType::string ? std::string_view() : n->text;
 }
 std::int64_t whole(const JsonNode* n) {
-    return n == nullptr || n->type != JsonType::number ? 0 : static_cast<std::int64_t>(std::clamp(n->number, -9e15, 9e15));
+    return n == nullptr || n->type != JsonType::number ? 0
+                                                       : static_cast<std::int64_t>(std::clamp(n->number, -9e15, 9e15));
 }
 
 class Server {
   public:
-    Server(Upstreams& upstreams, Sender& sender) : upstreams_(upstreams), config_(upstreams.config()), sender_(sender) {}
+    Server(Upstreams& upstreams, Sender& sender)
+        : upstreams_(upstreams), config_(upstreams.config()), sender_(sender) {}
     Server(const Server&) = delete;
     ~Server() {
         for (const int fd : {slmd_, signals_})
@@ -121,8 +123,9 @@ Result<void> Server::open() {
         fprintf(stderr, "<4>slm-uplink: %s: %d damaged records are passed over, %llu torn bytes are cut off\n", path,
                 found.file.damaged, static_cast<unsigned long long>(found.file.torn));
     if (found.spent > 0)
-        fprintf(stderr, "<4>slm-uplink: %d requests were being sent at the last end: counted as if they had come to all "
-                        "that was reserved\n",
+        fprintf(stderr,
+                "<4>slm-uplink: %d requests were being sent at the last end: counted as if they had come to all "
+                "that was reserved\n",
                 found.spent);
     resolve_doubts();
     sigset_t set;
@@ -144,9 +147,10 @@ void Server::resolve_doubts() {
         const auto done =
             config_.resend
                 ? box_.wait_again(key, nullptr)
-                : box_.answer(key, nullptr,
-                              "\"why\":\"doubt\",\"code\":52,\"text\":\"it was being sent when slm-uplink ended: whether it "
-                              "was answered is not known, and in_doubt is drop\"");
+                : box_.answer(
+                      key, nullptr,
+                      "\"why\":\"doubt\",\"code\":52,\"text\":\"it was being sent when slm-uplink ended: whether it "
+                      "was answered is not known, and in_doubt is drop\"");
         if (!done) log_failed(key, done.error());
     }
 }
@@ -229,9 +233,9 @@ void Server::say_budget() {
         first = false;
         for (const bool day : {true, false}) {
             const Amounts &used = day ? a.day : a.month, &most = l == nullptr ? none : day ? l->day : l->month;
-            w.print(",\"%s\":[%lld,%lld,%lld,%lld,%lld,%lld]", day ? "day" : "month", static_cast<long long>(used.money),
-                    static_cast<long long>(used.tokens), static_cast<long long>(used.bytes), limit(most.money),
-                    limit(most.tokens), limit(most.bytes));
+            w.print(",\"%s\":[%lld,%lld,%lld,%lld,%lld,%lld]", day ? "day" : "month",
+                    static_cast<long long>(used.money), static_cast<long long>(used.tokens),
+                    static_cast<long long>(used.bytes), limit(most.money), limit(most.tokens), limit(most.bytes));
         }
         w << "}";
     }
@@ -353,7 +357,8 @@ Amounts Server::most(std::string_view members) const {
     reader.leave(raw);
     const auto in = static_cast<std::int64_t>(members.size()) + 64;
     std::int64_t out = 32768;
-    if (reader.parse({copy_of, w.text().size()})) out = std::max<std::int64_t>(1, whole(reader.find(reader.root(), "max_tokens")));
+    if (reader.parse({copy_of, w.text().size()}))
+        out = std::max<std::int64_t>(1, whole(reader.find(reader.root(), "max_tokens")));
     for (int i = 0; i < config_.upstream_count; i++) {
         const Upstream& u = config_.upstreams[i];
         m.money = std::max(m.money, route::cost_of(in, out, u.price_in, u.price_out));
@@ -431,7 +436,8 @@ void Server::begin_waiting() {
     memcpy(key, e->letter.key, sizeof key);
     if (!text) {
         static constexpr Amounts nothing;
-        static constexpr std::string_view why = "\"why\":\"failed\",\"code\":256,\"text\":\"what was queued is damaged\"";
+        static constexpr std::string_view why =
+            "\"why\":\"failed\",\"code\":256,\"text\":\"what was queued is damaged\"";
         log_failed(key, text.error());
         if (box_.answer(key, &nothing, why)) say("gone", key, why);
         return;
@@ -462,10 +468,12 @@ void Server::end() {
     w.json_string(r->upstream == nullptr ? "" : r->upstream->name);
     w << ",\"model\":";
     w.json_string(r->model);
-    w.print(",\"prompt_tokens\":%u,\"tokens\":%u,\"tries\":%d,\"cost\":%lld,\"bytes_out\":%llu,\"bytes_in\":%llu,\"ms\":%lld",
-            r->prompt_tokens, r->completion_tokens, r->tries, static_cast<long long>(used.money),
-            static_cast<unsigned long long>(r->bytes_out), static_cast<unsigned long long>(r->bytes_in),
-            static_cast<long long>(r->ms));
+    w.print(
+        ",\"prompt_tokens\":%u,\"tokens\":%u,\"tries\":%d,\"cost\":%lld,\"bytes_out\":%llu,\"bytes_in\":%llu,\"ms\":%"
+        "lld",
+        r->prompt_tokens, r->completion_tokens, r->tries, static_cast<long long>(used.money),
+        static_cast<unsigned long long>(r->bytes_out), static_cast<unsigned long long>(r->bytes_in),
+        static_cast<long long>(r->ms));
     if (asked_now_)
         end_direct(*r, used, w.text());
     else

@@ -46,6 +46,9 @@ struct FakeHost final : wire::Host {
     std::span<const wire::PlanItem> plan() override { return {}; }
     std::span<const wire::AgentInfo> agents() override { return {}; }
     std::span<const wire::AdapterInfo> adapters() override { return {}; }
+    std::span<const wire::QueueInfo> queue() override { return {}; }
+    std::span<const wire::BudgetInfo> budget() override { return {}; }
+    Result<void> drop(std::string_view) override { return {}; }
     std::span<const wire::HardwareItem> hardware() override { return {}; }
     std::span<const wire::PinState> pins() override { return {}; }
     Result<void> drive(std::string_view, bool, int) override { return {}; }

@@ -59,6 +59,9 @@ struct Scripted final : wire::Host {
     std::span<const wire::PinState> pins() override { return {}; }
     std::span<const wire::AgentInfo> agents() override { return {}; }
     std::span<const wire::AdapterInfo> adapters() override { return {}; }
+    std::span<const wire::QueueInfo> queue() override { return {}; }
+    std::span<const wire::BudgetInfo> budget() override { return {}; }
+    Result<void> drop(std::string_view) override { return {}; }
     Result<void> drive(std::string_view, bool, int) override { return {}; }
 };
 

@@ -68,6 +68,9 @@ struct EchoHost final : Host {
     std::span<const PlanItem> plan() override { return {}; }
     std::span<const AgentInfo> agents() override { return {}; }
     std::span<const AdapterInfo> adapters() override { return adapter_infos; }
+    std::span<const QueueInfo> queue() override { return {}; }
+    std::span<const BudgetInfo> budget() override { return {}; }
+    Result<void> drop(std::string_view) override { return {}; }
     static constexpr AdapterInfo adapter_infos[] = {{"polite", "Polite \"1\"", 8, 1 << 20}, {"x", "", 256, 0}};
     std::span<const HardwareItem> hardware() override { return {&item, 1}; }
     std::span<const PinState> pins() override { return {&pin, 1}; }

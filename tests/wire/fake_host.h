@@ -176,6 +176,19 @@ struct FakeHost final : Host {
     std::vector<AdapterInfo> adapter_list = {{"polite", "Polite \"1\"", 8, 335296},
                                              {"terse", "terse-lora", 64, 1 << 20}};
     std::span<const AdapterInfo> adapters() override { return adapter_list; }
+    std::vector<QueueInfo> queue_list{
+        {"0123456789abcdef0123456789abcdef", "mail", "waiting", 2, 1764000000, 1764086400},
+        {"fedcba9876543210fedcba9876543210", "mail", "answered", 0, 1764000001, 0}};
+    std::vector<BudgetInfo> budget_list{{"", "day", {300, 120, 4096}, {500000, -1, 2000000}},
+                                        {"mail", "month", {1234567, 7, 8}, {-1, -1, -1}}};
+    std::vector<std::string> dropped;
+    std::span<const QueueInfo> queue() override { return queue_list; }
+    std::span<const BudgetInfo> budget() override { return budget_list; }
+    Result<void> drop(std::string_view key) override {
+        if (key != queue_list[0].key) return Error::make(Code::not_found, "nothing was queued by that key");
+        dropped.emplace_back(key);
+        return {};
+    }
     std::span<const HardwareItem> hardware() override { return hardware_items; }
     std::span<const PinState> pins() override { return pin_states; }
     Result<void> drive(std::string_view output, bool on, int ms) override {

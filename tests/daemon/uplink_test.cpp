@@ -1,0 +1,335 @@
+// slmd, slm-uplink and a server together: what leaves, what does not, and what comes of it.
+#include <pwd.h>
+
+#include "chat_server.h"
+#include "harness.h"
+
+using namespace slmd::testing;
+
+namespace {
+
+constexpr char secret_mail[] = "anna.berg@example.org", secret_iban[] = "DE89 3704 0044 0532 0130 00";
+
+struct Place {  // of one test: state folders, agents, the socket between the two
+    std::string path;
+    Place() {
+        static int number = 0;
+        path = folder() + "/up" + std::to_string(++number);
+        for (const char* f : {"", "/agents", "/state", "/box"}) std::filesystem::create_directories(path + f);
+    }
+    std::string socket() const { return path + "/up.sock"; }
+    void agent(const std::string& name, const std::string& remote, const std::string& more = "") const {
+        std::ofstream(path + "/agents/" + name + ".toml")
+            << "prompt = 'What is it about? {text}'\nescalate = 'fail'\n" + remote +
+                   "\n[input.text]\nmax = 2000\n[output]\n" + (more.empty() ? "text = 200\n" : more);
+    }
+    std::string config(const std::string& more = "") const {
+        const std::string file = path + "/slmd.toml";
+        std::ofstream(file) << "[uplink]\nsocket = '" << socket() << "'\nuser = '" << getpwuid(getuid())->pw_name
+                            << "'\nterms = ['Projekt Nordlicht']\n"
+                            << more;
+        return file;
+    }
+    DaemonOptions options(const std::string& more = "") const {
+        return {.arguments = {"--config", config(more), "--state", path + "/state", "--agents", path + "/agents"},
+                .tty = false};
+    }
+};
+
+class Uplink {
+  public:
+    std::string log;
+    Uplink(const Place& p, int port, const std::string& more = "[budget]\nday = { money = 1.0 }\n") {
+        static int number = 0;
+        log = p.path + "/uplink" + std::to_string(++number) + ".log";
+        const std::string file = p.path + "/uplink.toml";
+        std::ofstream(file) << "slmd = '" << p.socket() << "'\nstate = '" << p.path << "/box'\n"
+                            << more << "\n[[upstream]]\nname = 'stub'\nurl = 'http://127.0.0.1:" << port
+                            << "/v1'\nplaintext = true\nmodel = 'stub'\nbackoff = 0.01\nidempotency = true\nprice = { "
+                               "input = 1.0, output = 10.0 }\n";
+        pid_ = fork();
+        if (pid_ == 0) {
+            const int fd = open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+            dup2(fd, 1), dup2(fd, 2);
+            execl((std::string(SLMD_BUILD) + "/runtime/uplink/slm-uplink").c_str(), "slm-uplink", "--config",
+                  file.c_str(), nullptr);
+            _exit(127);
+        }
+    }
+    void end(int signal = SIGTERM) {
+        if (pid_ <= 0) return;
+        kill(pid_, signal);
+        int status = 0;
+        waitpid(pid_, &status, 0);
+        if (signal == SIGTERM) {
+            EXPECT_EQ(status, 0) << slurp(log);
+        }
+        pid_ = -1;
+    }
+    ~Uplink() { end(); }
+
+  private:
+    pid_t pid_;
+};
+
+void wait_for(const std::string& file, const std::string& text) {
+    for (int i = 0; i < patience_ms / 10 && slurp(file).find(text) == std::string::npos; i++) usleep(10'000);
+    ASSERT_NE(slurp(file).find(text), std::string::npos) << text << " in " << slurp(file);
+}
+
+json run(const Daemon& d, const std::string& agent, const std::string& input, json more = json::object()) {
+    more["agent"] = agent, more["input"] = input;
+    Wire w = d.connect();
+    const json reply = w.call("run", more);
+    EXPECT_TRUE(reply.contains("result")) << reply;
+    return reply.value("result", json::object());
+}
+
+constexpr char fails[] = "[[check]]\nkind = 'regex'\npattern = 'about .*'\n";
+
+}  // namespace
+
+TEST(Uplink, what_a_check_rejects_is_answered_by_the_large_model_without_its_secrets) {
+    const Place p;
+    p.agent("topic", "[remote]\npolicy = 'redacted'\n", std::string("text = 200\n") + fails);
+    ChatServer server;
+    server.answer = [](const ChatServer::Asked& a) {
+        const std::string said = a.body["messages"].back()["content"];
+        return "about " + said.substr(said.find("[EMAIL_"), 9) + " and " + said.substr(said.find("[NAME_"), 8);
+    };
+    Daemon d(p.options());
+    const Uplink up(p, server.port);
+    wait_for(d.log, "slm-uplink is there");
+    const std::string input =
+        std::string("Write to ") + secret_mail + " of projekt nordlicht, and pay to " + secret_iban + ".";
+    json r;
+    for (int i = 0; i < 500; i++) {  // until the link is known
+        r = run(d, "topic", input);
+        if (r["route"] == "escalate") break;
+        usleep(10'000);
+    }
+    EXPECT_EQ(r["route"], "escalate") << r << slurp(up.log);
+    EXPECT_EQ(r["text"], std::string("about ") + secret_mail + " and projekt nordlicht") << r;
+    EXPECT_EQ(r["verdict"], "pass");
+    EXPECT_EQ(r["reason"], "a check of the local answer failed");
+    EXPECT_EQ(r["remote"]["upstream"], "stub");
+    EXPECT_EQ(r["remote"]["model"], "stub-1");
+    EXPECT_EQ(r["remote"]["prompt_tokens"], 100);
+    EXPECT_EQ(r["remote"]["tokens"], 20);
+    EXPECT_DOUBLE_EQ(r["remote"]["cost"], (100 * 1.0 + 20 * 10.0) / 1e6);
+    ASSERT_EQ(server.asked().size(), 1u);
+    const std::string sent = server.asked()[0].raw + server.asked()[0].head;
+    for (const char* const secret : {"anna", "example.org", "3704", "0532", "ordlicht"})
+        EXPECT_EQ(sent.find(secret), std::string::npos) << sent;
+    EXPECT_NE(sent.find("[IBAN_1]"), std::string::npos) << sent;
+
+    Wire w = d.connect();
+    json budget;
+    for (int i = 0; i < 500; i++) {
+        budget = w.call("budget")["result"]["budget"];
+        if (budget.size() == 4 && budget[0]["tokens"] == 120) break;
+        usleep(10'000);
+    }
+    ASSERT_EQ(budget.size(), 4u) << budget;
+    EXPECT_EQ(budget[0]["agent"], "");
+    EXPECT_EQ(budget[0]["period"], "day");
+    EXPECT_DOUBLE_EQ(budget[0]["money"], 0.0003);
+    EXPECT_DOUBLE_EQ(budget[0]["money_limit"], 1);
+    EXPECT_EQ(budget[0]["tokens"], 120);
+    EXPECT_TRUE(budget[0]["tokens_limit"].is_null());
+    EXPECT_EQ(budget[2]["agent"], "topic");
+}
+
+TEST(Uplink, nothing_leaves_without_a_policy_or_against_a_wish) {
+    const Place p;
+    p.agent("never", "", std::string("text = 200\n") + fails);
+    p.agent("may", "[remote]\npolicy = 'allowed'\n", "text = 200\n[[check]]\nkind = 'regex'\npattern = '[^]*'\n");
+    ChatServer server;
+    Daemon d(p.options());
+    const Uplink up(p, server.port);
+    wait_for(d.log, "slm-uplink is there");
+    json r = run(d, "never", "text", {{"route", "remote"}});
+    EXPECT_EQ(r["route"], "keep");
+    EXPECT_EQ(r["reason"], "the agent's policy is never");
+    r = run(d, "may", "text");  // its check passes
+    EXPECT_EQ(r["route"], "keep") << r;
+    r = run(d, "may", "text", {{"route", "local"}});
+    EXPECT_EQ(r["reason"], "the request is to stay");
+    EXPECT_EQ(server.connections(), 0);
+    for (int i = 0; i < 500 && r["route"] != "escalate"; i++) {
+        r = run(d, "may", "text", {{"route", "remote"}});
+        usleep(10'000);
+    }
+    EXPECT_EQ(r["reason"], "the request asks for the large model");
+    EXPECT_EQ(r["text"], "yes");
+    Wire w = d.connect();
+    EXPECT_EQ(w.call("run", {{"agent", "may"}, {"input", "x"}, {"route", "cloud"}})["error"]["code"], -32602);
+}
+
+TEST(Uplink, its_answer_is_held_to_what_the_local_one_is) {
+    const Place p;
+    p.agent("word", "[remote]\npolicy = 'allowed'\n",
+            "schema = '{\"type\":\"object\",\"required\":[\"word\"],\"additionalProperties\":false,\"properties\":"
+            "{\"word\":{\"type\":\"string\",\"from\":\"source\",\"minLength\":1,\"maxLength\":12}}}'\n");
+    p.agent("kind", "[remote]\npolicy = 'allowed'\n", "choice = ['one', 'two', 'three']\n");
+    ChatServer server;
+    std::string says;
+    server.answer = [&](const ChatServer::Asked&) { return says; };
+    Daemon d(p.options());
+    const Uplink up(p, server.port);
+    wait_for(d.log, "slm-uplink is there");
+    const json far{{"route", "remote"}};
+    says = "```json\n{ \"word\" : \"green\" }\n```";
+    json r;
+    for (int i = 0; i < 500 && r["route"] != "escalate"; i++, usleep(10'000)) r = run(d, "word", "a green house", far);
+    EXPECT_EQ(r["value"]["word"], "green") << r;
+    ASSERT_EQ(r["spans"].size(), 1u);
+    EXPECT_EQ(r["spans"][0]["begin"], 2);
+    const json schema = server.asked().back().body["response_format"]["json_schema"]["schema"];
+    EXPECT_EQ(schema["properties"]["word"], (json{{"type", "string"}, {"minLength", 1}, {"maxLength", 12}})) << schema;
+
+    for (const char* const bad :
+         {"{\"word\":\"blue\"}", "{\"word\":\"green\"", "{\"word\":\"green\",\"x\":1}", "green"}) {
+        says = bad;
+        r = run(d, "word", "a green house", far);
+        EXPECT_EQ(r["route"], "refuse") << bad;
+        EXPECT_EQ(r["remote_error"], "the large model's answer does not obey the schema");
+        EXPECT_TRUE(r["value"].contains("word")) << r;  // what the local model has
+        EXPECT_EQ(r["remote"]["tokens"], 20);           // it was paid for
+    }
+    says = "Two.";
+    r = run(d, "kind", "x", far);
+    EXPECT_EQ(r["label"], "two") << r;
+    says = "seven";
+    r = run(d, "kind", "x", far);
+    EXPECT_EQ(r["route"], "refuse");
+    EXPECT_NE(r["remote_error"].get<std::string>().find("\"seven\", which is none of the labels"), std::string::npos);
+}
+
+TEST(Uplink, what_waits_is_answered_after_restarts_of_both_and_put_back_together) {
+    const Place p;
+    p.agent("topic", "[remote]\npolicy = 'redacted'\nwait = true\npriority = 3\n", std::string("text = 200\n") + fails);
+    ChatServer server;
+    server.answer = [](const ChatServer::Asked& a) {
+        const std::string said = a.body["messages"].back()["content"];
+        return "about " + said.substr(said.find("[EMAIL_"), 9);
+    };
+    std::string key;
+    {
+        Daemon d(p.options());
+        const json r = run(d, "topic", std::string("Write to ") + secret_mail);
+        EXPECT_EQ(r["route"], "queue") << r;
+        EXPECT_EQ(r["reason"], "there is no link");
+        key = r["key"];
+        Wire w = d.connect();
+        const json q = w.call("queue")["result"]["queue"];
+        ASSERT_EQ(q.size(), 1u) << q;
+        EXPECT_EQ(q[0]["key"], key);
+        EXPECT_EQ(q[0]["agent"], "topic");
+        EXPECT_EQ(q[0]["state"], "waiting");
+        EXPECT_EQ(q[0]["priority"], 3);
+        const json early = w.call("queue.show", {{"key", key}});
+        EXPECT_NE(early["error"]["message"].get<std::string>().find("waits for its answer still"), std::string::npos);
+    }
+    Daemon d(p.options());
+    Wire w = d.connect();
+    w.call("evt", {{"mask", 4}}, 7);
+    {
+        const Uplink up(p, server.port);
+        const json event = w.line();
+        EXPECT_EQ(event["params"]["name"], "QUEUE") << event;
+        EXPECT_EQ(event["params"]["subject"], "topic");
+        EXPECT_EQ(event["params"]["text"], key);
+    }
+    const json r = w.call("queue.show", {{"key", key}})["result"];
+    EXPECT_EQ(r["text"], std::string("about ") + secret_mail) << r;
+    EXPECT_EQ(r["remote"]["upstream"], "stub");
+    EXPECT_EQ(r["key"], key);
+    ASSERT_EQ(server.asked().size(), 1u);
+    EXPECT_EQ(server.asked()[0].raw.find("anna"), std::string::npos);
+    std::string head = server.asked()[0].head;
+    EXPECT_NE(head.find(key), std::string::npos) << head;  // Idempotency-Key
+    EXPECT_EQ(w.call("queue.drop", {{"key", key}})["result"], json::object());
+    EXPECT_EQ(w.call("queue")["result"]["queue"].size(), 0u);
+    EXPECT_TRUE(w.call("queue.drop", {{"key", key}}).contains("error"));
+    const Uplink again(p, server.port);  // it was told to forget it
+    wait_for(again.log, "slmd is there");
+    w.call("ping");
+    EXPECT_EQ(server.asked().size(), 1u);
+}
+
+TEST(Uplink, never_over_budget_and_an_answer_that_is_in_doubt_counts_in_full) {
+    const Place p;
+    p.agent("topic", "[remote]\npolicy = 'allowed'\n", std::string("text = 200\n") + fails);
+    ChatServer server;
+    std::atomic<bool> hold{false};
+    server.answer = [&](const ChatServer::Asked&) {
+        while (hold) usleep(1000);
+        return std::string("about it");
+    };
+    Daemon d(p.options());
+    const std::string budget = "[budget]\nday = { money = 0.01 }\n";  // two or so, as they are reserved
+    json r;
+    {
+        Uplink up(p, server.port, budget);
+        wait_for(d.log, "slm-uplink is there");
+        for (int i = 0; i < 500 && r["route"] != "escalate"; i++, usleep(10'000)) r = run(d, "topic", "x");
+        ASSERT_EQ(r["route"], "escalate") << r;
+        hold = true;
+        std::thread kill([&] {
+            for (int i = 0; i < 5000 && server.asked().size() < 2; i++) usleep(1000);
+            up.end(SIGKILL);
+            hold = false;
+        });
+        r = run(d, "topic", "x");
+        kill.join();
+        EXPECT_EQ(r["route"], "refuse") << r;
+        EXPECT_NE(r["remote_error"].get<std::string>().find("not known"), std::string::npos);
+    }
+    EXPECT_EQ(server.asked().size(), 2u);
+    const Uplink up(p, server.port, budget);
+    wait_for(up.log, "counted as if they had come to all");
+    int sent = 0;
+    for (int i = 0; i < 500; i++) {
+        r = run(d, "topic", "x");
+        sent += r["route"] == "escalate";
+        if (r["reason"] == "the budget does not allow it") break;
+        usleep(10'000);
+    }
+    EXPECT_EQ(r["route"], "refuse") << r;
+    EXPECT_NE(r["remote_error"].get<std::string>().find("for a day: money"), std::string::npos) << r;
+    Wire w = d.connect();
+    const json b = w.call("budget")["result"]["budget"];
+    EXPECT_LE(b[0]["money"].get<double>(), 0.01) << b;
+    EXPECT_GT(b[0]["money"].get<double>(), 0.0003 * (1 + sent)) << b;  // the one in doubt is in it
+}
+
+TEST(Uplink, the_privacy_switch_cuts_it) {
+    const Place p;
+    p.agent("topic", "[remote]\npolicy = 'allowed'\n", std::string("text = 200\n") + fails);
+    std::ofstream(p.path + "/board.sim") << "board pi-5\nmodel Raspberry Pi 5 Model B\n0 gpio.SWITCH open\n";
+    ChatServer server;
+    Daemon d(p.options("[pins]\nprivacy = 'SWITCH'\n[board]\nhardware = 'sim:" + p.path + "/board.sim'\n"));
+    const Uplink up(p, server.port);
+    wait_for(d.log, "slm-uplink is there");
+    for (int i = 0; i < 20; i++) {
+        const json r = run(d, "topic", "x", {{"route", "remote"}});
+        EXPECT_EQ(r["route"], "keep") << r;
+        EXPECT_EQ(r["reason"], "the privacy switch is off or cannot be read");
+        usleep(5000);
+    }
+    EXPECT_EQ(server.connections(), 0);
+}
+
+TEST(Uplink, only_its_user_may_come) {
+    const Place p;
+    const std::string file = p.path + "/slmd.toml";
+    std::ofstream(file) << "[uplink]\nsocket = '" << p.socket() << "'\nuser = '" << (getuid() == 0 ? "daemon" : "root")
+                        << "'\n";
+    Daemon d(
+        {.arguments = {"--config", file, "--state", p.path + "/state", "--agents", p.path + "/agents"}, .tty = false});
+    ChatServer server;
+    const Uplink up(p, server.port);
+    wait_for(d.log, "came, and only");
+    EXPECT_EQ(slurp(d.log).find("slm-uplink is there"), std::string::npos);
+}
