@@ -388,7 +388,9 @@ void Tls::remember() {
 Result<std::size_t> Tls::read(std::span<char> out, const Until& until) {
     for (;;) {
         bool again;
-        const int got = mbedtls_ssl_read(&link_->ssl, reinterpret_cast<unsigned char*>(out.data()), out.size());
+        int got = mbedtls_ssl_read(&link_->ssl, reinterpret_cast<unsigned char*>(out.data()), out.size());
+        // The library's 0 is an end that nobody said: anybody on the way can make it, and cut an answer short with it.
+        if (got == 0) got = MBEDTLS_ERR_SSL_CONN_EOF;
         const std::size_t n = TRY(step(got, until, "reading the answer", again));
         if (!again) return n;
     }

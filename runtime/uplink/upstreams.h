@@ -32,7 +32,7 @@ struct Reply {
 
 class Upstreams {
   public:
-    static constexpr std::size_t max_request = 128 << 10, max_answer = 256 << 10, max_values = 2048;
+    static constexpr std::size_t max_request = 128 << 10, max_answer = 256 << 10, max_values = 1024;
 
     // Reads keys and certificates. config stays the caller's and must outlive this. Errors: those of Secret::read() and
     // Tls::check_files(), with the upstream's name.
