@@ -94,7 +94,7 @@ struct Reader : hal::TomlFile {
             else if (k == "model")
                 TRY(text("model", node, u.model, sizeof u.model));
             else if (k == "key")
-                TRY(credential(node, u));
+                TRY(credential("key", node, u.key));
             else if (k == "key_file")
                 TRY(text("key_file", node, u.key, sizeof u.key));
             else if (k == "ca")
@@ -104,7 +104,7 @@ struct Reader : hal::TomlFile {
             else if (k == "client_cert")
                 TRY(text("client_cert", node, u.client_cert, sizeof u.client_cert));
             else if (k == "client_key")
-                TRY(text("client_key", node, u.client_key, sizeof u.client_key));
+                TRY(file_or_credential("client_key", node, u.client_key));
             else if (k == "proxy")
                 TRY(proxy(node, u));
             else if (k == "idempotency")
@@ -178,20 +178,25 @@ struct Reader : hal::TomlFile {
         u.proxy_port = parts.port;
         return {};
     }
-    Result<void> credential(const toml::node& node, Upstream& u) const {
+    Result<void> credential(const char* name, const toml::node& node, char (&out)[256]) const {
         char called[64];
-        TRY(text("key", node, called, sizeof called));
+        TRY(text(name, node, called, sizeof called));
         for (const char c : std::string_view(called))
-            if (!is_alnum(c) && c != '-' && c != '_' && c != '.')
-                return at(node, "key is the name of a credential: letters, digits, -, _ and .");
-        if (called[0] == 0 || called[0] == '.') return at(node, "key is the name of a credential");
+            if (!is_alnum(c) && c != '-' && c != '_' && c != '.') called[0] = 0;
+        if (called[0] == 0 || called[0] == '.')
+            return at(node, (std::string(name) + " is the name of a credential: letters, digits, -, _ and .").c_str());
         if (credentials == nullptr)
-            return at(node,
-                      "key is a credential of systemd, and there are none here ($CREDENTIALS_DIRECTORY): start the "
-                      "unit, or use key_file");
-        const int n = std::snprintf(u.key, sizeof u.key, "%s/%s", credentials, called);
-        if (n < 0 || static_cast<std::size_t>(n) >= sizeof u.key) return at(node, "its path is too long");
+            return at(node, (std::string(name) +
+                             " is a credential of systemd, and there are none here ($CREDENTIALS_DIRECTORY): start "
+                             "the unit, or name a file")
+                                .c_str());
+        const int n = std::snprintf(out, sizeof out, "%s/%s", credentials, called);
+        if (n < 0 || static_cast<std::size_t>(n) >= sizeof out) return at(node, "its path is too long");
         return {};
+    }
+    Result<void> file_or_credential(const char* name, const toml::node& node, char (&out)[256]) const {
+        TRY(text(name, node, out, sizeof out));
+        return std::strchr(out, '/') != nullptr ? Result<void>{} : credential(name, node, out);
     }
     Result<void> pins(const toml::node& node, Upstream& u) const {
         constexpr char what[] =

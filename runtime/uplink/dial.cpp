@@ -20,15 +20,15 @@
 namespace slmd::uplink {
 namespace {
 
-struct Address {
-    socklen_t size;
+struct Address {  // goes through a pipe as it is: no padding
+    std::uint64_t size;
     sockaddr_storage address;
 };
 
 struct Addresses {
     static constexpr int most = 8;
     int failure = 0, count = 0;
-    Address list[most];
+    Address list[most] = {};
 };
 
 void resolve(const char* host, const char* port, int flags, Addresses& out) {
@@ -87,7 +87,7 @@ Result<Socket> connect_one(const Address& a, const Until& until, const char* doi
     if (s.fd() < 0) return failed(errno);
     const int one = 1;
     setsockopt(s.fd(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (connect(s.fd(), reinterpret_cast<const sockaddr*>(&a.address), a.size) == 0) return s;
+    if (connect(s.fd(), reinterpret_cast<const sockaddr*>(&a.address), static_cast<socklen_t>(a.size)) == 0) return s;
     if (errno != EINPROGRESS) return failed(errno);
     if (const Waited w = wait_for(s.fd(), POLLOUT, until); w != Waited::ready) return waited_in_vain(w, doing);
     int reason = 0;

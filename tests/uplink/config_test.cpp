@@ -42,7 +42,7 @@ key = "cloud-key"
 ca = "/etc/ssl/other.pem"
 pin = ["d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM="]
 client_cert = "/a.pem"
-client_key = "/b.pem"
+client_key = "board"
 proxy = "http://proxy.lan:3128"
 idempotency = true
 structured = "json_object"
@@ -65,6 +65,8 @@ key_file = "/k"
     EXPECT_STREQ(u.path, "/v1");
     EXPECT_STREQ(u.key, "/run/credentials/x/cloud-key");
     EXPECT_STREQ(u.ca, "/etc/ssl/other.pem");
+    EXPECT_STREQ(u.client_cert, "/a.pem");
+    EXPECT_STREQ(u.client_key, "/run/credentials/x/board");
     EXPECT_EQ(u.pin_count, 1);
     EXPECT_EQ(u.pins[0][0], 0x77);
     EXPECT_STREQ(u.proxy_host, "proxy.lan");
