@@ -53,7 +53,7 @@ for deb in sorted(glob.glob(os.path.join(FOLDER, "*.deb"))):
     lists.setdefault(package, {})[arch] = set(files)
 
     programs = {p: f for p, (_, f, _) in files.items() if f[:4] == b"\x7fELF"}
-    wanted = {"slmd": {"/usr/sbin/slmd", "/usr/bin/slmctl"}, "slm-tools": {"/usr/bin/slmpack"}}[package]
+    wanted = {"slmd": {"/usr/sbin/slmd", "/usr/bin/slmctl"}, "slm-uplink": {"/usr/sbin/slm-uplink"}, "slm-tools": {"/usr/bin/slmpack"}}[package]
     check(set(programs) == wanted, f"{name}: programs are {sorted(programs)}")
     libraries = set()
     for path, elf in programs.items():
@@ -93,7 +93,7 @@ for deb in sorted(glob.glob(os.path.join(FOLDER, "*.deb"))):
 for package, arches in lists.items():
     sets = list(arches.values())
     check(all(s == sets[0] for s in sets), f"{package}: the architectures differ in {sorted(set.union(*sets) - set.intersection(*sets))}")
-check("slmd" in lists, "no package slmd")
+check("slmd" in lists and "slm-uplink" in lists, "no package slmd, or no slm-uplink")
 for f in failures:
     print("FAILED:", f)
 print(f"{sum(len(a) for a in lists.values())} packages looked at, {len(failures)} failures")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the manual pages, the completions and the default configuration say is what the programs take: both ways, nothing missing and nothing too much.
 
-  documents.py BUILD          a build with slmd, slmctl, slmpack and the target man
+  documents.py BUILD          a build with slmd, slmctl, slm-uplink, slmpack and the target man
 """
 import os
 import re
@@ -14,7 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PACKAGING = os.path.join(HERE, "../../toolchain/packaging")
 BUILD = sys.argv[1]
 PAGES = os.path.join(BUILD, "toolchain/packaging/man")
-PROGRAMS = {"slmd": "runtime/daemon/slmd", "slmctl": "runtime/client/slmctl", "slmpack": "slmpack"}
+PROGRAMS = {"slmd": "runtime/daemon/slmd", "slmctl": "runtime/client/slmctl", "slm-uplink": "runtime/uplink/slm-uplink", "slmpack": "slmpack"}
 failures = []
 
 
@@ -71,7 +71,7 @@ def tags(page, section=None):
 
 
 def bash_completion(name, words):
-    script = f'source "{PACKAGING}/completion/{name}"; COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}; _{name}; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    script = f'source "{PACKAGING}/completion/{name}"; COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}; _{name.replace("-", "_")}; printf "%s\\n" "${{COMPREPLY[@]}}"'
     return set(run("bash", "-c", script).stdout.split())
 
 
@@ -84,7 +84,7 @@ def zsh_options(name):
 
 
 def check_programs():
-    for name, page in (("slmd", "slmd.8"), ("slmctl", "slmctl.1")):
+    for name, page in (("slmd", "slmd.8"), ("slmctl", "slmctl.1"), ("slm-uplink", "slm-uplink.8")):
         wanted = options_of(name)
         expect(page, options_in("\n".join(t for t in tags(page) if t.startswith("-"))), wanted)
         expect(f"bash completion of {name}", bash_completion(name, [name, "-"]), wanted)
@@ -97,6 +97,11 @@ def check_programs():
     settings = {w for w in re.findall(r"a setting of the answer: ([a-z_, \n]+?)\n", usage)[0].replace(",", " ").split()}
     offered = {w.rstrip("=") for w in bash_completion("slmctl", ["slmctl", "--set", '""'])}
     expect("--set in bash", offered - {"max"}, settings)  # max has an option of its own
+
+    usage = run(os.path.join(BUILD, PROGRAMS["slm-uplink"]), "--help").stdout
+    commands = set(re.findall(r"^  ([a-z]+)\b", usage.split("options")[1].split("commands:")[1], re.M))
+    expect("slm-uplink.8", {t.split()[0] for t in tags("slm-uplink.8", "COMMANDS")}, commands)
+    expect("bash completion of slm-uplink", bash_completion("slm-uplink", ["slm-uplink", '""']), commands)
 
     usage = run(os.path.join(BUILD, PROGRAMS["slmpack"]), "--help").stdout
     commands = set(re.findall(r"^  ([a-z]+)\b", usage.split("Subcommands:")[1], re.M))
@@ -115,22 +120,22 @@ def check_programs():
     expect("zsh completion of slmpack", zsh_options("slmpack"), everything)
 
 
-def known_keys(slmd, folder, table):
-    """What can stand in a table ("" is the top): slmd says so when something else does."""
+def known_keys(program, folder, table, *arguments):
+    """What can stand in a table ("" is the top): the program says so when something else does."""
     path = os.path.join(folder, "unknown.toml")
     with open(path, "w", encoding="utf-8") as f:
         f.write((table + "\n" if table else "") + "zzz_unknown = 1\n")
-    said = run(slmd, "--config", path)
+    said = run(program, "--config", path, *arguments)
     found = re.search(r"known: (.+)", said.stderr)
     if said.returncode != 78 or not found:
-        failures.append(f"slmd took an unknown key in {table or 'the top'}: status {said.returncode}, {said.stderr.strip()}")
+        failures.append(f"{os.path.basename(program)} took an unknown key in {table or 'the top'}: status {said.returncode}, {said.stderr.strip()}")
         return set()
     return set(found.group(1).strip().split(", "))
 
 
-def check_configuration():
-    slmd = os.path.join(BUILD, PROGRAMS["slmd"])
-    text = open(os.path.join(PACKAGING, "slmd.toml"), encoding="utf-8").read()
+def shipped_keys(name):
+    """A configuration as it is shipped, the same with every example, and the keys of each of its tables."""
+    text = open(os.path.join(PACKAGING, name), encoding="utf-8").read()
     whole = re.sub(r"^# (\[+[a-z_]+\]+|[a-z_0-9]+ = )", r"\1", text, flags=re.M)
     shipped, table = {"": set()}, ""
     for line in whole.splitlines():
@@ -140,6 +145,33 @@ def check_configuration():
             shipped[table] = set()
         elif re.match(r"[a-z_0-9]+ = ", line):
             shipped[table].add(line.split(" = ")[0])
+    return text, whole, shipped
+
+
+def check_uplink_configuration():
+    program = os.path.join(BUILD, PROGRAMS["slm-uplink"])
+    text, whole, shipped = shipped_keys("slm-uplink.toml")
+    with tempfile.TemporaryDirectory() as folder:
+        top = known_keys(program, folder, "", "check")
+        expect("slm-uplink.toml", shipped[""], top)
+        for table in sorted(t for t in top if t.startswith("[")):
+            known = known_keys(program, folder, table, "check")
+            expect(f"slm-uplink.toml, {table}", shipped.get(table, set()), known)
+            expect(f"slm-uplink.toml.5, {table}", set(tags("slm-uplink.toml.5", table)), known)
+        # Of two ways to name a key there can be one.
+        whole = re.sub(r"^key_file = .*\n", "", whole, flags=re.M).replace("plaintext = false", "")
+        for name, content, wanted in (("as shipped", text, "no [[upstream]]"), ("with every example", whole, "key_cloud: No such file")):
+            path = os.path.join(folder, "slm-uplink.toml")
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(content)
+            said = run(program, "--config", path, "check", env=os.environ | {"CREDENTIALS_DIRECTORY": folder})
+            if said.returncode != 78 or wanted not in said.stderr:
+                failures.append(f"slm-uplink.toml {name}: status {said.returncode}, {said.stderr.strip()}")
+
+
+def check_configuration():
+    slmd = os.path.join(BUILD, PROGRAMS["slmd"])
+    text, whole, shipped = shipped_keys("slmd.toml")
     with tempfile.TemporaryDirectory() as folder:
         top = known_keys(slmd, folder, "")
         expect("slmd.toml", shipped[""], top)
@@ -173,7 +205,7 @@ def check_pages():
     if not linters:
         print("not looked at, no mandoc, groff or man here: the form of the manual pages")
     pages = sorted(os.listdir(PAGES))
-    expect("the target man", set(pages), {"slmd.8", "slmctl.1", "slmpack.1", "slmd.toml.5", "slm-at.7"})
+    expect("the target man", set(pages), {"slmd.8", "slmctl.1", "slmpack.1", "slmd.toml.5", "slm-at.7", "slm-uplink.8", "slm-uplink.toml.5"})
     for page in pages:
         path = os.path.join(PAGES, page)
         for linter in linters:
@@ -197,6 +229,7 @@ def parameters():
 
 check_programs()
 check_configuration()
+check_uplink_configuration()
 check_pages()
 for f in failures:
     print("FAILED:", f)

@@ -25,7 +25,7 @@ clean_root "$work/build" "$(IFS=,; echo "${arches[*]}")" "$work/build-deps.deb"
 mkdir -p "$work/build/src"
 (cd "$source" && { git ls-files -co --exclude-standard 2>/dev/null || find . -type f ! -path './build/*' ! -path './.git/*'; } | while read -r f; do [ ! -e "$f" ] || echo "$f"; done |
     tar -c -T - | tar -x -C "$work/build/src")
-in_root "$work/build" /bin/bash -c "cd /src && toolchain/package --only slmd ${arches[*]}" >"$work/log" 2>&1 || {
+in_root "$work/build" /bin/bash -c "cd /src && toolchain/package --only slmd --only slm-uplink ${arches[*]}" >"$work/log" 2>&1 || {
     tail -n 30 "$work/log" "$work/build"/src/build/packages/*.log
     fail "the package cannot be built on Debian 13"
 }
