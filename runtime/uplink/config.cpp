@@ -19,8 +19,6 @@ struct Reader : hal::TomlFile {
     const char* credentials;
     Config& config;
 
-    Reader(const char* file, const char* folder, Config& out) : TomlFile{file}, credentials(folder), config(out) {}
-
     // name: what may not stand in an HTTP field or a message is refused at once, wherever the text goes.
     Result<void> text(const char* name, const toml::node& node, char* out, std::size_t size) const {
         const auto* s = node.as_string();
@@ -264,7 +262,7 @@ Result<void> read_config(const char* path, const char* credentials, Config& conf
         return Error::make(Code::storage_failure, "%s: %s; --config FILE names another", path, strerror(errno));
     config.file = path;
     if (const char* state = getenv("STATE_DIRECTORY")) copy(std::string_view(state, strcspn(state, ":")), config.state);
-    const Reader reader(path, credentials, config);
+    const Reader reader{{path}, credentials, config};
     TRY(reader.root(TRY(reader.parse())));
     if (config.upstream_count == 0)
         return Error::make(Code::incorrect_parameters, "%s: no [[upstream]]: there is nobody to ask", path);
