@@ -51,9 +51,10 @@ Result<void> Folder::list(Look look, void* context) {
     return {};
 }
 
-Result<int> Folder::open(const char* name, bool create) {
-    const int fd = openat(fd_, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT | O_TRUNC : 0), 0640);
-    if (fd < 0) return failed(create ? "make" : "open", name);
+Result<int> Folder::open(const char* name, How how) {
+    const int more = how == How::existing ? 0 : how == How::emptied ? O_CREAT | O_TRUNC : O_CREAT;
+    const int fd = openat(fd_, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | more, 0640);
+    if (fd < 0) return failed("open", name);
     struct stat st;
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         ::close(fd);
@@ -106,7 +107,11 @@ Result<void> Folder::sync(int file) {
 
 Result<void> Folder::rename(const char* from, const char* to) {
     if (renameat(fd_, from, fd_, to) != 0) return failed("rename", from);
-    if (fsync(fd_) != 0 && errno == EIO) return failed("sync the folder");  // others: not for folders here
+    return sync_names();
+}
+
+Result<void> Folder::sync_names() {
+    if (fsync(fd_) != 0 && errno == EIO) return failed("sync the folder");  // other reasons: not for folders here
     return {};
 }
 

@@ -17,8 +17,9 @@ class Disk {
 
     virtual ~Disk() = default;
     virtual Result<void> list(Look look, void* context) = 0;
-    // A handle, for the other calls. create: there is none yet, or it is emptied.
-    virtual Result<int> open(const char* name, bool create) = 0;
+    enum class How { existing, emptied, either };  // emptied, either: made where there is none
+    // A handle, for the other calls.
+    virtual Result<int> open(const char* name, How how) = 0;
     virtual void close(int file) = 0;
     virtual Result<std::uint64_t> size(int file) = 0;
     // How many bytes there were; fewer than asked for at the end of the file.
@@ -30,6 +31,8 @@ class Disk {
     // In the place of another of that name, at once, and there after a power cut.
     virtual Result<void> rename(const char* from, const char* to) = 0;
     virtual Result<void> remove(const char* name) = 0;
+    // That files of these names are there is so after a power cut, too.
+    virtual Result<void> sync_names() = 0;
 };
 
 // A folder that is there. Its handle is opened at once, so that a sandbox may close behind it.
@@ -43,7 +46,7 @@ class Folder : public Disk {
     Result<void> open_folder(const char* path);
 
     Result<void> list(Look look, void* context) override;
-    Result<int> open(const char* name, bool create) override;
+    Result<int> open(const char* name, How how) override;
     void close(int file) override;
     Result<std::uint64_t> size(int file) override;
     Result<std::size_t> read(int file, std::uint64_t at, std::span<std::byte> out) override;
@@ -52,6 +55,7 @@ class Folder : public Disk {
     Result<void> sync(int file) override;
     Result<void> rename(const char* from, const char* to) override;
     Result<void> remove(const char* name) override;
+    Result<void> sync_names() override;
 
   private:
     int fd_ = -1;

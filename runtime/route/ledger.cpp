@@ -110,7 +110,7 @@ Result<void> Ledger::zero(int file, std::uint64_t begin, std::uint64_t end) {
 
 Result<Ledger::Found> Ledger::resume() {
     Found found;
-    const int file = TRY(disk_->open(ledger_name(newest_).text, false));
+    const int file = TRY(disk_->open(ledger_name(newest_).text, Disk::How::existing));
     const auto done = [&]() -> Result<void> {
         LedgerHeader header{};
         TRY(disk_->read(file, 0, std::as_writable_bytes(std::span(&header, 1))));
@@ -163,7 +163,7 @@ Result<Ledger::Found> Ledger::open(Disk& disk, const Config& config, Time now) {
     if (range.newest != 0) {
         oldest_ = range.oldest, newest_ = range.newest;
         for (std::uint32_t n = oldest_; n <= newest_ && n != 0; n++)
-            if (const auto file = disk.open(ledger_name(n).text, false); file) {
+            if (const auto file = disk.open(ledger_name(n).text, Disk::How::existing); file) {
                 if (const auto size = disk.size(file.value()); size) total_ += size.value();
                 disk.close(file.value());
             }
@@ -241,7 +241,7 @@ Result<void> Ledger::next_segment(Time now) {
     while (newest_ >= oldest_ && total_ + segment_bytes_ > config_.bytes) {
         const LedgerName name = ledger_name(oldest_);
         std::uint64_t size = 0;
-        if (const auto old = disk_->open(name.text, false); old) {
+        if (const auto old = disk_->open(name.text, Disk::How::existing); old) {
             if (const auto s = disk_->size(old.value()); s) size = s.value();
             disk_->close(old.value());
         }
@@ -259,7 +259,7 @@ Result<void> Ledger::next_segment(Time now) {
     std::memcpy(header.anchor, head_.hash.data(), head_.hash.size());
     const Sha256 hash = TRY(ledger_hash(header));
     std::memcpy(header.hash, hash.data(), hash.size());
-    const int file = TRY(disk_->open(new_file, true));
+    const int file = TRY(disk_->open(new_file, Disk::How::emptied));
     const auto made = [&]() -> Result<void> {
         TRY(disk_->write(file, 0, std::as_bytes(std::span(&header, 1))));
         TRY(zero(file, sizeof header, chunk_bytes));

@@ -46,8 +46,8 @@ class MemoryDisk final : public Disk {
             if (!look(context, name.c_str())) break;
         return {};
     }
-    Result<int> open(const char* name, bool create) override {
-        if (create) {
+    Result<int> open(const char* name, How how) override {
+        if (how == How::emptied || (how == How::either && files.count(name) == 0)) {
             TRY(operation());
             files[name] = {};
             metadata_bytes += 3 * 4096;
@@ -114,6 +114,8 @@ class MemoryDisk final : public Disk {
         files.erase(name);
         return {};
     }
+
+    Result<void> sync_names() override { return operation(); }
 
     // The power is back: of what was not synced, each write is lost, kept or torn, as the seed has it; 0: all is kept.
     void recover(unsigned seed) {
