@@ -17,6 +17,7 @@
 #include "base/utf8.h"
 #include "client/calibrate.h"
 #include "client/caller.h"
+#include "client/labelled.h"
 
 namespace slmd::client {
 namespace {
@@ -28,57 +29,6 @@ struct Print {
     const char* text;
     explicit Print(std::string_view s) : size(static_cast<int>(s.size())), text(s.data()) {}
 };
-
-std::string text_of(const JsonReader& reader, const JsonNode& object, const char* name) {
-    const JsonNode* n = reader.find(object, name);
-    return n == nullptr ? "" : std::string(n->text);
-}
-
-// "value" of a schema, "label" of a choice, or "text".
-std::string answer_of(const wire::JsonLine& reader, const JsonNode& result) {
-    for (const char* name : {"value", "label", "text"})
-        if (const JsonNode* n = reader.find(result, name)) return std::string(n->text);
-    return "";
-}
-
-std::string run_params(const char* name, std::string_view input, bool object) {
-    return "\"agent\":" + quoted(name) + ",\"input\":" + (object ? std::string(input) : quoted(input));
-}
-
-struct Labelled {
-    std::string input, output;
-    bool object;  // the input is a JSON object
-};
-
-Result<std::vector<Labelled>> read_labelled(const char* path) {
-    FILE* const f = fopen(path, "re");
-    if (f == nullptr) return Error::make(Code::storage_failure, "%s: %s", path, strerror(errno));
-    std::string all = read_all(f);
-    fclose(f);
-    std::vector<Labelled> out;
-    constexpr std::string_view left[] = {"input", "output"};
-    int number = 0;
-    for (std::size_t at = 0; at < all.size();) {
-        const std::size_t end = std::min(all.find('\n', at), all.size());
-        const std::span<char> line(all.data() + at, end - at);
-        at = end + 1;
-        number++;
-        if (std::string_view(line.data(), line.size()).find_first_not_of(" \t\r") == std::string_view::npos) continue;
-        JsonNode nodes[64];
-        JsonReader reader(nodes, 4);
-        reader.leave(left);
-        if (auto read = reader.parse(line); !read)
-            return Error::make(Code::incorrect_parameters, "%s:%d: %s", path, number, read.error().text);
-        const JsonNode &root = reader.root(), *input = reader.find(root, "input"),
-                       *output = reader.find(root, "output");
-        if (root.type != JsonType::object || input == nullptr || output == nullptr)
-            return Error::make(Code::incorrect_parameters, "%s:%d: a line is {\"input\": ..., \"output\": ...}", path,
-                               number);
-        out.push_back({std::string(input->text), std::string(output->text), input->type == JsonType::object});
-    }
-    if (out.empty()) return Error::make(Code::incorrect_parameters, "%s: there is no line in it", path);
-    return out;
-}
 
 // Those of the agent's own file that are not shown to the model.
 Result<std::vector<Labelled>> read_examples(const char* path) {
@@ -95,13 +45,6 @@ Result<std::vector<Labelled>> read_examples(const char* path) {
                            "..., \"output\": ...}",
                            path);
     return out;
-}
-
-bool same_answer(const std::string& wanted, const std::string& got, std::span<std::byte> memory) {
-    if (wanted == got) return true;
-    const agent::Check whole{};
-    const auto compared = agent::compare(whole, wanted, got, true, memory);
-    return compared && compared.value().verdict == agent::Verdict::pass;
 }
 
 // Asks one agent about inputs whose answers are known.

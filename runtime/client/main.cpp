@@ -17,10 +17,13 @@
 #include "client/connection.h"
 #include "client/docs.h"
 #include "client/embed.h"
+#include "client/export.h"
 #include "client/graph.h"
+#include "client/labelled.h"
 #include "client/ledger.h"
 #include "client/ledger_report.h"
 #include "client/model.h"
+#include "client/replay.h"
 #include "client/route.h"
 #include "daemon/plan.h"
 #include "wire/commands.h"
@@ -70,6 +73,8 @@ constexpr char usage[] =
     "  ledger verify [FOLDER|FILE...]  is the record of what was decided as it was written?\n"
     "  ledger show [FOLDER|FILE...]  its records; ledger report: how much stayed on the board, why, how fast, and what "
     "it cost\n"
+    "  ledger replay [FOLDER|FILE...]  is decided again what was, and answered, with --requests\n"
+    "  ledger export --pairs FILE [FOLDER|FILE...]  what agents keep of the large model's answers, to train on\n"
     "  help [VERB]     the commands of the wire, or one of them\n"
     "options\n"
     "  -s, --socket PATH       default /run/slmd/slmd.sock, or what SLMD_SOCKET says\n"
@@ -95,6 +100,8 @@ constexpr char usage[] =
     "      --agent NAME        ledger show, report: of this agent alone\n"
     "      --since WHEN        ledger show, report: from then on: 2026-01-31 (UTC), 7d, 12h\n"
     "      --prices IN,OUT     of a million tokens of the large model's prompts and answers, in any currency\n"
+    "      --requests FILE     ledger replay: lines {\"input\": ...}, found by their SHA-256\n"
+    "      --pairs FILE        ledger export: JSON lines, as fine-tuning tools read them; \"-\" is standard output\n"
     "      --csv FILE, --svg FILE  what is reported, for a spreadsheet and as a picture\n"
     "      --by HOW            docs search: words, meaning or both (the default)\n"
     "      --format F          of a vector: f32, numbers (the default), or i8, a scale and bytes in base64\n"
@@ -342,7 +349,9 @@ enum Option {
     opt_since,
     opt_prices,
     opt_csv,
-    opt_svg
+    opt_svg,
+    opt_requests,
+    opt_pairs
 };
 constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"tty", required_argument, nullptr, 't'},
@@ -372,6 +381,8 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"prices", required_argument, nullptr, opt_prices},
                               {"csv", required_argument, nullptr, opt_csv},
                               {"svg", required_argument, nullptr, opt_svg},
+                              {"requests", required_argument, nullptr, opt_requests},
+                              {"pairs", required_argument, nullptr, opt_pairs},
                               {"no-restart", no_argument, nullptr, opt_no_restart},
                               {"schema", required_argument, nullptr, opt_schema},
                               {"format", required_argument, nullptr, opt_format},
@@ -481,6 +492,8 @@ Result<void> take_option(int c, Options& o) {
         case opt_prices: o.ledger.prices = optarg; return {};
         case opt_csv: o.ledger.csv = optarg; return {};
         case opt_svg: o.ledger.svg = optarg; return {};
+        case opt_requests: o.ledger.requests = optarg; return {};
+        case opt_pairs: o.ledger.pairs = optarg; return {};
         case opt_board: return daemon::set_text("--board", optarg, o.plan.board.name, sizeof o.plan.board.name);
         case opt_boards: return daemon::set_text("--boards", optarg, o.plan.board.files, sizeof o.plan.board.files);
         case opt_draft_model:
@@ -506,15 +519,39 @@ Result<void> take_option(int c, Options& o) {
     }
 }
 
-int read_ledger(const LedgerCommand& c) {
+int judged(const Result<bool>& good) { return !good ? outcome(good.error()) : good.value() ? 0 : exit_failed; }
+
+// Of the running slmd, when there is something to ask it.
+int replay(const Options& o) {
+    if (o.ledger.requests == nullptr) return judged(replay_ledger(o.ledger, {}, stdout));
+    auto connection = Connection::open(o.address);
+    if (!connection) return complain(connection.error(), exit_connection);
+    Caller caller(*connection);
+    if (auto r = caller.wait_for_model(); !r) return outcome(r.error());
+    const auto model = caller.call("model", "", false);
+    if (!model) return outcome(model.error());
+    const Replayer replayer{
+        [&](const std::string& agent, const std::string& input, bool object) -> Result<std::string> {
+            const JsonNode* const r = TRY(caller.call("run", run_params(agent.c_str(), input, object), true));
+            return answer_of(caller.reader(), *r);
+        },
+        [&](const std::string& agent) -> Result<Replayer::Agent> {
+            const JsonNode* const r = TRY(caller.call("agent", "\"name\":" + quoted(agent), false));
+            return Replayer::Agent{text_of(caller.reader(), *r, "adapter_sha256")};
+        },
+        text_of(caller.reader(), *model.value(), "image")};
+    return judged(replay_ledger(o.ledger, replayer, stdout));
+}
+
+int run_ledger(const Options& o) {
+    const LedgerCommand& c = o.ledger;
     const std::string verb = c.verb;
-    if (verb == "verify") {
-        const auto good = verify_ledger(c, stdout);
-        return !good ? complain(good.error(), exit_failed) : good.value() ? 0 : exit_failed;
-    }
+    if (verb == "verify") return judged(verify_ledger(c, stdout));
     if (verb == "show") return report(show_ledger(c, stdout));
     if (verb == "report") return report(report_ledger(c, stdout));
-    fputs("slmctl: ledger verify, show or report [FOLDER|FILE...]; slmctl --help shows them\n", stderr);
+    if (verb == "replay") return replay(o);
+    if (verb == "export" && c.pairs != nullptr) return report(export_pairs(c, stdout, stderr));
+    fputs("slmctl: ledger verify, show, report, replay or export --pairs FILE; slmctl --help shows them\n", stderr);
     return exit_usage;
 }
 
@@ -533,7 +570,7 @@ int main(int argc, char** argv) {
         o.ledger.verb = argument != nullptr ? argument : "";
         o.ledger.paths.assign(argv + std::min(optind + 2, argc), argv + argc);
         o.ledger.json = o.json;
-        return read_ledger(o.ledger);
+        return run_ledger(o);
     }
     const bool known = command == "ask" || command == "classify" || command == "chat" || command == "status" ||
                        command == "plan" || command == "monitor" || command == "help" || command == "hw" ||

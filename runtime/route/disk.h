@@ -36,7 +36,7 @@ class Disk {
 };
 
 // A folder that is there. Its handle is opened at once, so that a sandbox may close behind it.
-class Folder : public Disk {
+class Folder final : public Disk {
   public:
     Folder() = default;
     Folder(const Folder&) = delete;

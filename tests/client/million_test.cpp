@@ -1,4 +1,4 @@
-// A ledger of 1,000,000 records, in a folder: written, verified, and a bit that changed in it found.
+// A ledger of 1,000,000 records, in memory: written, verified, and a bit that changed in it found.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -16,7 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 TEST(Million, records_verify_and_a_bit_that_changed_is_named) {
-    char name[] = "/tmp/slmd-ledger-XXXXXX";
+    char name[] = "/dev/shm/slmd-ledger-XXXXXX";
     ASSERT_NE(mkdtemp(name), nullptr);
     const fs::path folder = name;
     const auto seconds = [](auto&& f) {
@@ -26,9 +26,7 @@ TEST(Million, records_verify_and_a_bit_that_changed_is_named) {
     };
     constexpr int records = 1'000'000;
     const double writing = seconds([&] {
-        struct : route::Folder {  // a power cut is no matter here
-            Result<void> sync(int) override { return {}; }
-        } disk;
+        route::Folder disk;
         ASSERT_TRUE(disk.open_folder(folder.c_str()));
         route::Ledger ledger;
         route::Ledger::Time now{1'700'000'000'000, 5000};

@@ -1,0 +1,29 @@
+// Inputs whose answers are known: lines {"input": ..., "output": ...} of a file; and what an agent answers to one.
+#pragma once
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "wire/json.h"
+
+namespace slmd::client {
+
+struct Labelled {
+    std::string input, output;
+    bool object;  // the input is a JSON object
+};
+
+// output may be left out where it is not asked for. Errors: storage_failure; incorrect_parameters with the line.
+Result<std::vector<Labelled>> read_labelled(const char* path, bool outputs = true);
+
+std::string text_of(const JsonReader& reader, const JsonNode& object, const char* name);
+// "value" of a schema, "label" of a choice, or "text".
+std::string answer_of(const wire::JsonLine& reader, const JsonNode& result);
+// Of the method "run".
+std::string run_params(const char* name, std::string_view input, bool object);
+// The same text, or the same JSON. memory: to read them in.
+bool same_answer(const std::string& wanted, const std::string& got, std::span<std::byte> memory);
+
+}  // namespace slmd::client
