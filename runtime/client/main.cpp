@@ -14,6 +14,7 @@
 #include "client/agent.h"
 #include "client/board.h"
 #include "client/caller.h"
+#include "client/compare.h"
 #include "client/connection.h"
 #include "client/docs.h"
 #include "client/embed.h"
@@ -75,6 +76,9 @@ constexpr char usage[] =
     "it cost\n"
     "  ledger replay [FOLDER|FILE...]  is decided again what was, and answered, with --requests\n"
     "  ledger export --pairs FILE [FOLDER|FILE...]  what agents keep of the large model's answers, to train on\n"
+    "  compare FILE --agents A,B  a table of how right, sure and fast they are on lines {\"input\": ..., \"output\": "
+    "...}, and,\n"
+    "                  with --upstream-answers, the cheapest mix with a large model that is good enough\n"
     "  help [VERB]     the commands of the wire, or one of them\n"
     "options\n"
     "  -s, --socket PATH       default /run/slmd/slmd.sock, or what SLMD_SOCKET says\n"
@@ -102,6 +106,11 @@ constexpr char usage[] =
     "      --prices IN,OUT     of a million tokens of the large model's prompts and answers, in any currency\n"
     "      --requests FILE     ledger replay: lines {\"input\": ...}, found by their SHA-256\n"
     "      --pairs FILE        ledger export: JSON lines, as fine-tuning tools read them; \"-\" is standard output\n"
+    "      --agents A,B        compare: those that slmd has\n"
+    "      --upstream-answers FILE  compare: lines {\"input\": ..., \"answer\": ..., \"tokens_in\": N, "
+    "\"tokens_out\": N, \"ms\": N}\n"
+    "      --quality Q         compare: share of right answers that is good enough, 0 to 1; else the large model's\n"
+    "      --volume N          compare: requests a month, 100000 by default\n"
     "      --csv FILE, --svg FILE  what is reported, for a spreadsheet and as a picture\n"
     "      --by HOW            docs search: words, meaning or both (the default)\n"
     "      --format F          of a vector: f32, numbers (the default), or i8, a scale and bytes in base64\n"
@@ -131,6 +140,7 @@ struct Options {
     ModelCommand model;
     DocsCommand docs;
     LedgerCommand ledger;
+    CompareCommand compare;
     std::vector<const char*> terms;
 };
 
@@ -351,7 +361,11 @@ enum Option {
     opt_csv,
     opt_svg,
     opt_requests,
-    opt_pairs
+    opt_pairs,
+    opt_agents,
+    opt_upstream_answers,
+    opt_quality,
+    opt_volume
 };
 constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"tty", required_argument, nullptr, 't'},
@@ -383,6 +397,10 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"svg", required_argument, nullptr, opt_svg},
                               {"requests", required_argument, nullptr, opt_requests},
                               {"pairs", required_argument, nullptr, opt_pairs},
+                              {"agents", required_argument, nullptr, opt_agents},
+                              {"upstream-answers", required_argument, nullptr, opt_upstream_answers},
+                              {"quality", required_argument, nullptr, opt_quality},
+                              {"volume", required_argument, nullptr, opt_volume},
                               {"no-restart", no_argument, nullptr, opt_no_restart},
                               {"schema", required_argument, nullptr, opt_schema},
                               {"format", required_argument, nullptr, opt_format},
@@ -458,6 +476,13 @@ Result<void> take_option(int c, Options& o) {
             return Error::make(Code::incorrect_parameters, "%s %s: not a whole number", name, optarg);
         return daemon::set_number(name, v, low, high, out);
     };
+    const auto real = [](const char* name, double low, double high, double& out) -> Result<void> {
+        char* end;
+        const double v = strtod(optarg, &end);
+        if (end == optarg || *end != 0 || !(v >= low && v <= high))
+            return Error::make(Code::incorrect_parameters, "%s %s: a number from %g to %g", name, optarg, low, high);
+        return out = v, Result<void>();
+    };
     switch (c) {
         case 's': o.address.socket = optarg; return {};
         case 't': {
@@ -494,6 +519,10 @@ Result<void> take_option(int c, Options& o) {
         case opt_svg: o.ledger.svg = optarg; return {};
         case opt_requests: o.ledger.requests = optarg; return {};
         case opt_pairs: o.ledger.pairs = optarg; return {};
+        case opt_agents: o.compare.agents = optarg; return {};
+        case opt_upstream_answers: o.compare.answers = optarg; return {};
+        case opt_quality: return real("--quality", 0, 1, o.compare.quality);
+        case opt_volume: return real("--volume", 1, 1e12, o.compare.volume);
         case opt_board: return daemon::set_text("--board", optarg, o.plan.board.name, sizeof o.plan.board.name);
         case opt_boards: return daemon::set_text("--boards", optarg, o.plan.board.files, sizeof o.plan.board.files);
         case opt_draft_model:
@@ -543,6 +572,28 @@ int replay(const Options& o) {
     return judged(replay_ledger(o.ledger, replayer, stdout));
 }
 
+int run_compare(Options& o) {
+    o.compare.prices = o.ledger.prices, o.compare.csv = o.ledger.csv, o.compare.svg = o.ledger.svg;
+    auto connection = Connection::open(o.address);
+    if (!connection) return complain(connection.error(), exit_connection);
+    Caller caller(*connection);
+    if (auto r = caller.wait_for_model(); !r) return outcome(r.error());
+    const Ask ask = [&](const std::string& agent, const Labelled& one) -> Result<Asked> {
+        const JsonNode& r = *TRY(caller.call("run", run_params(agent.c_str(), one.input, one.object), true));
+        const wire::JsonLine& reader = caller.reader();
+        const auto number = [&](const char* name, double otherwise) {
+            const JsonNode* const n = reader.find(r, name);
+            return n != nullptr ? n->number : otherwise;
+        };
+        Asked a{answer_of(reader, r), {}};
+        a.said.failed = text_of(reader, r, "verdict") == "fail";
+        a.said.confidence = static_cast<float>(number("confidence", 0));
+        a.said.ms = number("total_ms", 0), a.said.joules = number("joules", -1);
+        return a;
+    };
+    return report(compare(o.compare, ask, stdout));
+}
+
 int run_ledger(const Options& o) {
     const LedgerCommand& c = o.ledger;
     const std::string verb = c.verb;
@@ -571,6 +622,14 @@ int main(int argc, char** argv) {
         o.ledger.paths.assign(argv + std::min(optind + 2, argc), argv + argc);
         o.ledger.json = o.json;
         return run_ledger(o);
+    }
+    if (command == "compare") {
+        if (argument == nullptr || optind + 2 < argc || o.compare.agents.empty()) {
+            fputs("slmctl: compare FILE --agents A,B, of lines {\"input\": ..., \"output\": ...}\n", stderr);
+            return exit_usage;
+        }
+        o.compare.cases = argument;
+        return run_compare(o);
     }
     const bool known = command == "ask" || command == "classify" || command == "chat" || command == "status" ||
                        command == "plan" || command == "monitor" || command == "help" || command == "hw" ||
