@@ -1,9 +1,14 @@
 #include "client/ledger.h"
 
+#include <string.h>
+#include <time.h>
+
 #include <deque>
+#include <map>
 
 #include "base/bytes.h"
 #include "client/ledger_files.h"
+#include "client/ledger_heads.h"
 
 namespace slmd::client {
 namespace {
@@ -12,11 +17,22 @@ using namespace route;
 
 struct Verifier final : LedgerVisitor {
     FILE* out;
+    std::map<std::uint64_t, SignedHead> heads;  // by sequence
+    std::uint64_t forged = 0, signed_to = 0;
     LedgerRecord last{};
     std::uint64_t first = 0, decisions = 0, outcomes = 0, lost = 0;
     explicit Verifier(FILE* o) : out(o) {}
     void record(const LedgerRecord& r) override {
         if (first == 0) first = r.sequence;
+        if (const auto head = heads.find(r.sequence); head != heads.end()) {
+            if (memcmp(head->second.hash.data(), r.hash, sizeof r.hash) == 0) {
+                signed_to = r.sequence;
+            } else {
+                fprintf(out, "record %llu is not the one that was signed: the ledger was made anew\n",
+                        static_cast<unsigned long long>(r.sequence));
+                forged++;
+            }
+        }
         decisions += r.kind == LedgerKind::decision;
         outcomes += r.kind == LedgerKind::outcome;
         if (r.kind == LedgerKind::note && r.code == static_cast<std::uint8_t>(LedgerNote::gap)) lost += r.refers;
@@ -26,13 +42,6 @@ struct Verifier final : LedgerVisitor {
         fprintf(out, "%s: %s\n", file.c_str(), f.text);
     }
 };
-
-std::string hex_of(std::span<const std::uint8_t> bytes) {
-    std::string text(2 * bytes.size() + 1, 0);
-    write_hex(bytes, text.data());
-    text.pop_back();
-    return text;
-}
 
 bool decided_alike(const LedgerRecord& r) {
     const Decision d = decide(facts_of(r));
@@ -111,6 +120,8 @@ struct Shower final : LedgerVisitor {
 Result<bool> verify_ledger(const LedgerCommand& command, FILE* out) {
     const auto files = TRY(ledger_paths(command.paths));
     Verifier verifier(out);
+    if (command.key != nullptr)
+        for (const SignedHead& h : TRY(read_heads(files, command.key))) verifier.heads[h.sequence] = h;
     const LedgerChain chain = TRY(read_ledger(files, verifier));
     fprintf(out, "%llu records in %zu files are good (%llu decisions, %llu outcomes)%s",
             static_cast<unsigned long long>(chain.records), files.size(),
@@ -123,8 +134,32 @@ Result<bool> verify_ledger(const LedgerCommand& command, FILE* out) {
     if (verifier.lost != 0)
         fprintf(out, "%llu more could not be written at their time, as its notes say\n",
                 static_cast<unsigned long long>(verifier.lost));
-    if (chain.faults != 0) fprintf(out, "%llu faults\n", static_cast<unsigned long long>(chain.faults));
-    return chain.faults == 0;
+    for (const auto& [sequence, head] : verifier.heads)
+        if (sequence > verifier.last.sequence) {
+            fprintf(out, "record %llu was signed and is not there: the ledger was cut short\n",
+                    static_cast<unsigned long long>(sequence));
+            verifier.forged++;
+        }
+    if (verifier.signed_to != 0)
+        fprintf(out, "signed up to record %llu\n", static_cast<unsigned long long>(verifier.signed_to));
+    else if (command.key != nullptr)
+        fputs("no record that is here was signed\n", out);
+    const std::uint64_t faults = chain.faults + verifier.forged;
+    if (faults != 0) fprintf(out, "%llu faults\n", static_cast<unsigned long long>(faults));
+    return faults == 0;
+}
+
+Result<void> sign_ledger(const LedgerCommand& command, FILE* out) {
+    const auto files = TRY(ledger_paths(command.paths));
+    Verifier verifier(out);
+    const LedgerChain chain = TRY(read_ledger(files, verifier));
+    if (chain.faults != 0 || chain.records == 0)
+        return Error::make(Code::check_failed, "nothing is vouched for that has faults, or no record");
+    SignedHead head{verifier.last.sequence, {}, {}, {}};
+    memcpy(head.hash.data(), verifier.last.hash, head.hash.size());
+    TRY(add_head(files.back(), head, command.key));
+    fprintf(out, "signed up to record %llu\n", static_cast<unsigned long long>(head.sequence));
+    return {};
 }
 
 Result<void> show_ledger(const LedgerCommand& command, FILE* out) {

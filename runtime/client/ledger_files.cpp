@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/bytes.h"
 #include "route/ledger_format.h"
 
 namespace slmd::client {
@@ -78,6 +79,13 @@ std::string agent_name(const route::LedgerRecord& r) {
     for (char& c : name)
         if (c < ' ' || c > '~') c = '?';
     return name;
+}
+
+std::string hex_of(std::span<const std::uint8_t> bytes) {
+    std::string text(2 * bytes.size() + 1, 0);
+    write_hex(bytes, text.data());
+    text.pop_back();
+    return text;
 }
 
 std::string time_text(std::int64_t wall_ms) {

@@ -30,7 +30,8 @@ Result<route::LedgerChain> read_ledger(const std::vector<std::string>& files, Le
 const char* answer_name(const route::LedgerRecord& record);
 const char* reason_name(const route::LedgerRecord& record);
 std::string agent_name(const route::LedgerRecord& record);  // in printable ASCII
-std::string time_text(std::int64_t wall_ms);                // 2026-01-31T23:59:59Z
+std::string hex_of(std::span<const std::uint8_t> bytes);
+std::string time_text(std::int64_t wall_ms);  // 2026-01-31T23:59:59Z
 
 // "2026-01-31" (UTC), or "7d", "12h": so long before now. Errors: incorrect_parameters.
 Result<std::int64_t> since_ms(const char* text, std::int64_t now_ms);

@@ -72,6 +72,9 @@ constexpr char usage[] =
     "  model list      what the slots hold\n"
     "  route preview TEXT  TEXT without what is secret in it, as it would leave the board; no slmd is asked\n"
     "  ledger verify [FOLDER|FILE...]  is the record of what was decided as it was written?\n"
+    "  ledger sign --key FILE [FOLDER|FILE...]  a private key vouches for all of it so far; verify --key FILE, with "
+    "the "
+    "public one, asks for that\n"
     "  ledger show [FOLDER|FILE...]  its records; ledger report: how much stayed on the board, why, how fast, and what "
     "it cost\n"
     "  ledger replay [FOLDER|FILE...]  is decided again what was, and answered, with --requests\n"
@@ -100,6 +103,7 @@ constexpr char usage[] =
     "IMAGE, "
     "as slmd has them\n"
     "      --term NAME         route preview: a name or word that is secret, too; may be given again\n"
+    "      --key FILE          ledger sign, verify: as slmpack keygen makes them\n"
     "      --last N            ledger show: so many records of its end\n"
     "      --agent NAME        ledger show, report: of this agent alone\n"
     "      --since WHEN        ledger show, report: from then on: 2026-01-31 (UTC), 7d, 12h\n"
@@ -355,6 +359,7 @@ enum Option {
     opt_by,
     opt_term,
     opt_last,
+    opt_key,
     opt_agent,
     opt_since,
     opt_prices,
@@ -389,6 +394,7 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"queue", required_argument, nullptr, opt_queue},
                               {"config", required_argument, nullptr, opt_config},
                               {"term", required_argument, nullptr, opt_term},
+                              {"key", required_argument, nullptr, opt_key},
                               {"last", required_argument, nullptr, opt_last},
                               {"agent", required_argument, nullptr, opt_agent},
                               {"since", required_argument, nullptr, opt_since},
@@ -511,6 +517,7 @@ Result<void> take_option(int c, Options& o) {
             return o.docs.top = o.top, Result<void>();
         case opt_by: o.docs.by = optarg; return {};
         case opt_term: o.terms.push_back(optarg); return {};
+        case opt_key: o.ledger.key = optarg; return {};
         case opt_last: return number("--last", 1, 1 << 30, o.ledger.last);
         case opt_agent: o.ledger.agent = optarg; return {};
         case opt_since: o.ledger.since = optarg; return {};
@@ -598,11 +605,15 @@ int run_ledger(const Options& o) {
     const LedgerCommand& c = o.ledger;
     const std::string verb = c.verb;
     if (verb == "verify") return judged(verify_ledger(c, stdout));
+    if (verb == "sign" && c.key != nullptr) return report(sign_ledger(c, stdout));
     if (verb == "show") return report(show_ledger(c, stdout));
     if (verb == "report") return report(report_ledger(c, stdout));
     if (verb == "replay") return replay(o);
     if (verb == "export" && c.pairs != nullptr) return report(export_pairs(c, stdout, stderr));
-    fputs("slmctl: ledger verify, show, report, replay or export --pairs FILE; slmctl --help shows them\n", stderr);
+    fputs(
+        "slmctl: ledger verify, sign --key FILE, show, report, replay or export --pairs FILE; slmctl --help shows "
+        "them\n",
+        stderr);
     return exit_usage;
 }
 

@@ -33,13 +33,6 @@ struct Collector final : LedgerVisitor {
 
 Result<Sha256> digest_of(const std::string& text) { return sha256(std::as_bytes(std::span(text))); }
 
-std::string hex_of(std::span<const std::uint8_t> bytes) {
-    std::string text(2 * bytes.size() + 1, 0);
-    write_hex(bytes, text.data());
-    text.pop_back();
-    return text;
-}
-
 // Of the first so many bytes. Zeros are "none", as is "".
 bool same_hash(std::span<const std::uint8_t> recorded, const std::string& now) {
     const std::string then = hex_of(recorded);

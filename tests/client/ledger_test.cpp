@@ -22,6 +22,23 @@ using namespace route;
 using route::testing::decision_record;
 using route::testing::outcome_record;
 
+constexpr char signing_key[] = R"(-----BEGIN EC PRIVATE KEY-----
+MHcCAQEEIL9oc8U4dd6GfzvYlt3cBMyY/WdmP9TKgMw6OU6T+kPzoAoGCCqGSM49
+AwEHoUQDQgAEKWEMIPaSdfqaD3NaXfm/RgTtIK1BPHQOlRkMlQs/O8h9yk/GtcAx
+TamxLi08qPXTHbqdZqZOaaMVIOsRQdfwcw==
+-----END EC PRIVATE KEY-----
+)";
+constexpr char signing_key_public[] = R"(-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEKWEMIPaSdfqaD3NaXfm/RgTtIK1B
+PHQOlRkMlQs/O8h9yk/GtcAxTamxLi08qPXTHbqdZqZOaaMVIOsRQdfwcw==
+-----END PUBLIC KEY-----
+)";
+constexpr char other_key_public[] = R"(-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE1F3n4Yk3kY+vmCRBc0YPbPlEsbrN
+ZnfoFQisf246U9LgXXezPekikCTMQRBljx/hLfgmz925nW7+13wRPY360g==
+-----END PUBLIC KEY-----
+)";
+
 class LedgerCommands : public ::testing::Test {
   protected:
     void SetUp() override {
@@ -91,6 +108,65 @@ TEST_F(LedgerCommands, verify_counts_and_names_what_is_wrong) {
     const std::string empty = folder.string();
     command.paths = {empty.c_str()};
     EXPECT_EQ(verify_ledger(command, stdout).error().code, Code::not_found);
+}
+
+// Keys of openssl ecparam -name prime256v1 -genkey -noout.
+TEST_F(LedgerCommands, a_signed_head_vouches_for_all_before_it) {
+    const std::string key = folder / "key", pub = folder / "key.pub", other = folder / "other.pub";
+    std::ofstream(key) << signing_key;
+    std::ofstream(pub) << signing_key_public;
+    std::ofstream(other) << other_key_public;
+    bool good = false;
+    const auto verify = [&] {
+        return print([&](FILE* out) {
+            const auto r = verify_ledger(command, out);
+            good = r && r.value();
+            if (!r) fputs(r.error().text, out);
+        });
+    };
+    command.key = key.c_str();
+    ASSERT_EQ(print([&](FILE* out) { ASSERT_TRUE(sign_ledger(command, out)); }), "signed up to record 26\n");
+    command.key = pub.c_str();
+    expect(verify(), {"signed up to record 26\n"});
+    EXPECT_TRUE(good);
+    command.key = other.c_str();
+    expect(verify(), {"no record that is here was signed\n"});
+    command.key = key.c_str();
+    expect(verify(), {"a private key"});
+
+    // Cut short: a good chain without its end.
+    command.key = pub.c_str();
+    const fs::path file = folder / "ledger/00000001.ledger";
+    const std::string bytes = contents(file);
+    std::ofstream(file) << bytes.substr(0, 256 * 20);
+    expect(verify(), {"19 records", "record 26 was signed and is not there: the ledger was cut short\n"});
+    EXPECT_FALSE(good);
+    // Made anew from another beginning, with hashes that fit.
+    std::string forged = bytes;
+    Sha256 before{};
+    for (std::size_t at = 256; at < 256 * 27; at += 256) {
+        LedgerRecord r;
+        memcpy(&r, forged.data() + at, sizeof r);
+        if (r.sequence == 3) r.cost_micro = 0, r.confidence = 1;
+        before = ledger_hash(before, r).value();
+        memcpy(r.hash, before.data(), before.size());
+        memcpy(forged.data() + at, &r, sizeof r);
+    }
+    std::ofstream(file) << forged;
+    expect(verify(), {"record 26 is not the one that was signed: the ledger was made anew\n", "1 faults\n"});
+    EXPECT_FALSE(good);
+    // A signature with another digit.
+    std::ofstream(file) << bytes;
+    std::string heads = contents(folder / "ledger/heads");
+    heads[heads.size() - 2] = heads[heads.size() - 2] == '0' ? '1' : '0';
+    std::ofstream(folder / "ledger/heads") << heads;
+    expect(verify(), {"heads:1: the signature does not hold"});
+    std::ofstream(folder / "ledger/heads") << "26 00\n";
+    expect(verify(), {"heads:1: not a signed head"});
+    // What has faults is not vouched for.
+    std::ofstream(file) << bytes.substr(0, 256 * 3 + 9) + "x" + bytes.substr(256 * 3 + 10);
+    command.key = key.c_str();
+    EXPECT_EQ(sign_ledger(command, stderr).error().code, Code::check_failed);
 }
 
 TEST_F(LedgerCommands, another_process_that_would_write_it_is_refused) {

@@ -99,7 +99,7 @@ TEST_F(Amend, IsStillAnOrdinaryZstdFile) {
 
 TEST_F(Amend, ASignatureGoesAndASignedImageCanBeMadeOfIt) {
     ASSERT_TRUE(pack::make_key(folder / "key"));
-    const auto key = pack::read_private_key((folder / "key").c_str());
+    const auto key = image::read_private_key((folder / "key").c_str());
     ASSERT_TRUE(key);
     for (const std::string& path : {stored, raw}) {
         const auto unsigned_bytes = read_file(path);

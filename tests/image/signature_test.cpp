@@ -70,7 +70,7 @@ class Signing : public testing::Test {
         return path;
     }
     void sign(const std::string& path, const char* key = "key") {
-        const auto private_key = pack::read_private_key((folder / key).c_str());
+        const auto private_key = image::read_private_key((folder / key).c_str());
         ASSERT_TRUE(private_key) << private_key.error().text;
         const auto done = pack::sign_image(path, path, private_key.value());
         ASSERT_TRUE(done) << done.error().text;
@@ -95,7 +95,7 @@ class Signing : public testing::Test {
 
 // RFC 6979, A.2.5, P-256 with SHA-256, message "sample": the digest, the key and the signature are all given there.
 TEST(Ecdsa, TheVectorOfRfc6979) {
-    pack::PrivateKey key;
+    image::PrivateKey key;
     key.scalar = unhex<32>("C9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721");
     const auto point = unhex<65>(
         "0460FED4BA255A9D31C961EB74C6356D68C049B8923B61FA6CE669622E60F29FB6"
@@ -110,7 +110,7 @@ TEST(Ecdsa, TheVectorOfRfc6979) {
     const auto good = holds(public_point.value(), digest.value(), rs);
     ASSERT_TRUE(good) << good.error().text;
     EXPECT_TRUE(good.value());
-    const auto made = pack::sign_digest(digest.value(), key);
+    const auto made = image::sign_digest(digest.value(), key);
     ASSERT_TRUE(made) << made.error().text;
     EXPECT_EQ(made.value(), rs);
     for (std::size_t i = 0; i < rs.size(); i++) {
@@ -169,7 +169,7 @@ TEST_F(Signing, ASignedImageIsStillAnOrdinaryZstdFile) {
 TEST_F(Signing, SigningElsewhereLeavesTheImage) {
     const std::string path = write("m.slm");
     const auto before = read_file(path);
-    const auto key = pack::read_private_key((folder / "key").c_str());
+    const auto key = image::read_private_key((folder / "key").c_str());
     ASSERT_TRUE(key);
     ASSERT_TRUE(pack::sign_image(path, folder / "signed.slm", key.value()));
     EXPECT_EQ(read_file(path), before);
@@ -185,7 +185,7 @@ TEST_F(Signing, ADamagedImageIsNotSigned) {
     auto bytes = read_file(path);
     bytes[bytes.size() - 70] ^= 1;
     write_file(path, bytes);
-    const auto key = pack::read_private_key((folder / "key").c_str());
+    const auto key = image::read_private_key((folder / "key").c_str());
     ASSERT_TRUE(key);
     EXPECT_FALSE(pack::sign_image(path, path, key.value()));
     EXPECT_EQ(read_file(path), bytes);
@@ -212,14 +212,14 @@ TEST_F(Signing, AnImageWithoutHashesOpensButCannotBeSigned) {
     EXPECT_TRUE(pack::verify_image(path).empty());
     EXPECT_EQ(refusal(path, trusting(false)), "");
     expect_part(refusal(path, trusting()), "not signed");
-    const auto key = pack::read_private_key((folder / "key").c_str());
+    const auto key = image::read_private_key((folder / "key").c_str());
     ASSERT_TRUE(key);
     const auto refused = pack::sign_image(path, path, key.value());
     ASSERT_FALSE(refused);
     expect_part(refused.error().text, "has no hashes of its tensors: import it again");
     // whoever signs it all the same vouches for nothing
     const auto digest = signed_digest(header);
-    const auto rs = pack::sign_digest(digest.value(), key.value());
+    const auto rs = image::sign_digest(digest.value(), key.value());
     header.signature.type = SignatureType::ecdsa_p256_sha256;
     std::memcpy(header.signature.key_id, keys[0].id.bytes.data(), 8);
     std::memcpy(header.signature.rs, rs.value().data(), 64);
@@ -501,7 +501,7 @@ TEST_F(Signing, WrongKeyFilesAreToldApart) {
         return parsed ? "" : parsed.error().text;
     };
     const auto private_error = [](const std::string& text) -> std::string {
-        const auto parsed = pack::parse_private_key("k", text);
+        const auto parsed = image::parse_private_key("k", text);
         return parsed ? "" : parsed.error().text;
     };
     EXPECT_EQ(public_error(pub), "");
@@ -598,7 +598,7 @@ TEST_F(OpenSsl, WritesKeysThatWeTake) {
     for (const char* name : {"sec1", "pkcs8"}) {
         const std::string public_file = std::string(name) + ".pub";
         ASSERT_EQ(openssl(std::string("pkey -in ") + name + " -pubout -out " + public_file), 0);
-        const auto key = pack::read_private_key((folder / name).c_str());
+        const auto key = image::read_private_key((folder / name).c_str());
         ASSERT_TRUE(key) << key.error().text;
         const auto pub = read_public_key((folder / public_file).c_str());
         ASSERT_TRUE(pub) << pub.error().text;
@@ -622,7 +622,7 @@ TEST_F(OpenSsl, ItsOtherKeysAreRefusedWithTheReason) {
         {"ecparam -name prime256v1 -genkey -out k", "EC PARAMETERS", nullptr}};
     for (const auto& c : cases) {
         ASSERT_EQ(openssl(c.make), 0) << text_of(folder / "error");
-        const auto key = pack::read_private_key((folder / "k").c_str());
+        const auto key = image::read_private_key((folder / "k").c_str());
         ASSERT_FALSE(key) << c.make;
         expect_part(key.error().text, c.private_says);
         if (c.public_says == nullptr) continue;

@@ -15,7 +15,7 @@ int run_keygen(const std::string& path) {
 }
 
 int run_sign(const SignCommand& command) {
-    const auto key = read_private_key(command.key.c_str());
+    const auto key = image::read_private_key(command.key.c_str());
     if (!key) return fail(key.error().text);
     const std::string& output = command.output.empty() ? command.image : command.output;
     if (const auto ok = sign_image(command.image, output, key.value()); !ok) return fail(ok.error().text);
