@@ -54,6 +54,7 @@ constexpr Glyph glyphs[] = {
     {'-', "04 44"},
     {'_', "07 47"},
     {'/', "40 06"},
+    {'\'', "20 21"},
     {'%', "40 06|10 11|35 36"},
     {'+', "22 26|04 44"},
     {'=', "03 43|05 45"},
@@ -103,6 +104,15 @@ void Drawing::line(double x1, double y1, double x2, double y2, const char* colou
     add("<path stroke=\"%s\" %s d=\"M%.1f %.1fL%.1f %.1f\"/>\n", colour, style, x1, y1, x2, y2);
 }
 
+double nice(double most) {
+    double unit = 1;
+    while (unit < most) unit *= 10;
+    while (unit / 10 >= most && unit > 1e-12) unit /= 10;
+    for (const double part : {0.1, 0.2, 0.25, 0.5})
+        if (unit * part >= most) return unit * part;
+    return unit;
+}
+
 void Panel::axes(const char* across, const char* up) const {
     for (int i = 0; i <= 5; i++) {
         char text[16];
@@ -111,7 +121,7 @@ void Panel::axes(const char* across, const char* up) const {
         d.text(from - 6, y(most * i / 5) + 4, 6, 1, text);
         const double at = across_most * i / 5;
         d.line(x(at), y(0), x(at), y(most), faint);
-        std::snprintf(text, sizeof text, "%.*f", across_most < 0.5 ? 2 : across_most < 5 ? 1 : 0, at);
+        std::snprintf(text, sizeof text, across_most == 1 ? "%.1f" : "%.4g", at);
         d.text(x(at), y(0) + 18, 6, 0.5, text);
     }
     d.text(x(0), y(most) - 8, 6, 0, up);

@@ -22,6 +22,9 @@ class Drawing {
     std::string svg;
 };
 
+// The end of an axis on which all up to `most` has room: 1, 2, 2.5 or 5 times a power of ten.
+double nice(double most);
+
 // A square with axes from 0: x to `across_most`, y to `most`.
 struct Panel {
     Drawing& d;

@@ -171,7 +171,7 @@ std::string svg(std::span<const Candidate> candidates, std::span<const LargeAnsw
     double most = 0;
     for (const LargeAnswer& a : large) most += a.cost;
     most = most > 0 ? 1000 * most / static_cast<double>(large.size()) : 1;
-    const Panel share{d, left[0], 1}, cost{d, left[1], 1, most};
+    const Panel share{d, left[0], 1}, cost{d, left[1], 1, nice(most)};
     share.axes("share that leaves", "right answers");
     cost.axes("cost of 1000 requests", "right answers");
     constexpr const char* colours[] = {second_colour, first_colour, third_colour};

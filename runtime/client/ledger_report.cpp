@@ -190,7 +190,7 @@ std::string svg(const Reporter& r) {
     }
     double most = 1;
     for (const auto* ms : {&r.all.local_ms, &r.all.remote_ms}) most = std::max(most, percentile(*ms, 0.99));
-    const Panel panel{d, left[1], 1, most};
+    const Panel panel{d, left[1], 1, nice(most)};
     panel.axes("milliseconds", "share of the answers that had come");
     const struct {
         const char *name, *colour;
