@@ -155,6 +155,10 @@ Result<void> Service::prepare(Job& job, const wire::Request& request) {
     job.adapter = request.adapter ? TRY(find_adapter(config_, *request.adapter)) : own.value();
     job.other_adapter = !own || job.adapter != own.value();
     std::copy(input.begin(), input.end(), job.text);
+    if (memory_.records.are_kept()) {
+        const auto digest = TRY(sha256(std::as_bytes(std::span(input))));
+        std::copy(digest.begin(), digest.end(), job.input_sha256);
+    }
     TRY(agent::read_input(a, {job.text, input.size()}, request.fields, job.values));
     job.agent = &a;
     job.input_end = static_cast<std::uint32_t>(input.size());

@@ -8,6 +8,7 @@
 
 #include "base/ascii.h"
 #include "base/clock.h"
+#include "base/sha256.h"
 #include "base/utf8.h"
 #include "daemon/log.h"
 #include "daemon/service.h"
@@ -94,6 +95,27 @@ std::string_view copy_text(std::string_view text, char (&out)[n]) {
     return {out, size};
 }
 
+route::LedgerRecord outcome_of(const wire::Away& a, route::LedgerOutcome code) {
+    route::LedgerRecord r{};
+    r.kind = route::LedgerKind::outcome;
+    r.task = route::LedgerTask::run;
+    r.code = static_cast<std::uint8_t>(code);
+    r.tokens_in = static_cast<std::uint32_t>(a.prompt_tokens), r.tokens_out = static_cast<std::uint32_t>(a.tokens);
+    r.bytes_out = static_cast<std::uint32_t>(a.bytes_out), r.bytes_in = static_cast<std::uint32_t>(a.bytes_in);
+    r.remote_ms = static_cast<std::uint32_t>(a.ms);
+    r.cost_micro = a.cost;
+    return r;
+}
+
+// What was asked and what is answered now, as digests.
+void set_texts(route::LedgerRecord& r, const Job& job) {
+    r.id = job.order;
+    memcpy(r.request, job.input_sha256, sizeof r.request);
+    const std::string_view said = job.classifies ? job.scores[0].label : std::string_view(job.answer, job.used);
+    if (const auto digest = sha256(std::as_bytes(std::span(said))))
+        memcpy(r.result, digest.value().data(), sizeof r.result);
+}
+
 }  // namespace
 
 // ---- the event loop's thread, with the lock
@@ -119,9 +141,15 @@ route::Facts Service::facts_of(const Job& job) const {
 
 void Service::route() {
     Uplink& uplink = memory_.uplink;
-    if (!uplink.is_configured()) return;
+    if (!uplink.is_configured() && !memory_.records.are_kept()) return;
     uplink.advance(machine_->cut());
+    for (Uplink::Late late; uplink.next_late(late);) record_late(late);
     const Lock guard(lock_);
+    for (Job& job : jobs_) {
+        if (job.state != Job::finished || !job.came) continue;
+        record_outcome(job, job.came_bad ? route::LedgerOutcome::failed : route::LedgerOutcome::settled);
+        job.came = false;
+    }
     for (Uplink::Going& g : uplink.goings()) {
         const Job& job = jobs_[static_cast<std::size_t>(g.job)];
         const bool gone = job.order != g.order || job.released || job.state != Job::live || job.way != Job::away;
@@ -130,6 +158,51 @@ void Service::route() {
     }
     for (Job& job : jobs_)
         if (job.state == Job::live && job.way == Job::asks && !job.released) consider(job);
+}
+
+// What is known of a decision; the same facts give it again.
+void Service::record_decision(Job& job, const route::Facts& facts, const route::Decision& d) {
+    if (!memory_.records.are_kept()) return;
+    const agent::Agent& a = *job.agent;
+    const wire::Outcome& o = job.outcome;
+    route::LedgerRecord r{};
+    r.kind = route::LedgerKind::decision;
+    r.task = route::LedgerTask::run;
+    route::set_facts(r, facts, d);
+    route::set_agent(r, a.name);
+    for (std::size_t i = 0; i < a.checks.size(); i++) {
+        const auto bit = static_cast<std::uint16_t>(1u << i);
+        if (job.findings[i].verdict == agent::Verdict::pass) r.checks_passed |= bit;
+        if (job.findings[i].verdict == agent::Verdict::fail) r.checks_failed |= bit;
+    }
+    r.tokens_in = static_cast<std::uint32_t>(o.prompt_tokens);
+    r.tokens_out = static_cast<std::uint32_t>(job.tokens_out);
+    const std::int64_t now = now_ns(), first = job.first_ns == 0 ? now : job.first_ns;
+    r.prefill_ms = static_cast<std::uint32_t>((first - job.submitted_ns) / 1'000'000);
+    r.decode_ms = static_cast<std::uint32_t>((now - first) / 1'000'000);
+    r.seed = static_cast<std::uint64_t>(job.settings.seed);
+    memcpy(r.image, image_->header().index_sha256, sizeof r.image);
+    if (job.adapter >= 0) memcpy(r.adapter, images_.adapters[job.adapter]->header().index_sha256, sizeof r.adapter);
+    set_texts(r, job);
+    job.recorded = memory_.records.append(r, d.answer == route::Answer::escalate || d.answer == route::Answer::queue);
+}
+
+void Service::record_outcome(const Job& job, route::LedgerOutcome code) {
+    route::LedgerRecord r = outcome_of(job.told_away, code);
+    r.refers = job.recorded;
+    route::set_agent(r, job.agent->name);
+    set_texts(r, job);
+    memory_.records.append(r, false);
+}
+
+void Service::record_late(const Uplink::Late& late) {
+    route::LedgerRecord r = outcome_of(late.told, late.expired  ? route::LedgerOutcome::expired
+                                                  : late.failed ? route::LedgerOutcome::failed
+                                                                : route::LedgerOutcome::settled);
+    r.refers = late.recorded;
+    r.queue_ms = static_cast<std::uint32_t>(std::clamp<std::int64_t>(late.waited_ms, 0, UINT32_MAX));
+    route::set_agent(r, late.agent);
+    memory_.records.append(r, false);
 }
 
 // The local answer is all there is, for now.
@@ -146,7 +219,10 @@ void Service::consider(Job& job) {
     job.told_away = {};
     route::Facts facts = facts_of(job);
     route::Decision d = route::decide(facts);
-    if (d.answer == route::Answer::keep || d.answer == route::Answer::refuse) return stay(job, d);
+    if (d.answer == route::Answer::keep || d.answer == route::Answer::refuse) {
+        record_decision(job, facts, d);
+        return stay(job, d);
+    }
     Uplink& uplink = memory_.uplink;
     Uplink::Going* const g = uplink.take(static_cast<int>(&job - jobs_.data()), job.order, job.agent->remote.terms);
     if (g == nullptr) return;  // others are away: it is looked at again when one has come
@@ -156,14 +232,18 @@ void Service::consider(Job& job) {
         uplink.give(*g);
         facts.redacted = facts.policy == route::Policy::allowed;
         d = route::decide(facts);
-        return stay(job,
-                    {route::Answer::refuse, d.answer == route::Answer::refuse ? d.reason : route::Reason::no_answer},
-                    body.error().text);
+        record_decision(job, facts, d);
+        job.came = job.came_bad = d.answer != route::Answer::refuse;  // it is too long to leave
+        return stay(job, {route::Answer::refuse, job.came ? route::Reason::no_answer : d.reason}, body.error().text);
     }
     if (d.answer == route::Answer::queue) return wait(job, *g);
-    if (!uplink.send(*g, body.value())) {
+    if (!uplink.has_room(body.value().size())) return uplink.give(*g);  // it does not keep up: again when it does
+    record_decision(job, facts, d);                                     // before it leaves
+    g->recorded = job.recorded;
+    if (auto sent = uplink.send(*g, body.value()); !sent) {
         uplink.give(*g);
-        return;  // it does not keep up: again when it does
+        job.came = job.came_bad = true;
+        return stay(job, {route::Answer::refuse, route::Reason::no_answer}, sent.error().text);
     }
     job.way = Job::away;
     log(Level::info, {{"SLMD_EVENT", "leaves"}}, "agent %.*s: %s: request %s goes to the large model, %s",
@@ -177,6 +257,9 @@ void Service::wait(Job& job, Uplink::Going& g) {
     const agent::Agent& a = *job.agent;
     const auto body = write_down(job, g);
     Result<void> kept = body ? Result<void>() : Result<void>(body.error());
+    if (job.recorded != 0) record_outcome(job, route::LedgerOutcome::failed);  // it had been tried at once
+    record_decision(job, g.facts, route::decide(g.facts));
+    g.recorded = job.recorded;
     if (body) {
         route::Letter letter;
         copy_text(a.name, letter.agent);
@@ -185,6 +268,7 @@ void Service::wait(Job& job, Uplink::Going& g) {
         kept = uplink.queue(g, letter, body.value());
     }
     if (kept) job.told_away.key = copy_text(g.key, job.away_key);
+    job.came = job.came_bad = !kept;
     uplink.give(g);
     stay(job, {kept ? route::Answer::queue : route::Answer::refuse, route::Reason::no_link},
          kept ? "" : kept.error().text);
@@ -204,6 +288,8 @@ void Service::hear(Uplink::Going& g) {
         memcpy(job.answer + job.used, g.text, g.text_size);
         job.remote_size = g.text_size;
         job.told_away.reason = route::name_of(route::decide(g.facts).reason);
+        if (g.learns && g.asked_size > 0 && g.raw_size > 0)
+            memory_.records.learn({job.agent->name, job.agent->system, {g.asked, g.asked_size}, {g.raw, g.raw_size}});
         uplink.give(g);
         job.way = Job::back;
         pthread_cond_signal(&work_);
@@ -221,6 +307,7 @@ void Service::hear(Uplink::Going& g) {
     char text[sizeof g.error.text];
     memcpy(text, g.error.text, sizeof text);
     uplink.give(g);
+    job.came = job.came_bad = true;
     stay(job, {route::Answer::refuse, g.why == Uplink::Going::other ? route::Reason::no_answer : d.reason}, text);
 }
 
@@ -241,8 +328,13 @@ Result<std::string_view> Service::write_down(Job& job, Uplink::Going& g) {
         }
         body.put(first ? "" : ",").put("{\"role\":\"").put(role).put("\",\"content\":");
         body.string(told.value(), more).put("}");
+        if (a.remote.learn && role[0] == 'u' && told.value().size() <= Uplink::text_bytes) {  // the last one stays
+            memcpy(g.asked, told.value().data(), told.value().size());
+            g.asked_size = told.value().size();
+        }
         first = false;
     };
+    g.asked_size = g.raw_size = 0;
     timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     const std::int64_t left_ms =
@@ -276,6 +368,7 @@ Result<std::string_view> Service::write_down(Job& job, Uplink::Going& g) {
     say("user", TRY(agent::fill_in(a, a.prompt, job.values, scratch)));
     TRY(bad);
     body.put("]");
+    g.learns = a.remote.learn;
     g.json = a.output == agent::Output::schema;
     if (g.json) {
         const std::span<char> room = uplink.scratch();
@@ -292,6 +385,7 @@ void Service::take_back(Job& job) {
     const auto read = read_back(job);
     const Lock guard(lock_);
     if (job.way != Job::back) return;
+    job.came = true, job.came_bad = !read;
     if (!read) return stay(job, {route::Answer::refuse, route::Reason::no_answer}, read.error().text);
     job.outcome.away = &job.told_away;
     job.outcome.route = route::name_of(route::Answer::escalate);

@@ -98,6 +98,8 @@ struct Reader : hal::TomlFile {
                 TRY(table("socket", node, &Reader::socket));
             else if (k == "uplink")
                 TRY(table("uplink", node, &Reader::uplink));
+            else if (k == "ledger")
+                TRY(table("ledger", node, &Reader::ledger));
             else if (k == "limits")
                 TRY(table("limits", node, &Reader::limits));
             else if (k == "generate")
@@ -119,9 +121,10 @@ struct Reader : hal::TomlFile {
             else
                 return unknown(key,
                                "model, require_signature, allowed_keys, state, agents, [engine], [[adapter]], [embed], "
-                               "[socket], [[tty]], [uplink], [limits], "
+                               "[socket], [[tty]], [uplink], [ledger], [limits], "
                                "[generate], [board], [governor], [pins], [[trigger]], [[output]]");
         }
+        if (config.ledger_mib < 0) config.ledger_mib = config.uplink.socket[0] != 0 ? 16 : 0;
         // Who names keys means that only they count: without a signature there is nothing that they could be held to.
         const toml::node* const required = t.get("require_signature");
         if (required == nullptr) config.require_signature = config.key_count > 0;
@@ -210,6 +213,14 @@ struct Reader : hal::TomlFile {
             else
                 return unknown(key, "path, mode, group, trusted");
         }
+        return {};
+    }
+    Result<void> ledger(const toml::table& t) const {
+        for (const auto& [key, node] : t)
+            if (key.str() == "mib")
+                TRY(number("mib", node, 0, 4096, config.ledger_mib));
+            else
+                return unknown(key, "mib");
         return {};
     }
     Result<void> uplink(const toml::table& t) const {
@@ -543,6 +554,9 @@ Result<void> check(const Config& config, int handed_over) {
     if (config.uplink.socket[0] != 0 && config.state[0] == 0)
         return Error::make(Code::incorrect_parameters,
                            "[uplink], and no folder for what waits to leave: set state, or --state DIR");
+    if (config.ledger_mib > 0 && config.state[0] == 0)
+        return Error::make(Code::incorrect_parameters,
+                           "[ledger], and no folder to keep it in: set state, or --state DIR");
     if (config.docs_passages > 0 && config.state[0] == 0)
         return Error::make(Code::incorrect_parameters,
                            "[limits] passages = %d, and no folder to keep them in: set state, or --state DIR",

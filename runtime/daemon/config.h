@@ -98,8 +98,8 @@ struct Config {
     } ttys[max_ttys];
     int tty_count = 0;
     bool socket_trusted = false;
-    int clients = 16;                                                         // serial lines included
-    int queue = 16;                                                           // requests that wait for a slot
+    int clients = 16;  // serial lines included
+    int queue = 16;    // requests that wait for a slot
     struct Uplink {
         static constexpr std::size_t max_terms = 32;
         char socket[108] = "";           // on which slm-uplink is waited for; "": there is none
@@ -109,6 +109,7 @@ struct Config {
         unsigned line = 0;
         bool operator==(const Uplink&) const = default;
     } uplink;
+    int ledger_mib = -1;  // that the ledger may take; below 0: 16 with an uplink, else none is kept
     char agents[max_agent_folders][256] = {SLMD_AGENTS, "/etc/slmd/agents"};  // folders; the later ones override
     int agent_folders = 2;
     int prefixes_mib = 64;  // of the state folder for beginnings of agents' prompts; 0: they are not kept

@@ -244,6 +244,7 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
     lay_out_agents(counting, config, memory);
     memory.documents.lay_out(counting, config);
     memory.uplink.lay_out(counting, config);
+    memory.records.lay_out(counting, config);
     const struct Block {  // goes after all that lives in it
         std::size_t size;
         void* at;
@@ -260,6 +261,7 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
     lay_out_agents(arena, config, memory);
     memory.documents.lay_out(arena, config);
     memory.uplink.lay_out(arena, config);
+    memory.records.lay_out(arena, config);
     const struct Wake {
         int fd;
         ~Wake() {
@@ -271,13 +273,16 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
     const struct Closing {  // before the block goes, which SQLite lives in
         Documents& documents;
         Uplink& uplink;
+        Records& records;
         ~Closing() {
             documents.close();
             uplink.close();
+            records.close();
         }
-    } closing{memory.documents, memory.uplink};
+    } closing{memory.documents, memory.uplink, memory.records};
     TRY(memory.documents.open(config, wake.fd));
     TRY(memory.uplink.open(config));
+    TRY(memory.records.open(config));
     wire::Identity identity;
     identity.version = SLMD_VERSION;
     const hal::Identity board = hardware.board().identity();

@@ -228,6 +228,11 @@ Result<Plan> plan(const Images& images, const Config& config) {
         memory.uplink.lay_out(uplink, config);
         p.items[p.count++] = {"uplink", uplink.used()};
     }
+    if (config.ledger_mib > 0) {
+        Arena ledger;
+        memory.records.lay_out(ledger, config);
+        p.items[p.count++] = {"ledger", ledger.used()};
+    }
     p.items[p.count++] = {"program, libraries, stacks", program_bytes};
     return p;
 }

@@ -11,6 +11,7 @@
 #include "daemon/config.h"
 #include "daemon/documents.h"
 #include "daemon/pipelines.h"
+#include "daemon/records.h"
 #include "daemon/uplink.h"
 #include "engine/engine.h"
 #include "engine/snapshot.h"
@@ -127,6 +128,9 @@ struct Job {
     wire::Away told_away;
     char away_key[route::Letter::key_bytes + 1], upstream[33], remote_model[65], away_failed[124];
     std::size_t remote_size;
+    std::uint8_t input_sha256[32];  // where a ledger is kept
+    std::uint64_t recorded;         // sequence of its decision in the ledger; 0: none
+    bool came, came_bad;            // what came is to be recorded; it could not be used
 
     bool is_bound() const { return bound != task::Constraint::Kind::none; }
     // Engine thread only.
@@ -175,6 +179,7 @@ struct Memory {
     Pipelines pipelines;
     Documents documents;
     Uplink uplink;
+    Records records;
     std::span<std::byte> snapshot_memory;  // of what is kept of their prompts; none: nothing is
 };
 

@@ -389,7 +389,7 @@ bool Server::tell_events() {
 int Server::board() {
     const int wait = machine_.tick({.loading = !ready_, .busy = ready_ && service_.busy()});
     service_.set_effort(machine_.effort());
-    return tell_events() ? 0 : wait;
+    return tell_events() ? 0 : memory_.records.tick(wait);
 }
 
 Result<void> Server::run() {

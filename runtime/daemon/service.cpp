@@ -336,7 +336,9 @@ Service::Round Service::next() {
             if (job.state != Job::live || job.deadline_ns == 0) continue;
             // a job without a slot, or one whose client does not read, meets its deadline here
             if (now >= job.deadline_ns && (job.slot < 0 || !runnable(job))) {
+                if (job.way == Job::asks) continue;
                 if (job.way != Job::home) {
+                    job.came = job.came_bad = true;
                     stay(job, {route::Answer::refuse, route::Reason::no_answer},
                          "the deadline passed while the large model was asked");
                 } else if (job.tokens_out == 0 && job.wording == 0) {
@@ -758,6 +760,7 @@ Result<int> Service::submit(const wire::Request& request) {
     job.step = job.tokens_before = job.pending_count = job.call_count = 0;
     job.acting = job.prefix_brought = false;
     job.way = Job::home, job.wish = request.wish;
+    job.recorded = 0, job.came = false;
     job.embeds = request.embed, job.classifies = false;
     job.system_begin = job.system_end = 0;
     job.head = job.used = 0;
@@ -834,7 +837,7 @@ wire::View Service::view(int handle) {
     Job& job = jobs_[static_cast<std::size_t>(handle)];
     wire::View v;
     v.done = job.done, v.total = job.total, v.tokens = job.tokens_out;
-    if (job.state == Job::finished)
+    if (job.state == Job::finished && !job.came)  // it is recorded first
         v.state = wire::View::finished, v.outcome = &job.outcome;
     else if (job.tokens_out > 0)
         v.state = wire::View::answering;

@@ -118,7 +118,12 @@ class Service final : public wire::Host {
     Result<bool> take_calls(Job& job);
     void carry_out(Job& job);
     // What may leave (away.cpp).
-    bool has_route(const Job& job) const { return job.agent != nullptr && memory_.uplink.is_configured(); }
+    bool has_route(const Job& job) const {
+        return job.agent != nullptr && (memory_.uplink.is_configured() || memory_.records.are_kept());
+    }
+    void record_decision(Job& job, const route::Facts& facts, const route::Decision& decision);
+    void record_outcome(const Job& job, route::LedgerOutcome code);
+    void record_late(const Uplink::Late& late);
     route::Facts facts_of(const Job& job) const;
     void consider(Job& job);
     void stay(Job& job, const route::Decision& decision, const char* failed = "");

@@ -59,6 +59,7 @@ std::string_view text_of(const JsonNode* node) {
 struct Kept {
     bool json;
     std::uint32_t values;  // bytes
+    std::uint64_t recorded;
 };
 struct KeptValue {
     route::Kind kind;
@@ -108,6 +109,8 @@ void Uplink::lay_out(Arena& arena, const Config& config) {
         char* const secrets = arena.scratch<char>(secret_bytes);
         auto* const values = arena.scratch<route::Redactor::Value>(max_secrets);
         char* const text = arena.scratch<char>(text_bytes);
+        char* const asked = arena.scratch<char>(text_bytes);
+        char* const raw = arena.scratch<char>(text_bytes);
         if (goings_ == nullptr) continue;
         route::Redactor* const redactor =
             new (&redactors[i]) route::Redactor({secrets, secret_bytes}, {values, max_secrets}, {});
@@ -117,6 +120,7 @@ void Uplink::lay_out(Arena& arena, const Config& config) {
         }
         new (&goings_[i]) Going{};
         goings_[i].redactor = redactor, goings_[i].text = text;
+        goings_[i].asked = asked, goings_[i].raw = raw;
     }
     for (int i = 0; i < max_shown; i++) {
         char* const text = arena.scratch<char>(text_bytes);
@@ -190,9 +194,9 @@ Uplink::Going* Uplink::take(int job, std::uint64_t order, std::span<const std::s
     for (Going& g : goings()) {
         if (g.state != Going::free) continue;
         route::Redactor* const redactor = g.redactor;
-        char* const text = g.text;
+        char *const text = g.text, *const asked = g.asked, *const raw = g.raw;
         g = Going{};
-        g.redactor = redactor, g.text = text;
+        g.redactor = redactor, g.text = text, g.asked = asked, g.raw = raw;
         g.state = Going::taken, g.job = job, g.order = order;
         make_key(g.key);
         std::size_t n = 0;
@@ -256,8 +260,10 @@ Result<void> Uplink::queue(Going& going, const route::Letter& of, std::string_vi
     letter.queued_ms = unix_ms();
     if (letter.deadline_ms > 0) letter.deadline_ms += letter.queued_ms;
     Body kept({scratch_ + route::Journal::max_record, route::Journal::max_record});
-    Kept head{};
+    Kept head;
+    memset(static_cast<void*>(&head), 0, sizeof head);
     head.json = going.json;
+    head.recorded = going.recorded;
     for (const route::Redactor::Value& v : going.redactor->values())
         head.values += static_cast<std::uint32_t>(sizeof(KeptValue) + v.size);
     kept.put({reinterpret_cast<const char*>(&head), sizeof head});
@@ -454,7 +460,12 @@ void Uplink::came(const JsonReader& reader, const JsonNode& what, bool failed) {
                                static_cast<int>(std::min<std::size_t>(text.size(), 200)), text.data());
         return;
     }
-    const auto restored = g->redactor->restore(text_of(reader.find(what, "text")), {g->text, text_bytes}, g->json);
+    const std::string_view text = text_of(reader.find(what, "text"));
+    if (g->learns && text.size() <= text_bytes) {
+        memcpy(g->raw, text.data(), text.size());
+        g->raw_size = text.size();
+    }
+    const auto restored = g->redactor->restore(text, {g->text, text_bytes}, g->json);
     if (restored)
         g->text_size = restored.value().size();
     else
@@ -508,6 +519,20 @@ void Uplink::came_late(const Entry& entry, const JsonReader& reader, const JsonN
                 "the answer to %s could not be kept, and will be asked for again: %s", key, done.error().text);
             return;
         }
+        if (late_count_ < max_events && kept) {
+            Kept of;
+            memcpy(&of, kept.value().data(), std::min(sizeof of, kept.value().size()));
+            Late& l = lates_[late_count_++];
+            l = {};
+            memcpy(l.key, key, sizeof key);
+            memcpy(l.agent, entry.letter.agent, sizeof l.agent);
+            l.recorded = of.recorded;
+            l.failed = head.failed, l.expired = text_of(reader.find(what, "why")) == "expired";
+            l.told.prompt_tokens = head.prompt_tokens, l.told.tokens = head.tokens;
+            l.told.cost = head.cost, l.told.bytes_out = head.bytes_out, l.told.bytes_in = head.bytes_in;
+            l.told.ms = head.ms;
+            l.waited_ms = unix_ms() - entry.letter.queued_ms;
+        }
         if (event_count_ < max_events) {
             wire::Event& e = events_[event_count_++];
             e = {.kind = wire::Event::model, .name = "QUEUE"};
@@ -543,6 +568,12 @@ bool Uplink::next_event(wire::Event& event) {
     event = events_[0];
     std::copy(events_ + 1, events_ + event_count_, events_);
     event_count_--;
+    return true;
+}
+
+bool Uplink::next_late(Late& late) {
+    if (late_count_ == 0) return false;
+    late = lates_[--late_count_];
     return true;
 }
 

@@ -43,6 +43,7 @@ class Uplink {
         std::uint64_t order;
         char key[route::Letter::key_bytes + 1];
         std::int64_t sent_ns;
+        std::uint64_t recorded;  // its decision, in the ledger
         route::Facts facts;
         route::Redactor* redactor;
         std::string_view terms[Config::Uplink::max_terms + agent::Agent::max_terms];
@@ -53,6 +54,10 @@ class Uplink {
         Error error;
         char* text;  // [text_bytes]
         std::size_t text_size;
+        // Of agents that learn: what left and came, without secrets; [text_bytes] each. Sizes 0: they are too long.
+        bool learns;
+        char *asked, *raw;
+        std::size_t asked_size, raw_size;
         wire::Away told;
         char upstream[33], model[65];
     };
@@ -78,6 +83,7 @@ class Uplink {
     // A text without its secrets; valid until the next one. Errors: of Redactor::redact.
     Result<std::string_view> redact(Going& going, std::string_view text);
     std::span<char> scratch() { return {filled_, prompt_room}; }
+    bool has_room(std::size_t members) const { return out_bytes - (out_size_ - out_sent_) > members + 128; }
     // Sends it. Errors: busy (what was sent before is on its way still).
     Result<void> send(Going& going, std::string_view members);
     // Keeps it until it can be sent: there after a power cut. Errors: memory_full, storage_failure.
@@ -89,6 +95,15 @@ class Uplink {
     void advance(bool cut);
     // An answer of one that was queued has come.
     bool next_event(wire::Event& event);
+    // And what it came to, for the ledger.
+    struct Late {
+        char key[route::Letter::key_bytes + 1], agent[33];
+        std::uint64_t recorded;
+        bool failed, expired;
+        wire::Away told;
+        std::int64_t waited_ms;
+    };
+    bool next_late(Late& late);
 
     std::span<const wire::QueueInfo> queued();
     std::span<const wire::BudgetInfo> budget() const { return {budget_, budget_count_}; }
@@ -144,6 +159,8 @@ class Uplink {
     static constexpr int max_events = 8;
     wire::Event events_[max_events];
     int event_count_ = 0;
+    Late lates_[max_events];
+    int late_count_ = 0;
 };
 
 }  // namespace slmd::daemon

@@ -123,6 +123,40 @@ TEST(Uplink, what_a_check_rejects_is_answered_by_the_large_model_without_its_sec
         EXPECT_EQ(sent.find(secret), std::string::npos) << sent;
     EXPECT_NE(sent.find("[IBAN_1]"), std::string::npos) << sent;
 
+    // One line of the ledger for each decision, and one for what came; they verify while slmd writes.
+    d.stop();
+    const Ran verified = shell(slmctl_path() + " ledger verify " + p.path + "/state/ledger");
+    EXPECT_EQ(verified.code, 0) << verified.out << verified.err;
+    const Ran shown = shell(slmctl_path() + " ledger show --json " + p.path + "/state/ledger");
+    json decision, outcome;
+    std::istringstream lines(shown.out);
+    for (std::string line; std::getline(lines, line);) {
+        const json one = json::parse(line);
+        if (one["kind"] == "decision") decision = one;
+        if (one["kind"] == "outcome") outcome = one;
+    }
+    EXPECT_EQ(decision["agent"], "topic") << shown.out;
+    EXPECT_EQ(decision["answer"], "escalate") << decision;
+    EXPECT_EQ(outcome["refers"], decision["sequence"]) << outcome;
+    EXPECT_EQ(outcome["code"], "settled") << outcome;
+    EXPECT_EQ(outcome["tokens_out"], 20) << outcome;
+    const Ran replayed = shell(slmctl_path() + " ledger replay " + p.path + "/state/ledger");
+    EXPECT_EQ(replayed.code, 0) << replayed.out << replayed.err;
+}
+
+TEST(Uplink, says_what_was_spent) {
+    const Place p;
+    p.agent("topic", "[remote]\npolicy = 'allowed'\nlearn = true\n", std::string("text = 200\n") + fails);
+    ChatServer server;
+    server.answer = [](const ChatServer::Asked&) { return "about it"; };
+    Daemon d(p.options());
+    const Uplink up(p, server.port);
+    wait_for(d.log, "slm-uplink is there");
+    json r;
+    for (int i = 0; i < 500 && r["route"] != "escalate"; i++, usleep(10'000)) r = run(d, "topic", "x");
+    EXPECT_EQ(slurp(p.path + "/state/pairs/topic.jsonl"),
+              "{\"messages\":[{\"role\":\"user\",\"content\":\"What is it about? x\"},{\"role\":\"assistant\","
+              "\"content\":\"about it\"}]}\n");
     Wire w = d.connect();
     json budget;
     for (int i = 0; i < 500; i++) {
