@@ -219,31 +219,40 @@ int show_agent(Connection& connection, const char* name) {
     return 0;
 }
 
-int run_agent(Connection& connection, const char* name, std::string input, const std::string& adapter, bool json) {
+int run_agent(Connection& connection, const char* name, std::string input, const std::string& settings, bool json) {
     if (input == "-") input = read_all(stdin);
     if (!utf8_valid(input))
         return complain(Error::make(Code::invalid_characters, "the input is not UTF-8"), exit_failed);
     Caller caller(connection);
     if (auto r = caller.wait_for_model(); !r) return outcome(r.error());
-    const auto r = caller.call("run", run_params(name, input, false) + adapter, true);
+    const auto r = caller.call("run", run_params(name, input, false) + settings, true);
     if (!r) return outcome(r.error());
+    return print_answer(caller, *r.value(), json);
+}
+
+int print_answer(const Caller& caller, const JsonNode& result, bool json) {
     const wire::JsonLine& reader = caller.reader();
-    const std::string verdict = text_of(reader, *r.value(), "verdict");
+    const std::string verdict = text_of(reader, result, "verdict");
     const int code = verdict == "pass" ? 0 : verdict == "fail" ? exit_refuted : exit_unsure;
     if (json) return puts(caller.line().c_str()), code;
-    puts(answer_of(reader, *r.value()).c_str());
-    const JsonNode *confidence = reader.find(*r.value(), "confidence"),
-                   *calibrated = reader.find(*r.value(), "calibrated"), *checks = reader.find(*r.value(), "checks");
+    puts(answer_of(reader, result).c_str());
+    const JsonNode *confidence = reader.find(result, "confidence"), *calibrated = reader.find(result, "calibrated"),
+                   *checks = reader.find(result, "checks");
     fprintf(stderr, "%s, confidence %.3f%s\n", verdict.c_str(), confidence != nullptr ? confidence->number : 0.0,
             calibrated != nullptr && calibrated->truth ? "" : " (not calibrated)");
-    if (const JsonNode* const steps = reader.find(*r.value(), "steps"); steps != nullptr)
+    if (const std::string reason = text_of(reader, result, "reason"); !reason.empty()) {
+        const std::string key = text_of(reader, result, "key"), error = text_of(reader, result, "remote_error");
+        fprintf(stderr, "  route: %s, since %s%s%s%s%s\n", text_of(reader, result, "route").c_str(), reason.c_str(),
+                key.empty() ? "" : "; slmctl queue show ", key.c_str(), error.empty() ? "" : ": ", error.c_str());
+    }
+    if (const JsonNode* const steps = reader.find(result, "steps"); steps != nullptr)
         for (int i = reader.first(*steps); i < steps->next; i = reader.node(i).next) {
             const JsonNode& s = reader.node(i);
             const std::string error = text_of(reader, s, "error");
             fprintf(stderr, "  %s: %s: %s\n", text_of(reader, s, "name").c_str(), text_of(reader, s, "verdict").c_str(),
                     (error.empty() ? text_of(reader, s, "answer") : error).c_str());
         }
-    if (const JsonNode* const calls = reader.find(*r.value(), "calls"); calls != nullptr) print_calls(calls->text);
+    if (const JsonNode* const calls = reader.find(result, "calls"); calls != nullptr) print_calls(calls->text);
     for (int i = checks != nullptr ? reader.first(*checks) : 0; checks != nullptr && i < checks->next;
          i = reader.node(i).next) {
         const JsonNode& c = reader.node(i);

@@ -3,7 +3,7 @@
 #include <span>
 #include <string>
 
-#include "client/connection.h"
+#include "client/caller.h"
 
 namespace slmd::client {
 
@@ -13,9 +13,11 @@ int check_agents(std::span<char* const> files);
 int list_agents(Connection& connection, bool json);
 int list_adapters(Connection& connection, bool json);
 int show_agent(Connection& connection, const char* name);
-// Prints the answer, and to standard error what there is to say of it. 0: pass, 3: unsure, 4: a check failed. adapter:
-// the JSON member, or "".
-int run_agent(Connection& connection, const char* name, std::string input, const std::string& adapter, bool json);
+// Prints the answer, and to standard error what there is to say of it. 0: pass, 3: unsure, 4: a check failed. settings:
+// JSON members of run, or "".
+int run_agent(Connection& connection, const char* name, std::string input, const std::string& settings, bool json);
+// The same of a result that has come.
+int print_answer(const Caller& caller, const JsonNode& result, bool json);
 // Runs it on labelled inputs, of lines {"input": ..., "output": ...}, or the examples of its own file that the model
 // does not see: how many answers are right, and how long they take.
 int bench_agent(Connection& connection, const char* name, const char* file);

@@ -24,6 +24,7 @@
 #include "client/ledger.h"
 #include "client/ledger_report.h"
 #include "client/model.h"
+#include "client/queue.h"
 #include "client/replay.h"
 #include "client/route.h"
 #include "daemon/plan.h"
@@ -71,6 +72,8 @@ constexpr char usage[] =
     "  model rollback  goes back to the other slot\n"
     "  model list      what the slots hold\n"
     "  route preview TEXT  TEXT without what is secret in it, as it would leave the board; no slmd is asked\n"
+    "  route budget    what was spent for the large model, of what may be\n"
+    "  queue list, show KEY, drop KEY  requests that wait for the large model, the answer of one, and no more of it\n"
     "  ledger verify [FOLDER|FILE...]  is the record of what was decided as it was written?\n"
     "  ledger sign --key FILE [FOLDER|FILE...]  a private key vouches for all of it so far; verify --key FILE, with "
     "the "
@@ -116,6 +119,7 @@ constexpr char usage[] =
     "      --quality Q         compare: share of right answers that is good enough, 0 to 1; else the large model's\n"
     "      --volume N          compare: requests a month, 100000 by default\n"
     "      --csv FILE, --svg FILE  what is reported, for a spreadsheet and as a picture\n"
+    "      --route WHERE       agent run: local (it stays here) or remote (where the agent allows it)\n"
     "      --by HOW            docs search: words, meaning or both (the default)\n"
     "      --format F          of a vector: f32, numbers (the default), or i8, a scale and bytes in base64\n"
     "      --json              classify, embed, extract, docs, agent, adapter, status, plan and hw as slmd sent them; "
@@ -146,6 +150,7 @@ struct Options {
     LedgerCommand ledger;
     CompareCommand compare;
     std::vector<const char*> terms;
+    std::string route;  // of agent run
 };
 
 int ask(Connection& connection, const Options& o, std::string text) {
@@ -357,6 +362,7 @@ enum Option {
     opt_format,
     opt_embed_model,
     opt_by,
+    opt_route,
     opt_term,
     opt_last,
     opt_key,
@@ -412,6 +418,7 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"format", required_argument, nullptr, opt_format},
                               {"embed-model", required_argument, nullptr, opt_embed_model},
                               {"by", required_argument, nullptr, opt_by},
+                              {"route", required_argument, nullptr, opt_route},
                               {"regex", required_argument, nullptr, opt_regex},
                               {"adapter", required_argument, nullptr, opt_adapter},
                               {"help", no_argument, nullptr, 'h'},
@@ -516,6 +523,11 @@ Result<void> take_option(int c, Options& o) {
             TRY(number("--top", 1, wire::LabelSet::max_top, o.top));
             return o.docs.top = o.top, Result<void>();
         case opt_by: o.docs.by = optarg; return {};
+        case opt_route:
+            if (strcmp(optarg, "local") != 0 && strcmp(optarg, "remote") != 0)
+                return Error::make(Code::incorrect_parameters, "--route is local or remote");
+            o.route = optarg;
+            return {};
         case opt_term: o.terms.push_back(optarg); return {};
         case opt_key: o.ledger.key = optarg; return {};
         case opt_last: return number("--last", 1, 1 << 30, o.ledger.last);
@@ -646,8 +658,9 @@ int main(int argc, char** argv) {
                        command == "plan" || command == "monitor" || command == "help" || command == "hw" ||
                        command == "board" || command == "model" || command == "agent" || command == "extract" ||
                        command == "calibrate" || command == "adapter" || command == "embed" || command == "docs" ||
-                       command == "route";
-    const bool local = command == "board" || command == "model" || command == "route" ||
+                       command == "route" || command == "queue";
+    const bool budget = command == "route" && argument != nullptr && strcmp(argument, "budget") == 0;
+    const bool local = command == "board" || command == "model" || (command == "route" && !budget) ||
                        (command == "hw" && argument != nullptr);  // no slmd is asked
     if (local) {
         const std::string verb = argument == nullptr ? "" : argument;
@@ -668,7 +681,8 @@ int main(int argc, char** argv) {
         if (command == "hw" && verb == "record" && rest.size() == 1)
             return report(record(rest[0], o.lines, o.seconds, o.plan.board.files, o.plan.board.name, interrupts));
         fputs(
-            "slmctl: board show, board check FILE..., hw, hw record FILE, model ..., route preview TEXT; slmctl --help "
+            "slmctl: board show, board check FILE..., hw, hw record FILE, model ..., route preview TEXT, route budget; "
+            "slmctl --help "
             "shows them\n",
             stderr);
         return exit_usage;
@@ -690,7 +704,7 @@ int main(int argc, char** argv) {
     }
     if (!known ||
         (command != "agent" && command != "calibrate" && command != "embed" && command != "docs" &&
-         optind + 2 < argc) ||
+         command != "queue" && optind + 2 < argc) ||
         (command == "ask" && argument == nullptr)) {
         if (command.empty())
             fputs(usage, stderr);
@@ -700,6 +714,12 @@ int main(int argc, char** argv) {
             fputs("slmctl: ask what? slmctl ask \"TEXT\"\n", stderr);
         else
             fprintf(stderr, "slmctl: too many arguments; put the text in quotes\n");
+        return exit_usage;
+    }
+    const std::string what = command == "queue" && argument != nullptr ? argument : "";
+    if (command == "queue" && !(what == "list" && name == nullptr) &&
+        !((what == "show" || what == "drop") && name != nullptr && last == nullptr)) {
+        fputs("slmctl: queue list, show KEY or drop KEY\n", stderr);
         return exit_usage;
     }
     if (command == "docs") {
@@ -744,7 +764,13 @@ int main(int argc, char** argv) {
     if (command == "adapter") return list_adapters(*connection, o.json);
     if (verb == "list") return list_agents(*connection, o.json);
     if (verb == "show") return show_agent(*connection, name);
-    if (verb == "run") return run_agent(*connection, name, last != nullptr ? last : "-", o.adapter, o.json);
+    if (verb == "run")
+        return run_agent(*connection, name, last != nullptr ? last : "-",
+                         o.adapter + (o.route.empty() ? "" : ",\"route\":" + quoted(o.route)), o.json);
+    if (what == "list") return list_queue(*connection, o.json);
+    if (what == "show") return show_queued(*connection, name, o.json);
+    if (what == "drop") return drop_queued(*connection, name);
+    if (budget) return show_budget(*connection, o.json);
     if (verb == "bench") return bench_agent(*connection, name, last);
     if (command == "docs") return run_docs(*connection, o.docs);
     if (command == "embed") {

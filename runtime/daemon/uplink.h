@@ -1,5 +1,5 @@
 // slmd's end of the line to slm-uplink, which has the network: what leaves, what comes back, and what waits for that.
-// For the event loop's thread. slmd itself only accepts a connection, of one user. UPLINK.md has the lines.
+// For the event loop's thread. slmd itself only accepts a connection, of one user. uplink/LINES.md has the lines.
 #pragma once
 #include <span>
 
