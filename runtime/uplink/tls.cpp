@@ -155,7 +155,7 @@ Result<void> Tls::Link::read_files() {
     const auto failed = [](const char* key, const char* path, int result) {
         if (result == MBEDTLS_ERR_X509_FILE_IO_ERROR || result == MBEDTLS_ERR_PK_FILE_IO_ERROR)
             return Error::make(Code::storage_failure, "%s %s: cannot be read", key, path);
-        if (result == MBEDTLS_ERR_X509_ALLOC_FAILED)
+        if (result == MBEDTLS_ERR_X509_ALLOC_FAILED || result == MBEDTLS_ERR_PK_ALLOC_FAILED)
             return Error::make(Code::memory_full, "%s %s: not enough memory", key, path);
         char said[96];
         mbedtls_strerror(result, said, sizeof said);

@@ -136,12 +136,13 @@ def known_keys(program, folder, table, *arguments):
 def shipped_keys(name):
     """A configuration as it is shipped, the same with every example, and the keys of each of its tables."""
     text = open(os.path.join(PACKAGING, name), encoding="utf-8").read()
-    whole = re.sub(r"^# (\[+[a-z_]+\]+|[a-z_0-9]+ = )", r"\1", text, flags=re.M)
+    whole = re.sub(r"^# (\[+[a-z_.]+\]+|[a-z_0-9]+ = )", r"\1", text, flags=re.M)
     shipped, table = {"": set()}, ""
     for line in whole.splitlines():
         if re.match(r"\[", line):
             table = line.strip()
-            shipped.setdefault("", set()).add(table)
+            above, dot, _ = table.strip("[]").partition(".")
+            shipped["[" + above + "]" if dot else ""].add(table)
             shipped[table] = set()
         elif re.match(r"[a-z_0-9]+ = ", line):
             shipped[table].add(line.split(" = ")[0])
@@ -154,8 +155,11 @@ def check_uplink_configuration():
     with tempfile.TemporaryDirectory() as folder:
         top = known_keys(program, folder, "", "check")
         expect("slm-uplink.toml", shipped[""], top)
-        for table in sorted(t for t in top if t.startswith("[")):
+        tables = [t for t in top if t.startswith("[")]
+        expect("slm-uplink.toml.5, the top", set(tags("slm-uplink.toml.5", "KEYS AT THE TOP")), top - set(tables))
+        for table in tables:  # those within tables come as they are found
             known = known_keys(program, folder, table, "check")
+            tables += [t for t in known if t.startswith("[")]
             expect(f"slm-uplink.toml, {table}", shipped.get(table, set()), known)
             expect(f"slm-uplink.toml.5, {table}", set(tags("slm-uplink.toml.5", table)), known)
         # Of two ways to name a key there can be one.

@@ -90,7 +90,7 @@ TEST_F(Files, what_is_wrong_is_said_with_its_line) {
     } cases[] = {
         {"", "no [[upstream]]"},
         {"[upstream]\n", "c.toml:1: upstream is a list"},
-        {"[budget]\n", "c.toml:1: unknown key \"budget\"; known: [[upstream]]"},
+        {"[budge]\n", "c.toml:1: unknown key \"budge\"; known: "},
         {std::string(base) + "colour = 1\n", "c.toml:5: unknown key \"colour\"; known: name, url"},
         {"[[upstream]]\nname = \"a\"\nmodel = \"m\"\n", "c.toml:1: an [[upstream]] has a name, a url and a model"},
         {"[[upstream]]\nurl = \"http://h/v1\"\nname = \"a\"\nmodel = \"m\"\n", "c.toml:2: http:// sends"},

@@ -1,6 +1,10 @@
 // Upstreams in one process, driven by lines on stdin, so that what lasts from one request to the next can be seen:
 // sessions, breakers, memory. A line: [stream] [key=K] [cut=MS] [deadline=MS] [only=NAME]. Each gives a line of JSON.
+#include <dlfcn.h>
 #include <malloc.h>
+#include <netdb.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <iostream>
@@ -14,6 +18,14 @@
 
 using namespace slmd;
 using namespace slmd::uplink;
+
+// A name server that does not answer.
+extern "C" int getaddrinfo(const char* node, const char* service, const addrinfo* hints,
+                           addrinfo** out) noexcept(noexcept(getaddrinfo(node, service, hints, out))) {
+    if (strcmp(node, "silent.invalid") == 0 && (hints->ai_flags & AI_NUMERICHOST) == 0) sleep(60);
+    using Real = int (*)(const char*, const char*, const addrinfo*, addrinfo**);
+    return reinterpret_cast<Real>(dlsym(RTLD_NEXT, "getaddrinfo"))(node, service, hints, out);
+}
 
 namespace {
 

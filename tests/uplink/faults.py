@@ -331,6 +331,55 @@ def check_tls():
         check(o.status == 78 and error in o.error, f"{key} {value}: {o.err}")
 
 
+def check_hello():
+    """What is offered: no old version, no CBC, no static key, no compression, and the name."""
+    heard = []
+
+    class Listening(Server):
+        def serve(self, s, number):
+            heard.append(s.recv(65536))
+
+    s = Listening(folder, None)
+    ask(upstream(s, tries=1))
+    record = heard[0]
+    hello = record[9:]
+    check(record[0] == 22 and record[5] == 1 and hello[:2] == b"\x03\x03", f"no ClientHello of TLS 1.2: {record[:12].hex()}")
+    at = 34 + 1 + hello[34]
+
+    def vector(size):
+        nonlocal at
+        n = int.from_bytes(hello[at:at + size], "big")
+        at += size + n
+        return hello[at - n:at]
+
+    def pairs(data):
+        return {int.from_bytes(data[i:i + 2], "big") for i in range(0, len(data), 2)}
+
+    suites = pairs(vector(2))
+    allowed = {0x1301, 0x1302, 0x1303, 0xC02B, 0xC02C, 0xC02F, 0xC030, 0xCCA8, 0xCCA9, 0x00FF}  # 00FF: TLS_EMPTY_RENEGOTIATION_INFO_SCSV
+    check(suites <= allowed and {0xC02B, 0xC02F, 0xCCA8, 0xCCA9} <= suites, f"cipher suites {sorted(map(hex, suites))}")
+    check(vector(1) == b"\0", "compression is offered")
+    extensions, more = {}, vector(2)
+    while more:
+        n = int.from_bytes(more[2:4], "big")
+        extensions[int.from_bytes(more[:2], "big")] = more[4:4 + n]
+        more = more[4 + n:]
+    check(extensions[0][5:] == b"localhost", f"server_name {extensions.get(0)}")
+    check(extensions[16][3:] == b"http/1.1", f"ALPN {extensions.get(16)}")
+    groups = pairs(extensions[10][2:])
+    check(groups <= {29, 23, 24, 25} and {29, 23} <= groups, f"groups {groups}")
+    versions = pairs(extensions.get(43, b"\x02\x03\x03")[1:])
+    check(versions <= {0x0303, 0x0304} and versions, f"versions {versions}")
+    check(all(h >= 4 or h == 8 for h in {x >> 8 for x in pairs(extensions[13][2:])}), f"signatures by {extensions[13].hex()}")
+    s.close()
+    # An address is no server_name.
+    heard.clear()
+    s = Listening(folder, None)
+    ask(upstream(s, tries=1, host="127.0.0.1"))
+    check(b"127.0.0.1" not in heard[0], "an address is sent as a name")
+    s.close()
+
+
 def check_renegotiation():
     """openssl's own server asks for it ("R") when the request is there: nothing is sent again, and nothing answered."""
     with socket.socket() as free:
@@ -412,10 +461,13 @@ def check_process():
 
     # A server that changes its key is not believed for the old session's sake.
     s = Server(folder, whole())
-    d = Driven(upstream(s, pin=[pins["good"]]))
-    check(d()["ok"] and d()["ok"], "an answer with a pin")
-    port = s.port
-    s.close()
+    d = Driven(upstream(s, pin=[pins["good"]], tries=1))
+    check(d()["ok"] and d()["ok"] and s.reused == 1, "an answer with a pin")
+    s.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    s.context.load_cert_chain(os.path.join(folder, "client.pem"), os.path.join(folder, "client.key"))
+    r = d()
+    check(not r["ok"] and r["delivery"] == "not sent" and "is for another name" in r["error"], f"another key: {r}")
+    saw("another key", s, 2)
     d.close()
 
     # The breaker: five failures, and it is not asked any more; another is.
@@ -442,6 +494,16 @@ def check_process():
     d = Driven(upstream(a))
     first = d("deadline=3000")
     check(first["tries"] == 1 and first["retry_after"] == 120 * 10**9, f"Retry-After as a date: {first}")
+    d.close()
+
+    # A name server that does not answer is waited for as long as is said, and no longer than the switch allows.
+    d = Driven(upstream(443, host="silent.invalid", tries=1, timeouts={"dns": 0.3}))
+    r = d()
+    check(r["code"] == 264 and r["delivery"] == "not sent" and r["tries"] == 1 and "looking up silent.invalid" in r["error"], f"a silent name server: {r}")
+    d.close()
+    d = Driven(upstream(443, host="silent.invalid"))
+    r = d("cut=300")
+    check(r["code"] == 52 and r["delivery"] == "not sent" and r["tries"] == 1, f"cut while a name is looked up: {r}")
     d.close()
 
     # The privacy switch ends everything, at every wait, and after it nothing is sent.
@@ -506,6 +568,9 @@ def check_size():
     def look(s, server, n):
         with open(f"/proc/{process.pid}/status", encoding="utf-8") as f:
             peak.append(int(re.search(r"VmHWM:\s+(\d+) kB", f.read())[1]))
+        with open(f"/proc/{process.pid}/limits", encoding="utf-8") as f:
+            limits = f.read()
+        check(re.search(r"Max core file size\s+0\s+0\s", limits) and re.search(r"Max data size\s+33554432\s+33554432\s", limits), f"limits: {limits}")
         s.sendall(whole())
 
     s = Server(folder, look)
@@ -513,6 +578,13 @@ def check_size():
     process.communicate("a question", timeout=60)
     check(process.returncode == 0 and peak, "the memory of a request cannot be read")
     check(peak and peak[0] * 1024 <= 6_000_000, f"slm-uplink has {peak} KiB resident; 6 MB at most")
+    # Beyond its limit it says so.
+    with open(both, "rb") as f:
+        once = f.read()
+    with open(os.path.join(folder, "huge.pem"), "wb") as f:
+        f.write(once * (1 + (40 << 20) // len(once)))
+    o = ask(upstream(443, ca=f.name), command="check")
+    check(o.status == 78 and "not enough memory" in o.error, f"a bundle that does not fit: {o.err}")
     stripped = os.path.join(folder, "stripped")
     subprocess.run(["strip", "-o", stripped, PROGRAM], check=True)
     size = os.path.getsize(stripped)
@@ -541,7 +613,7 @@ def check_command():
 
 
 try:
-    for test in (check_answers, check_preview, check_connections, check_http, check_bodies, check_statuses, check_twice, check_tls, check_renegotiation, check_proxy, check_process, check_memory, check_command):
+    for test in (check_answers, check_preview, check_connections, check_http, check_bodies, check_statuses, check_twice, check_tls, check_hello, check_renegotiation, check_proxy, check_process, check_memory, check_command):
         test()
     if PLAIN and not WRAPPER:
         check_size()
