@@ -1,5 +1,6 @@
 #include "uplink/upstreams.h"
 
+#include <malloc.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -174,6 +175,7 @@ Reply Upstreams::complete(const Ask& ask, std::span<char> out, OnText on_text, s
             reply.text = {out.data(), reply.text.size()};
         }
     }
+    malloc_trim(0);  // a CA bundle was in memory, which is not to stay until the next question
     return reply;
 }
 
