@@ -243,7 +243,7 @@ struct Reader : hal::TomlFile {
             } else
                 return unknown(key, "socket, user, terms");
         }
-        if (u.socket[0] == 0) return at(t, "[uplink] has no socket: \"/run/slmd/uplink.sock\"");
+        if (u.socket[0] == 0) return at(t, "[uplink] has no socket: \"/run/slmd-uplink/socket\"");
         return {};
     }
     Result<void> adapter(const toml::table& t) const {

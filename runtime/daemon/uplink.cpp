@@ -584,7 +584,7 @@ std::span<const wire::QueueInfo> Uplink::queued() {
         if (e.state != Entry::free)
             queue_[n++] = {e.letter.key,
                            e.letter.agent,
-                           e.state == Entry::answered ? "answered" : "waiting",
+                           e.state == Entry::answered,
                            e.letter.priority,
                            e.letter.queued_ms / 1000,
                            e.letter.deadline_ms / 1000};

@@ -49,7 +49,7 @@ struct Config {
     int upstream_count = 0;
 
     // What serve needs (config_serve.cpp).
-    char slmd[108] = "/run/slmd/uplink.sock";  // where slmd waits for it
+    char slmd[108] = "/run/slmd-uplink/socket";  // where slmd waits for it
     char state[256] = "";                      // a folder for the queue and the budget; "": none
     route::Limits budget;
     route::AgentLimits agents[route::Budget::max_agents];

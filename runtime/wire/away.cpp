@@ -35,42 +35,53 @@ Result<int> Session::submit_queued(std::string_view key) {
 
 // ---- AT
 
-// #ROUTE: "escalate","why","who or key",cost,tokens in,tokens out,ms
+// #ROUTE: "escalate","why","who",cost,tokens in,tokens out,ms; of a narrow line its beginning. With a key, #KEY: "key"
+// before it.
 void Session::at_away(const Away& a, const char* route) {
-    out_.put("#ROUTE: ").at_string(route).put(',');
     const auto width = static_cast<std::size_t>(width_);
+    if (!a.key.empty()) {
+        info(out_.put("#KEY: ").at_string(a.key));
+        out_.clear();
+    }
+    out_.put("#ROUTE: ").at_string(route).put(',');
     const std::string_view why = a.failed.empty() ? std::string_view(a.reason) : a.failed;
-    out_.at_string(why.substr(0, fit_at(why, width / 3))).put(',');
-    const std::string_view who = a.key.empty() ? a.upstream : a.key;
-    out_.at_string(who.substr(0, fit_at(who, 34))).put(',');
-    put_money(out_, a.cost);
-    out_.put(',').number(a.prompt_tokens).put(',').number(a.tokens).put(',').number(a.ms);
+    const bool wide = width >= 128;
+    out_.at_string(why.substr(0, fit_at(why, wide ? width / 3 : width - 24)));
+    if (wide) {
+        out_.put(',').at_string(a.upstream.substr(0, fit_at(a.upstream, 32))).put(',');
+        put_money(out_, a.cost);
+        out_.put(',').number(a.prompt_tokens).put(',').number(a.tokens).put(',').number(a.ms);
+    }
     info(out_);
 }
 
-// #QUEUE: "key","agent","waiting",priority,queued
+// #QUEUE: "key",1,priority,queued,"agent"; 1: it is answered. Of a narrow line its beginning.
 void Session::at_queue_step() {
     const auto queue = host_->queue();
     const auto at = static_cast<std::size_t>(list_at_ - 1);
     if (at >= queue.size()) return end_list(), ok();
     const QueueInfo& q = queue[at];
-    out_.put("#QUEUE: ").at_string(q.key).put(',').at_string(q.agent).put(',').at_string(q.state);
-    info(out_.put(',').number(q.priority).put(',').number(q.queued));
+    out_.put("#QUEUE: ").at_string(q.key).put(',').number(q.answered);
+    const auto width = static_cast<std::size_t>(width_);
+    if (width >= 80) {
+        out_.put(',').number(q.priority).put(',').number(q.queued).put(',');
+        out_.at_string(q.agent.substr(0, fit_at(q.agent, width - std::min(width, out_.size() + 10))));
+    }
+    info(out_);
 }
 
-// #BUDGET: "agent","day",money,of,tokens,of,bytes,of; without a number: no limit
+// #BUDGET: "agent","day","money",used,of; without the last: no limit
 void Session::at_budget_step() {
     const auto budget = host_->budget();
     const auto at = static_cast<std::size_t>(list_at_ - 1);
-    if (at >= budget.size()) return end_list(), ok();
-    const BudgetInfo& b = budget[at];
-    out_.put("#BUDGET: ").at_string(b.agent).put(',').at_string(b.period);
-    for (int i = 0; i < 3; i++) {
-        out_.put(',');
-        put_amounts(out_, b.used, i);
-        out_.put(',');
-        if (b.limit[i] >= 0) put_amounts(out_, b.limit, i);
-    }
+    if (at >= 3 * budget.size()) return end_list(), ok();
+    const BudgetInfo& b = budget[at / 3];
+    const auto i = static_cast<int>(at % 3);
+    const auto width = static_cast<std::size_t>(width_);
+    out_.put("#BUDGET: ").at_string(b.agent.substr(0, fit_at(b.agent, width > 64 ? width - 60 : 4)));
+    out_.put(',').at_string(b.period).put(',').at_string(names[i]).put(',');
+    put_amounts(out_, b.used, i);
+    if (b.limit[i] >= 0) put_amounts(out_.put(','), b.limit, i);
     info(out_);
 }
 
@@ -98,7 +109,7 @@ void Session::rpc_queue_step() {
     }
     const QueueInfo& q = queue[at];
     out_.put(at > 0 ? ",{" : "{").put("\"key\":").json_string(q.key).put(",\"agent\":").json_string(q.agent);
-    out_.put(",\"state\":").json_string(q.state).put(",\"priority\":").number(q.priority);
+    out_.put(",\"state\":").json_string(q.answered ? "answered" : "waiting").put(",\"priority\":").number(q.priority);
     rpc_piece(out_.put(",\"queued\":").number(q.queued).put(",\"deadline\":").number(q.deadline).put('}'));
 }
 

@@ -136,7 +136,7 @@ constexpr Command table[] = {
      "adapters: name, largest rank, bytes, title",
      "AT#ADAPTER?"},
     {Verb::queue, "#QUEUE", "queue", read | write, queue_params, false,
-     "requests to the large model: key, agent, state, priority, Unix time", "AT#QUEUE?"},
+     "requests to the large model: key, answered, priority, Unix time, agent", "AT#QUEUE?"},
     {Verb::queue_show, nullptr, "queue.show", 0, key_params, false, "the answer of one that was queued",
      "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"queue.show\",\"params\":{\"key\":\"0123456789abcdef0123456789abcdef\"}"
      "}"},
@@ -148,7 +148,7 @@ constexpr Command table[] = {
      run | read,
      {},
      false,
-     "what was spent of what may be: agent, period, money, tokens, bytes",
+     "what was spent for the large model: agent, period, what, used, limit",
      "AT#BUDGET?"},
     {Verb::documents, "#DOCS", "docs", read | write, documents_params, false,
      "documents: name, passages, with a vector, bytes, whole", "AT#DOCS?"},

@@ -123,7 +123,7 @@ struct Away {
 // One that was queued for the large model.
 struct QueueInfo {
     std::string_view key, agent;
-    const char* state;  // "waiting", "answered"
+    bool answered;
     int priority;
     std::int64_t queued, deadline;  // Unix time, seconds; deadline 0: none
 };

@@ -52,6 +52,7 @@ struct FakeHost final : Host {
             if (r.labels != nullptr) choose(jobs[i], *r.labels);
             if (!r.tools.empty()) jobs[i].answer = "{\"calls\":[{}]}", jobs[i].outcome.json = r.tool_choice != "none";
             if (r.spans) spans(jobs[i], r);
+            if (!r.key.empty()) jobs[i].answer = "late", jobs[i].outcome.verdict = "unchecked";
             if (!r.agent.empty()) run(jobs[i], r);
             if (r.embed) embed(jobs[i], r);
             if (r.documents != nullptr) documents(jobs[i], r);
@@ -126,9 +127,16 @@ struct FakeHost final : Host {
         if (r.agent == "switcher") job.outcome.calls = calls;
         last_trusted = r.trusted;
         job.outcome.verdict = "fail", job.outcome.route = "keep";
+        last_wish = r.wish;
+        static constexpr Away away{
+            "a check of the local answer failed", {}, "cloud", "large-1", {}, 100, 20, 1, 300, 512, 640, 1234},
+            queued{"there is no link", "0123456789abcdef0123456789abcdef", {}, {}, {}, 0, 0, 0, 0, 0, 0, 0};
+        if (r.agent == "mail") job.outcome.away = &away, job.outcome.route = "escalate";
+        if (r.agent == "later") job.outcome.away = &queued, job.outcome.route = "queue";
         job.outcome.features.min = 0.99999988f;
         job.outcome.confidence = 0.75f, job.outcome.calibrated = true;
     }
+    Wish last_wish = Wish::none;
     std::string last_agent, last_adapter;
     bool last_fields = false, last_trusted = false;
     std::vector<std::string> last_labels;
@@ -176,9 +184,8 @@ struct FakeHost final : Host {
     std::vector<AdapterInfo> adapter_list = {{"polite", "Polite \"1\"", 8, 335296},
                                              {"terse", "terse-lora", 64, 1 << 20}};
     std::span<const AdapterInfo> adapters() override { return adapter_list; }
-    std::vector<QueueInfo> queue_list{
-        {"0123456789abcdef0123456789abcdef", "mail", "waiting", 2, 1764000000, 1764086400},
-        {"fedcba9876543210fedcba9876543210", "mail", "answered", 0, 1764000001, 0}};
+    std::vector<QueueInfo> queue_list{{"0123456789abcdef0123456789abcdef", "mail", false, 2, 1764000000, 1764086400},
+                                      {"fedcba9876543210fedcba9876543210", "mail", true, 0, 1764000001, 0}};
     std::vector<BudgetInfo> budget_list{{"", "day", {300, 120, 4096}, {500000, -1, 2000000}},
                                         {"mail", "month", {1234567, 7, 8}, {-1, -1, -1}}};
     std::vector<std::string> dropped;

@@ -318,6 +318,86 @@ TEST(Adapters, are_listed_and_named_on_a_serial_line) {
     EXPECT_EQ(b.say("AT#ADAPTER?\r"), "\r\nOK\r\n");
 }
 
+TEST(Uplink, what_left_and_what_waits_is_told_on_a_serial_line) {
+    Bench b(true);
+    b.host.step = 100;
+    b.say("ATE0\rAT+CMEE=2\rAT#W=200\r");
+    EXPECT_NE(b.say("AT#RUN=\"mail\",\"x\"\r")
+                  .find("#ROUTE: \"escalate\",\"a check of the local answer failed\",\"cloud\","
+                        "0.000300,100,20,1234\r\n#RUN: \"fail\",0.75,1,\"escalate\","),
+              std::string::npos);
+    const std::string queued = b.say("AT#RUN=\"later\",\"x\",,,\"remote\"\r");
+    EXPECT_NE(queued.find("#KEY: \"0123456789abcdef0123456789abcdef\"\r\n#ROUTE: \"queue\",\"there is no link\","),
+              std::string::npos)
+        << queued;
+    EXPECT_EQ(b.host.last_wish, Wish::remote);
+    EXPECT_EQ(b.say("AT#RUN=\"later\",\"x\",,,\"clouds\"\r"),
+              "\r\n+CME ERROR: incorrect parameters: route is \"local\" or \"remote\"; without it the agent's file "
+              "decides\r\n");
+    EXPECT_EQ(b.say("AT#QUEUE?\r"),
+              "\r\n#QUEUE: \"0123456789abcdef0123456789abcdef\",0,2,1764000000,\"mail\"\r\n"
+              "#QUEUE: \"fedcba9876543210fedcba9876543210\",1,0,1764000001,\"mail\"\r\n\r\nOK\r\n");
+    EXPECT_NE(b.say("AT#QUEUE=\"fedcba9876543210fedcba9876543210\"\r").find("#TOK: \"late\""), std::string::npos);
+    EXPECT_EQ(b.say("AT#DROP=\"0123456789abcdef0123456789abcdef\"\r"), "\r\nOK\r\n");
+    EXPECT_EQ(b.host.dropped.size(), 1u);
+    EXPECT_EQ(b.say("AT#DROP=\"fedcba9876543210fedcba9876543210\"\r"),
+              "\r\n+CME ERROR: not found: nothing was queued by that key\r\n");
+    EXPECT_EQ(b.say("AT#BUDGET?\r"),
+              "\r\n#BUDGET: \"\",\"day\",\"money\",0.000300,0.500000\r\n#BUDGET: \"\",\"day\",\"tokens\",120\r\n"
+              "#BUDGET: \"\",\"day\",\"bytes\",4096,2000000\r\n#BUDGET: \"mail\",\"month\",\"money\",1.234567\r\n"
+              "#BUDGET: \"mail\",\"month\",\"tokens\",7\r\n#BUDGET: \"mail\",\"month\",\"bytes\",8\r\n\r\nOK\r\n");
+    b.say("AT#W=48\r");
+    for (const char* line : {"AT#RUN=\"later\",\"x\"\r", "AT#RUN=\"mail\",\"x\"\r", "AT#QUEUE?\r", "AT#BUDGET?\r"}) {
+        const std::string narrow = b.say(line);
+        for (std::size_t at = 0; at < narrow.size();) {
+            const std::size_t end = std::min(narrow.find('\n', at), narrow.size());
+            if (narrow.compare(at, 4, "#RUN") != 0) {
+                EXPECT_LE(end - at, 49u) << narrow.substr(at, end - at);
+            }
+            at = end + 1;
+        }
+    }
+}
+
+TEST(Uplink, what_left_and_what_waits_is_told_in_json) {
+    Bench b(false);
+    const auto call = [&](const char* method, json params) {
+        return json::parse(
+            b.say(json{{"jsonrpc", "2.0"}, {"id", 1}, {"method", method}, {"params", params}}.dump() + "\n"));
+    };
+    const json r = call("run", {{"agent", "mail"}, {"input", "x"}, {"route", "local"}})["result"];
+    EXPECT_EQ(b.host.last_wish, Wish::local);
+    EXPECT_EQ(r["reason"], "a check of the local answer failed");
+    EXPECT_EQ(r["remote"], (json{{"upstream", "cloud"},
+                                 {"model", "large-1"},
+                                 {"prompt_tokens", 100},
+                                 {"tokens", 20},
+                                 {"cost", 0.0003},
+                                 {"bytes_out", 512},
+                                 {"bytes_in", 640},
+                                 {"tries", 1},
+                                 {"ms", 1234}}));
+    EXPECT_FALSE(r.contains("key"));
+    EXPECT_EQ(call("run", {{"agent", "later"}, {"input", "x"}})["result"]["key"], "0123456789abcdef0123456789abcdef");
+    EXPECT_EQ(call("queue", json::object())["result"]["queue"][1], (json{{"key", "fedcba9876543210fedcba9876543210"},
+                                                                         {"agent", "mail"},
+                                                                         {"state", "answered"},
+                                                                         {"priority", 0},
+                                                                         {"queued", 1764000001},
+                                                                         {"deadline", 0}}));
+    EXPECT_EQ(call("queue.show", {{"key", "fedcba9876543210fedcba9876543210"}})["result"]["text"], "late");
+    EXPECT_EQ(call("queue.drop", {{"key", "0123456789abcdef0123456789abcdef"}})["result"], json::object());
+    EXPECT_TRUE(call("queue.drop", {{"key", "fedcba9876543210fedcba9876543210"}}).contains("error"));
+    EXPECT_EQ(call("budget", json::object())["result"]["budget"][0], (json{{"agent", ""},
+                                                                           {"period", "day"},
+                                                                           {"money", 0.0003},
+                                                                           {"money_limit", 0.5},
+                                                                           {"tokens", 120},
+                                                                           {"tokens_limit", nullptr},
+                                                                           {"bytes", 4096},
+                                                                           {"bytes_limit", 2000000}}));
+}
+
 TEST(Adapters, are_listed_and_named_in_json) {
     Bench b(false);
     const auto call = [&](const char* method, json params) {
