@@ -109,6 +109,8 @@ struct Reader : hal::TomlFile {
                 TRY(flag("idempotency", node, u.idempotency));
             else if (k == "structured")
                 TRY(structured(node, u));
+            else if (k == "limit")
+                TRY(limit(node, u));
             else if (k == "price")
                 TRY(price(node, u));
             else if (k == "timeouts")
@@ -122,7 +124,7 @@ struct Reader : hal::TomlFile {
             } else
                 return unknown(key,
                                "name, url, plaintext, model, key, key_file, ca, pin, client_cert, client_key, proxy, "
-                               "idempotency, structured, price, timeouts, tries, backoff");
+                               "idempotency, structured, limit, price, timeouts, tries, backoff");
         }
         return whole(t, u, plaintext);
     }
@@ -218,6 +220,13 @@ struct Reader : hal::TomlFile {
             u.structured = Structured::none;
         else
             return at(node, "structured is \"json_schema\", \"json_object\" or \"none\"");
+        return {};
+    }
+    Result<void> limit(const toml::node& node, Upstream& u) const {
+        const auto v = node.value<std::string_view>();
+        if (!v || (*v != "max_tokens" && *v != "max_completion_tokens"))
+            return at(node, "limit is \"max_tokens\" or \"max_completion_tokens\"");
+        u.completion_tokens = *v == "max_completion_tokens";
         return {};
     }
     Result<void> price(const toml::node& node, Upstream& u) const {

@@ -34,6 +34,7 @@ struct Upstream {
     std::uint16_t proxy_port = 0;
     bool idempotency = false;  // the server honours Idempotency-Key: what may have arrived may be sent again
     Structured structured = Structured::json_schema;
+    bool completion_tokens = false;            // the limit is called max_completion_tokens there, and not max_tokens
     std::int64_t price_in = 0, price_out = 0;  // micro-units of currency for a million tokens
     Timeouts timeouts;
     int tries = 3;      // of one request, all told

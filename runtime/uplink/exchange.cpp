@@ -16,26 +16,27 @@ struct Wire {
     Tls& tls;
     Exchange& counted;
     Socket socket;
+    bool in_tls = false;
 
     ~Wire() {
-        if (!upstream.tls) return;
+        if (!in_tls) return;
         tls.close();
         counted.bytes_out += tls.bytes_out();
         counted.bytes_in += tls.bytes_in();
     }
     Result<void> open(const Until& until) {
         socket = TRY(dial(upstream, until));
-        if (upstream.tls) TRY(tls.open(socket.fd(), until.step(upstream.timeouts.handshake)));
-        return {};
+        in_tls = upstream.tls;
+        return in_tls ? tls.open(socket.fd(), until.step(upstream.timeouts.handshake)) : Result<void>{};
     }
     Result<std::size_t> write(std::span<const char> bytes, const Until& until) {
-        if (upstream.tls) return tls.write(bytes, until);
+        if (in_tls) return tls.write(bytes, until);
         const std::size_t n = TRY(write_some(socket.fd(), bytes, until));
         counted.bytes_out += n;
         return n;
     }
     Result<std::size_t> read(std::span<char> out, const Until& until) {
-        if (upstream.tls) return tls.read(out, until);
+        if (in_tls) return tls.read(out, until);
         const std::size_t n = TRY(read_some(socket.fd(), out, until));
         counted.bytes_in += n;
         return n;

@@ -33,7 +33,7 @@ constexpr char help[] =
     "  -k, --key TEXT        ask: the idempotency key, the same for the same question\n"
     "  -j, --schema JSON     ask: a JSON Schema for the answer\n"
     "  -n, --max N           ask: tokens of the answer at most (256)\n"
-    "  -t, --temp X          ask: temperature, 0 to 2 (0)\n"
+    "  -t, --temp X          ask: temperature, 0 to 2 (0); -1: none is sent\n"
     "  -S, --seed N          ask: seed (none)\n"
     "  -s, --stream          ask: show the answer as it comes\n"
     "  -p, --show            ask: print the bytes that would be sent, **** for the key, and send nothing\n"
@@ -83,7 +83,7 @@ Result<Command> parse(int argc, char** argv) {
             case 'k': c.ask.key = optarg; break;
             case 'j': c.ask.schema = optarg; break;
             case 'n': c.ask.max_tokens = static_cast<int>(TRY(number("max", 1, 1e6))); break;
-            case 't': c.ask.temperature = static_cast<float>(TRY(number("temp", 0, 2))); break;
+            case 't': c.ask.temperature = static_cast<float>(TRY(number("temp", -1, 2))); break;
             case 'S': c.ask.seed = static_cast<std::uint64_t>(TRY(number("seed", 0, 1e15))); break;
             case 's': c.ask.stream = true; break;
             case 'p': c.show = true; break;

@@ -30,7 +30,8 @@ void write_body(const Upstream& u, const Ask& ask, Writer& w) {
     w << "{\"model\":";
     w.json_string(u.model);
     w << ",\"messages\":" << ask.messages;
-    w.print(",\"max_tokens\":%d,\"temperature\":%.4g", ask.max_tokens, static_cast<double>(ask.temperature));
+    w.print(",\"%s\":%d", u.completion_tokens ? "max_completion_tokens" : "max_tokens", ask.max_tokens);
+    if (ask.temperature >= 0) w.print(",\"temperature\":%.4g", static_cast<double>(ask.temperature));
     if (ask.seed != 0) w.print(",\"seed\":%llu", static_cast<unsigned long long>(ask.seed));
     if (!ask.schema.empty() && u.structured == Structured::json_schema)
         w << ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"answer\",\"strict\":true,"

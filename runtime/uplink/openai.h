@@ -16,7 +16,7 @@ struct Ask {
     std::string_view schema;    // JSON Schema that the answer is to obey; "": none
     std::string_view key;       // of idempotency: the same for the same question; "": none is sent
     int max_tokens = 256;
-    float temperature = 0;
+    float temperature = 0;   // below 0: none is sent, as some models take none
     std::uint64_t seed = 0;  // 0: none is sent
     bool stream = false;
 };

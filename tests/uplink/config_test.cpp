@@ -46,6 +46,7 @@ client_key = "board"
 proxy = "http://proxy.lan:3128"
 idempotency = true
 structured = "json_object"
+limit = "max_completion_tokens"
 price = { input = 0.15, output = 10 }
 timeouts = { dns = 1, connect = 2, handshake = 3, first_byte = 4, idle = 0.5, total = 6 }
 tries = 5
@@ -73,6 +74,7 @@ key_file = "/k"
     EXPECT_EQ(u.proxy_port, 3128);
     EXPECT_TRUE(u.idempotency);
     EXPECT_EQ(u.structured, Structured::json_object);
+    EXPECT_TRUE(u.completion_tokens);
     EXPECT_EQ(u.price_in, 150'000);
     EXPECT_EQ(u.price_out, 10'000'000);
     EXPECT_EQ(u.timeouts.dns, 1000);
@@ -106,6 +108,7 @@ TEST_F(Files, what_is_wrong_is_said_with_its_line) {
         {std::string(base) + "proxy = \"https://p:1\"\n", "c.toml:5: proxy is"},
         {std::string(base) + "proxy = \"http://p\"\n", "c.toml:5: proxy is"},
         {std::string(base) + "structured = \"yes\"\n", "c.toml:5: structured is"},
+        {std::string(base) + "limit = 5\n", "c.toml:5: limit is"},
         {std::string(base) + "price = { input = 1 }\n", "c.toml:5: price is"},
         {std::string(base) + "price = { input = 1, output = 0.0000001 }\n",
          "c.toml:5: output has more than six decimals"},

@@ -457,6 +457,9 @@ def check_process():
     for _ in range(5):
         check(d()["ok"], "an answer")
     check(s.reused == 4, f"{s.reused} of 4 sessions were resumed")
+    s.close()
+    r = d()
+    check((r["delivery"], r["bytes_out"], r["bytes_in"], r["tries"]) == ("not sent", 0, 0, 3), f"nobody there: {r}")
     d.close()
 
     # A server that changes its key is not believed for the old session's sake.

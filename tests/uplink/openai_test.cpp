@@ -71,6 +71,12 @@ TEST(Request, what_an_upstream_takes) {
     EXPECT_EQ(b["seed"], 18446744073709551615u);
     EXPECT_EQ(b["temperature"], 0.7);
     EXPECT_EQ(b["stream_options"]["include_usage"], true);
+    EXPECT_EQ(b["max_tokens"], 256);
+    u.completion_tokens = true;
+    ask.temperature = -1;
+    b = body();
+    EXPECT_EQ(b["max_completion_tokens"], 256);
+    EXPECT_FALSE(b.contains("max_tokens") || b.contains("temperature"));
     u.structured = Structured::json_object;
     EXPECT_EQ(body()["response_format"], json({{"type", "json_object"}}));
     u.structured = Structured::none;

@@ -76,6 +76,11 @@ class Listener:
                 pass
 
     def close(self):
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)  # a thread that waits in accept() would take one more
+        except OSError:
+            pass
+        self.thread.join()
         self.socket.close()
 
 
