@@ -193,6 +193,59 @@ TEST(Ledger, what_was_acknowledged_survives_a_power_cut_at_every_operation_and_e
     EXPECT_GT(noted, 1000);
 }
 
+// Three files, of which the first goes: what is kept is one chain to its end wherever the power went.
+TEST(Ledger, files_that_are_begun_and_removed_survive_a_power_cut_at_every_operation) {
+    constexpr Ledger::Config tiny{.bytes = Ledger::least_bytes};
+    const auto run = [&](MemoryDisk& disk, std::uint64_t& acknowledged) {
+        Clock clock;
+        Ledger ledger;
+        if (!ledger.open(disk, tiny, clock())) return;
+        for (int i = 0; i < 640; i++) {
+            if (!ledger.append(decision_record(i), clock(5))) return;
+            if (i % 40 == 39) {
+                if (!ledger.commit(clock())) return;
+                acknowledged = 100 + static_cast<std::uint64_t>(i);
+            }
+        }
+    };
+    MemoryDisk whole;
+    std::uint64_t last = 0;
+    run(whole, last);
+    ASSERT_EQ(last, 739u);
+    ASSERT_EQ(whole.files.size(), 2u);
+    int cuts = 0;
+    for (int at = 1; at <= whole.operations; at++)
+        for (const unsigned seed : {0u, 1u, 2u, 3u}) {
+            MemoryDisk disk;
+            disk.fails_at = at, disk.torn = 700;
+            std::uint64_t acknowledged = 0;
+            run(disk, acknowledged);
+            disk.recover(seed == 0 ? 0 : seed * 977 + static_cast<unsigned>(at));
+            const std::string where = "operation " + std::to_string(at) + ", seed " + std::to_string(seed);
+            Clock clock;
+            Ledger ledger;
+            const auto found = ledger.open(disk, tiny, clock());
+            ASSERT_TRUE(found) << where << ": " << found.error().text;
+            ASSERT_EQ(found.value().damaged, 0u) << where;
+            ASSERT_FALSE(found.value().restarted) << where;
+            ASSERT_TRUE(ledger.append(decision_record(900), clock()));
+            ASSERT_TRUE(ledger.commit(clock())) << where;
+            ASSERT_LE(disk.total(), tiny.bytes) << where;
+            ASSERT_EQ(disk.files.count("new.tmp"), 0u) << where;
+            std::vector<LedgerRecord> all;
+            ASSERT_EQ(chain(disk, all), "") << where;
+            const auto decisions = of_kind(all, LedgerKind::decision);
+            for (std::size_t i = 1; i + 1 < decisions.size(); i++)
+                ASSERT_EQ(decisions[i].id, decisions[i - 1].id + 1) << where;
+            if (acknowledged != 0) {
+                ASSERT_GE(decisions.size(), 2u) << where;
+                ASSERT_GE(decisions[decisions.size() - 2].id, acknowledged) << where;
+            }
+            cuts++;
+        }
+    printf("%d cuts at %d operations\n", cuts, whole.operations);
+}
+
 // Records that were written together come to the card block by block, in any order.
 TEST(Ledger, blocks_of_one_commit_may_be_missing_in_any_combination) {
     for (int kept = 0; kept < 8; kept++) {
