@@ -11,6 +11,10 @@
 
 namespace slmd::agent {
 
+// The longest text from a place on that one of the patterns matches, at most max_secret bytes: its end, or 0.
+constexpr std::size_t max_secret = 4096;
+std::size_t secret_at(std::span<const grammar::Automaton> patterns, std::string_view text, std::size_t at);
+
 // What is handed in.
 struct Field {
     enum Type : unsigned char { text, line, integer, number } type = text;
@@ -59,13 +63,14 @@ struct Remote {
     bool learn = false;                       // pairs of request and answer are kept for training
     int priority = 0;                         // in the queue; higher first
     std::int64_t wait_ms = 86'400'000;        // after which one that waits is not sent any more
-    std::span<const std::string_view> terms;  // names and words that are secret, beside those of slmd's configuration
+    std::span<const grammar::Automaton> patterns;  // what matches one is secret, too
+    std::span<const std::string_view> terms;       // names and words that are secret, beside those of slmd's configuration
 };
 
 struct Agent {
     static constexpr std::size_t max_fields = 8, max_labels = 512, max_checks = 16, max_shots = 16, max_examples = 256;
     static constexpr std::size_t name_bytes = 32, field_bytes = 16384, label_bytes = 64, adapter_bytes = 23;
-    static constexpr std::size_t max_tools = 16, max_subjects = 16, max_terms = 16;
+    static constexpr std::size_t max_tools = 16, max_subjects = 16, max_terms = 16, max_patterns = 8;
     static constexpr int max_steps = 8;
 
     std::string_view name, description;

@@ -12,6 +12,7 @@
 #include "agent/heap_toml.h"
 #include "base/json.h"
 #include "grammar/grammar.h"
+#include "grammar/regex.h"
 #include "hal/toml.h"
 
 namespace slmd::agent {
@@ -313,6 +314,13 @@ struct Reader : HeapToml {
         return {};
     }
 
+    Result<const toml::array*> texts(const toml::node& node, std::size_t most) const {
+        const auto* const list = node.as_array();
+        if (list == nullptr || list->size() > most)
+            return at(node, ("a list of at most " + std::to_string(most) + " texts").c_str());
+        return list;
+    }
+
     Result<void> remote(const toml::table& t) {
         Remote& r = agent.remote;
         for (const auto& [key, node] : t) {
@@ -331,12 +339,25 @@ struct Reader : HeapToml {
             else if (k == "wait_hours")
                 r.wait_ms = static_cast<std::int64_t>(TRY(number("wait_hours", node, 0.01, 8760, false)) * 3'600'000);
             else if (k == "terms") {
-                const toml::array& words = *TRY(list("terms", node, Agent::max_terms));
+                const toml::array& words = *TRY(texts(node, Agent::max_terms));
                 const auto terms = TRY(many<std::string_view>(words.size()));
                 for (std::size_t i = 0; i < words.size(); i++) terms[i] = TRY(text("terms", words[i], 64));
                 r.terms = terms;
+            } else if (k == "patterns") {
+                const toml::array& list = *TRY(texts(node, Agent::max_patterns));
+                const auto patterns = TRY(many<grammar::Automaton>(list.size()));
+                for (std::size_t i = 0; i < list.size(); i++) {
+                    const auto one = list[i].value<std::string_view>();
+                    if (!one) return at(list[i], "patterns is a list of regular expressions");
+                    const auto compiled = grammar::regex(*one, true, grammar::Encoding::utf8, heap);
+                    if (!compiled) return at(list[i], compiled.error().text);
+                    patterns[i] = compiled.value();
+                    if (patterns[i].states > 0 && patterns[i].label[0] != 0)
+                        return at(list[i], "the pattern matches the empty text, which is everywhere");
+                }
+                r.patterns = patterns;
             } else
-                return unknown(key, "policy, wait, wait_hours, priority, learn, terms");
+                return unknown(key, "policy, wait, wait_hours, priority, learn, terms, patterns");
         }
         return {};
     }

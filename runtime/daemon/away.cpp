@@ -224,7 +224,7 @@ void Service::consider(Job& job) {
         return stay(job, d);
     }
     Uplink& uplink = memory_.uplink;
-    Uplink::Going* const g = uplink.take(static_cast<int>(&job - jobs_.data()), job.order, job.agent->remote.terms);
+    Uplink::Going* const g = uplink.take(static_cast<int>(&job - jobs_.data()), job.order, job.agent->remote);
     if (g == nullptr) return;  // others are away: it is looked at again when one has come
     g->facts = facts;
     const auto body = write_down(job, *g);

@@ -26,6 +26,10 @@ namespace {
 using route::Entry;
 using route::Outbox;
 
+std::size_t own_secret_at(const void* how, std::string_view text, std::size_t at) {
+    return agent::secret_at(static_cast<const agent::Remote*>(how)->patterns, text, at);
+}
+
 std::int64_t unix_ms() {
     timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
@@ -190,7 +194,7 @@ void Uplink::close() {
 
 // ---- places
 
-Uplink::Going* Uplink::take(int job, std::uint64_t order, std::span<const std::string_view> agent_terms) {
+Uplink::Going* Uplink::take(int job, std::uint64_t order, const agent::Remote& how) {
     for (Going& g : goings()) {
         if (g.state != Going::free) continue;
         route::Redactor* const redactor = g.redactor;
@@ -201,9 +205,9 @@ Uplink::Going* Uplink::take(int job, std::uint64_t order, std::span<const std::s
         make_key(g.key);
         std::size_t n = 0;
         for (std::size_t i = 0; i < config_->uplink.term_count; i++) g.terms[n++] = config_->uplink.terms[i];
-        for (const std::string_view term : agent_terms) g.terms[n++] = term;
+        for (const std::string_view term : how.terms) g.terms[n++] = term;
         redactor->forget();
-        redactor->set_terms(std::span(g.terms).first(n));
+        redactor->look_for(std::span(g.terms).first(n), {how.patterns.empty() ? nullptr : own_secret_at, &how});
         return &g;
     }
     return nullptr;

@@ -74,8 +74,8 @@ class Uplink {
     // slm-uplink is there, and it can reach an upstream.
     bool is_linked() const { return connection_ >= 0 && link_ && !cut_; }
 
-    // A place for one that is to leave, or null. agent_terms: secret words of its own.
-    Going* take(int job, std::uint64_t order, std::span<const std::string_view> agent_terms);
+    // A place for one that is to leave, or null. how: with secrets of its agent's own; must outlive it.
+    Going* take(int job, std::uint64_t order, const agent::Remote& how);
     void give(Going& going);
     std::span<Going> goings() { return {goings_, static_cast<std::size_t>(is_configured() ? max_goings : 0)}; }
     // Where its members are built, but for the key.

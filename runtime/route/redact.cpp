@@ -50,7 +50,7 @@ Result<std::string_view> Redactor::redact(std::string_view text, std::span<char>
         used_ = used, count_ = count, found_ = 0;
         return error;
     };
-    const auto found = find_secrets(text, terms_, findings_);
+    const auto found = find_secrets(text, terms_, findings_, own_);
     if (!found) return failed(found.error());
     found_ = found.value();
     Writer writer(out);

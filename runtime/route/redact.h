@@ -21,7 +21,7 @@ class Redactor {
     // Memory for the values of one conversation. terms: configured names and words. All must outlive it.
     Redactor(std::span<char> text, std::span<Value> values, std::span<const std::string_view> terms)
         : text_(text), values_(values), terms_(terms) {}
-    void set_terms(std::span<const std::string_view> terms) { terms_ = terms; }
+    void look_for(std::span<const std::string_view> terms, const OwnFinder& own) { terms_ = terms, own_ = own; }
 
     // The text as it may leave, in `out`. Errors: those of find_secrets(); context_full when a value or the text does
     // not fit. Whatever the error: nothing may leave, and the conversation is as it was before.
@@ -45,6 +45,7 @@ class Redactor {
     std::span<char> text_;
     std::span<Value> values_;
     std::span<const std::string_view> terms_;
+    OwnFinder own_;
     std::size_t used_ = 0, count_ = 0, found_ = 0;
     Finding findings_[max_findings];
 };

@@ -9,7 +9,7 @@ namespace slmd::route {
 namespace {
 
 constexpr const char* kind_names[kinds] = {"EMAIL", "PHONE", "IBAN", "CARD",  "IP",   "MAC",
-                                           "PLACE", "URL",   "KEY",  "BIRTH", "NAME", "TEXT"};
+                                           "PLACE", "URL",   "KEY",  "BIRTH", "NAME", "OWN", "TEXT"};
 
 using Finder = std::size_t (*)(std::string_view text, std::size_t at);
 // The surer one first: an IBAN is a row of digits, too.
@@ -55,7 +55,7 @@ std::size_t placeholder_at(std::string_view t, std::size_t at, Kind* kind, unsig
 }
 
 Result<std::size_t> find_secrets(std::string_view text, std::span<const std::string_view> terms,
-                                 std::span<Finding> out) {
+                                 std::span<Finding> out, const OwnFinder& own) {
     if (!utf8_valid(text))
         return Error::make(Code::invalid_characters, "the text is not UTF-8: what is secret in it cannot be told");
     std::size_t n = 0;
@@ -69,6 +69,8 @@ Result<std::size_t> find_secrets(std::string_view text, std::span<const std::str
                 if (const std::size_t other = finders[i].second(text, at); other > end)
                     end = other, kind = finders[i].first;
         }
+        if (own.at != nullptr && (text[at] & 0xC0) != 0x80 && kind != Kind::placeholder)
+            if (const std::size_t other = own.at(own.self, text, at); other > end) end = other, kind = Kind::own;
         if (end == 0) {
             at++;
             continue;

@@ -20,10 +20,17 @@ enum class Kind : unsigned char {
     key,          // known prefixes, private keys, what is named a password, and what looks random
     birth_date,   // a date behind a word for birth
     term,         // of a configured list
+    own,          // of a pattern that an agent has
     placeholder   // what looks like one of ours, and would be taken for it
 };
-constexpr int kinds = 12;
+constexpr int kinds = 13;
 const char* name_of(Kind kind);  // "EMAIL"
+
+// What else is secret, and ends where: an agent's own patterns. null: nothing.
+struct OwnFinder {
+    std::size_t (*at)(const void* self, std::string_view text, std::size_t at) = nullptr;
+    const void* self = nullptr;
+};
 
 struct Finding {
     Kind kind;
@@ -34,7 +41,7 @@ struct Finding {
 // any white space. Errors: invalid_characters (not UTF-8); context_full (more than `out` holds): nothing may leave
 // then.
 Result<std::size_t> find_secrets(std::string_view text, std::span<const std::string_view> terms,
-                                 std::span<Finding> out);
+                                 std::span<Finding> out, const OwnFinder& own = {});
 
 // One at a place of the text, whose end they give; 0: there is none. What stands before the place is not looked at but
 // for birth_date. Sorted by what they need: numbers.cpp and words.cpp.

@@ -163,6 +163,53 @@ output = { choice = ["a", { label = "b c", about = "both", prior = 2.5 }], none 
     EXPECT_STREQ(read_input(a, input, false, values).error().text, "line: not UTF-8");
 }
 
+TEST(Agent, says_what_may_leave) {
+    const Folder folder;
+    Memory m;
+    const std::string text = "prompt = '{x}'\nescalate = 'fail'\ninput.x = {}\noutput = { text = 10 }\n[remote]\n";
+    const auto read = [&](const std::string& more) {
+        return read_agent(folder.write("a.toml", text + more).c_str(), m.heap);
+    };
+    EXPECT_EQ(read("").value().remote.policy, Remote::never);
+    const auto a = read(
+        "policy = 'redacted'\nwait = true\nwait_hours = 0.5\npriority = -3\nlearn = true\nterms = ['Nord', 'licht']\n"
+        "patterns = ['K-[0-9]{3,5}', '\\u{e4}+']\n");
+    ASSERT_TRUE(a) << a.error().text;
+    const Remote& r = a.value().remote;
+    EXPECT_EQ(r.policy, Remote::redacted);
+    EXPECT_TRUE(r.wait && r.learn);
+    EXPECT_EQ(r.wait_ms, 1'800'000);
+    EXPECT_EQ(r.priority, -3);
+    ASSERT_EQ(r.terms.size(), 2u);
+    EXPECT_EQ(r.terms[1], "licht");
+    const std::string t = "of K-1234567 and \xC3\xA4\xC3\xA4.";
+    EXPECT_EQ(secret_at(r.patterns, t, 3), 10u);  // K-12345
+    EXPECT_EQ(secret_at(r.patterns, t, 4), 0u);
+    EXPECT_EQ(secret_at(r.patterns, t, 17), 21u);
+    EXPECT_EQ(secret_at(r.patterns, t, t.size()), 0u);
+    EXPECT_EQ(secret_at(read("patterns = ['a+']\n").value().remote.patterns, std::string(9000, 'a'), 1),
+              1 + max_secret);
+    for (const auto& [bad, why] : {std::pair{"policy = 'maybe'", "policy is \"never\", \"redacted\""},
+                                   {"wait = 1", "true or false"},
+                                   {"priority = 101", "-100"},
+                                   {"wait_hours = 0", "0.01"},
+                                   {"patterns = ['a*']", "matches the empty text"},
+                                   {"patterns = ['(?=a)']", "lookahead"},
+                                   {"patterns = 'a'", "list"},
+                                   {"terms = [1]", "text"},
+                                   {"words = []", "unknown key \"words\"; known: policy, wait"}}) {
+        const auto no = read(bad);
+        ASSERT_FALSE(no) << bad;
+        EXPECT_NE(std::string(no.error().text).find(why), std::string::npos) << no.error().text;
+    }
+    const auto tools = read_agent(
+        folder.write("t.toml", text + "policy = 'allowed'\n[[tool]]\nname = 'led'\noutput = 'led'\ndescription = 'x'\n")
+            .c_str(),
+        m.heap);
+    ASSERT_FALSE(tools);
+    EXPECT_NE(std::string(tools.error().text).find("works on the board"), std::string::npos) << tools.error().text;
+}
+
 TEST(Agent, that_is_wrong_says_where_and_why) {
     const Folder folder;
     const auto wrong = [&](const std::string& from, const std::string& to) {
@@ -375,11 +422,13 @@ TEST(Tools, that_are_wrong_say_where_and_why) {
     EXPECT_EQ(wrong("[\"red\", \"green\"]", "[\"red\", 7]"), "bad.toml:10: a line or a reading is a text in quotes");
     EXPECT_EQ(wrong("[\"red\", \"green\"]", "''"),
               "bad.toml:10: the name of an output, a line or a reading of slmd is empty");
-    EXPECT_EQ(wrong("pin = \"DOOR\"", "pin = 'DOOR'\nmax_ms = 5"), "bad.toml:20: max_ms, max_times and if go with output");
+    EXPECT_EQ(wrong("pin = \"DOOR\"", "pin = 'DOOR'\nmax_ms = 5"),
+              "bad.toml:20: max_ms, max_times and if go with output");
     EXPECT_EQ(wrong("max_ms = 2000", "max_ms = 0"), "bad.toml:11: max_ms is 1 to 3.6e+06");
-    EXPECT_EQ(wrong("pin = \"DOOR\"", "pins = 'DOOR'"),
-              "bad.toml:19: unknown key \"pins\"; known: name, description, output, pin, hardware, max_ms, max_times, if, "
-              "absent");
+    EXPECT_EQ(
+        wrong("pin = \"DOOR\"", "pins = 'DOOR'"),
+        "bad.toml:19: unknown key \"pins\"; known: name, description, output, pin, hardware, max_ms, max_times, if, "
+        "absent");
     EXPECT_EQ(wrong("pin = \"DOOR\"", "pin = 'DOOR'\n[[check]]\nkind = 'agree'\nprompt = '{wish}'"),
               "bad.toml:20: agree asks again, and with [[tool]] the board would be switched again");
     EXPECT_EQ(wrong("steps = 2", "steps = 1\n[[check]]\nkind = 'quotes'"),

@@ -91,17 +91,18 @@ constexpr char fails[] = "[[check]]\nkind = 'regex'\npattern = 'about .*'\n";
 
 TEST(Uplink, what_a_check_rejects_is_answered_by_the_large_model_without_its_secrets) {
     const Place p;
-    p.agent("topic", "[remote]\npolicy = 'redacted'\n", std::string("text = 200\n") + fails);
+    p.agent("topic", "[remote]\npolicy = 'redacted'\npatterns = ['K-[0-9]+']\n", std::string("text = 200\n") + fails);
     ChatServer server;
     server.answer = [](const ChatServer::Asked& a) {
         const std::string said = a.body["messages"].back()["content"];
-        return "about " + said.substr(said.find("[EMAIL_"), 9) + " and " + said.substr(said.find("[NAME_"), 8);
+        return "about " + said.substr(said.find("[OWN_1]"), 7) + " " + said.substr(said.find("[EMAIL_"), 9) + " and " +
+               said.substr(said.find("[NAME_"), 8);
     };
     Daemon d(p.options());
     const Uplink up(p, server.port);
     wait_for(d.log, "slm-uplink is there");
     const std::string input =
-        std::string("Write to ") + secret_mail + " of projekt nordlicht, and pay to " + secret_iban + ".";
+        std::string("Write to ") + secret_mail + " of projekt nordlicht, K-4711, and pay to " + secret_iban + ".";
     json r;
     for (int i = 0; i < 500; i++) {  // until the link is known
         r = run(d, "topic", input);
@@ -109,7 +110,7 @@ TEST(Uplink, what_a_check_rejects_is_answered_by_the_large_model_without_its_sec
         usleep(10'000);
     }
     EXPECT_EQ(r["route"], "escalate") << r << slurp(up.log);
-    EXPECT_EQ(r["text"], std::string("about ") + secret_mail + " and projekt nordlicht") << r;
+    EXPECT_EQ(r["text"], std::string("about K-4711 ") + secret_mail + " and projekt nordlicht") << r;
     EXPECT_EQ(r["verdict"], "pass");
     EXPECT_EQ(r["reason"], "a check of the local answer failed");
     EXPECT_EQ(r["remote"]["upstream"], "stub");
@@ -119,7 +120,7 @@ TEST(Uplink, what_a_check_rejects_is_answered_by_the_large_model_without_its_sec
     EXPECT_DOUBLE_EQ(r["remote"]["cost"], (100 * 1.0 + 20 * 10.0) / 1e6);
     ASSERT_EQ(server.asked().size(), 1u);
     const std::string sent = server.asked()[0].raw + server.asked()[0].head;
-    for (const char* const secret : {"anna", "example.org", "3704", "0532", "ordlicht"})
+    for (const char* const secret : {"anna", "example.org", "3704", "0532", "ordlicht", "4711"})
         EXPECT_EQ(sent.find(secret), std::string::npos) << sent;
     EXPECT_NE(sent.find("[IBAN_1]"), std::string::npos) << sent;
 

@@ -58,6 +58,16 @@ TEST(Redactor, what_looks_like_a_placeholder_is_one_of_a_text) {
     EXPECT_EQ(c.restore(redacted), text);
 }
 
+TEST(Redactor, a_value_in_json_is_written_as_json_has_it) {
+    char values[64], out[64];
+    Redactor::Value table[4];
+    Redactor r(values, table, {});
+    ASSERT_TRUE(r.remember(Kind::own, 1, "a\"b\\c"));
+    EXPECT_EQ(r.restore("{\"x\":\"[OWN_1]\"}", out, true).value(), "{\"x\":\"a\\\"b\\\\c\"}");
+    EXPECT_EQ(r.restore("[OWN_1]", out).value(), "a\"b\\c");
+    EXPECT_EQ(r.remember(Kind::own, 2, std::string(60, 'x')).error().code, Code::context_full);
+}
+
 TEST(Redactor, an_error_leaves_nothing_behind) {
     Conversation c(24, 2);
     EXPECT_EQ(c.redact("a@example.org"), "[EMAIL_1]");
