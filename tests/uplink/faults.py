@@ -156,7 +156,7 @@ def check_connections():
         expect("refused", ask(upstream(unused.getsockname()[1])), "Connection refused", "not sent", 3)
     expect("no such name", ask(upstream(443, host="nothing.invalid", timeouts={"dns": 2}, tries=1)), "looking up nothing.invalid", "not sent", 1)
     cut = lambda s, server, n: reset(s)
-    one("reset when connected", cut, server={"stage": "accept"}, error="the connection broke", delivery="not sent", tries=3, requests=0)
+    one("reset when connected", cut, server={"stage": "accept"}, error="connect", delivery="not sent", tries=3, requests=0)
     one("reset in the handshake", cut, server={"stage": "hello"}, error="the connection broke", delivery="not sent", tries=3, requests=0)
     one("reset before the request is read", cut, server={"stage": "handshake"}, error="the connection broke", delivery="unknown", requests=0)
     one("reset after the request", cut, error="the connection broke", delivery="unknown")
