@@ -79,7 +79,7 @@ class Trial {
     Result<Answer> next() {
         const Labelled& l = labelled_[at_++];
         const std::int64_t begin = now_ns();
-        const JsonNode& r = *TRY(caller_.call("run", run_params(name_, l.input, l.object), true));
+        const JsonNode& r = *TRY(caller_.call("run", local_params(name_, l.input, l.object), true));
         const double ms = static_cast<double>(now_ns() - begin) * 1e-6;
         const wire::JsonLine& reader = caller_.reader();
         const auto number = [&](const JsonNode* object, const char* name) {

@@ -26,6 +26,10 @@ std::string run_params(const char* name, std::string_view input, bool object) {
     return "\"agent\":" + quoted(name) + ",\"input\":" + (object ? std::string(input) : quoted(input));
 }
 
+std::string local_params(const char* name, std::string_view input, bool object) {
+    return run_params(name, input, object) + ",\"route\":\"local\"";
+}
+
 bool same_answer(const std::string& wanted, const std::string& got, std::span<std::byte> memory) {
     if (wanted == got) return true;
     const agent::Check whole{};

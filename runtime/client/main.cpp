@@ -580,7 +580,7 @@ int replay(const Options& o) {
     if (!model) return outcome(model.error());
     const Replayer replayer{
         [&](const std::string& agent, const std::string& input, bool object) -> Result<std::string> {
-            const JsonNode* const r = TRY(caller.call("run", run_params(agent.c_str(), input, object), true));
+            const JsonNode* const r = TRY(caller.call("run", local_params(agent.c_str(), input, object), true));
             return answer_of(caller.reader(), *r);
         },
         [&](const std::string& agent) -> Result<Replayer::Agent> {
@@ -598,7 +598,7 @@ int run_compare(Options& o) {
     Caller caller(*connection);
     if (auto r = caller.wait_for_model(); !r) return outcome(r.error());
     const Ask ask = [&](const std::string& agent, const Labelled& one) -> Result<Asked> {
-        const JsonNode& r = *TRY(caller.call("run", run_params(agent.c_str(), one.input, one.object), true));
+        const JsonNode& r = *TRY(caller.call("run", local_params(agent.c_str(), one.input, one.object), true));
         const wire::JsonLine& reader = caller.reader();
         const auto number = [&](const char* name, double otherwise) {
             const JsonNode* const n = reader.find(r, name);

@@ -394,7 +394,8 @@ TEST(Ledger, a_clock_that_is_set_is_noted) {
 struct Load {
     std::uint64_t written, commits, longest_ms;
 };
-Load load(std::int64_t apart_ms, int leave_of_10) {
+// at_once: what leaves is on the card before it does, as slmd has it.
+Load load(std::int64_t apart_ms, int leave_of_10, bool at_once) {
     MemoryDisk disk;
     Clock clock;
     Ledger ledger;
@@ -412,6 +413,9 @@ Load load(std::int64_t apart_ms, int leave_of_10) {
                 }
             };
             EXPECT_TRUE(ledger.append(decision_record(i), clock(), leaves));
+            if (leaves && at_once) {
+                EXPECT_TRUE(ledger.commit(clock()));
+            }
             settle(apart_ms / 2);
             if (leaves) {
                 EXPECT_TRUE(ledger.append(outcome_record(i), clock()));
@@ -420,22 +424,27 @@ Load load(std::int64_t apart_ms, int leave_of_10) {
         }
         return static_cast<std::uint64_t>(longest);
     };
-    run(5000);
+    run(2000);
     const std::uint64_t before = disk.written(), commits = ledger.counts().commits;
     const std::uint64_t longest = run(1000);
     return {disk.written() - before, ledger.counts().commits - commits, longest};
 }
 
 TEST(Ledger, at_most_2_MB_are_written_for_1000_requests_however_they_come) {
-    printf("one request each   leave   written, 1,000 requests   commits   longest wait for the card\n");
-    for (const std::int64_t ms : {1, 50, 500, 2500, 60'000})
-        for (const int leave : {0, 2, 10}) {
-            const Load l = load(ms, leave);
-            printf("%13.3f s   %3d %%   %20.2f MB   %7lu   %10.1f s\n", static_cast<double>(ms) / 1000, 10 * leave,
-                   static_cast<double>(l.written) / 1e6, static_cast<unsigned long>(l.commits),
-                   static_cast<double>(l.longest_ms) / 1000);
-            EXPECT_LE(l.written, 2'000'000u) << ms << " ms apart, " << leave << " of 10 leave";
-        }
+    printf("one request each   leave   at once   written, 1,000 requests   commits   longest wait for the card\n");
+    const auto row = [](std::int64_t ms, int leave, bool at_once) {
+        const Load l = load(ms, leave, at_once);
+        printf("%13.3f s   %3d %%   %7s   %20.2f MB   %7lu   %10.1f s\n", static_cast<double>(ms) / 1000, 10 * leave,
+               at_once ? "yes" : "no", static_cast<double>(l.written) / 1e6, static_cast<unsigned long>(l.commits),
+               static_cast<double>(l.longest_ms) / 1000);
+        return l.written;
+    };
+    for (const std::int64_t ms : {1, 50, 500, 2500, 60'000}) {
+        for (const int leave : {0, 2, 10}) EXPECT_LE(row(ms, leave, false), 2'000'000u);
+        // What leaves at once costs a block each; where that is seldom, others wait for it.
+        for (const int leave : {1, 2, 3}) EXPECT_LE(row(ms, leave, true), 2'000'000u);
+    }
+    EXPECT_LE(row(500, 10, true), 5'500'000u);
 }
 
 TEST(Ledger, records_that_come_together_are_written_together) {
