@@ -27,15 +27,20 @@ def clinc150(path):
         yield text, intent.replace("_", " ")
 
 
-sys.stdout.reconfigure(encoding="utf-8")
-if len(sys.argv) == 5 and sys.argv[1] == "snips" and sys.argv[3] == "--prompt":
-    examples, count = list(snips(sys.argv[2], "train", int(sys.argv[4]))), int(sys.argv[4])
-    # One of each label, then the next of each: a model leans to what it read last.
-    for text, label in [e for i in range(count) for e in examples[i::count]]:
-        print(f"Text: {' '.join(text.split())}\nIntent: {label}\n")
-    print("Text: {text}\nIntent: {label}")
-    sys.exit()
-if len(sys.argv) != 3 or sys.argv[1] not in ("snips", "clinc150"):
-    sys.exit(__doc__)
-for text, label in {"snips": snips, "clinc150": clinc150}[sys.argv[1]](sys.argv[2]):
-    print(" ".join(text.split()), label, sep="\t")
+def main():
+    sys.stdout.reconfigure(encoding="utf-8")
+    if len(sys.argv) == 5 and sys.argv[1] == "snips" and sys.argv[3] == "--prompt":
+        examples, count = list(snips(sys.argv[2], "train", int(sys.argv[4]))), int(sys.argv[4])
+        # One of each label, then the next of each: a model leans to what it read last.
+        for text, label in [e for i in range(count) for e in examples[i::count]]:
+            print(f"Text: {' '.join(text.split())}\nIntent: {label}\n")
+        print("Text: {text}\nIntent: {label}")
+        return
+    if len(sys.argv) != 3 or sys.argv[1] not in ("snips", "clinc150"):
+        sys.exit(__doc__)
+    for text, label in {"snips": snips, "clinc150": clinc150}[sys.argv[1]](sys.argv[2]):
+        print(" ".join(text.split()), label, sep="\t")
+
+
+if __name__ == "__main__":
+    main()

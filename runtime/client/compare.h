@@ -16,6 +16,7 @@ struct CompareCommand {
     const char* cases = nullptr;    // lines {"input": ..., "output": ...}
     std::string agents;             // "a,b"
     const char* answers = nullptr;  // the large model's: lines {"input", "answer", "tokens_in", "tokens_out", "ms"}
+    bool ask_upstream = false;      // for those that are not there
     const char* prices = nullptr;
     double quality = -1;      // below 0: that of the large model alone
     double volume = 100'000;  // requests a month

@@ -27,6 +27,7 @@
 #include "client/queue.h"
 #include "client/replay.h"
 #include "client/route.h"
+#include "client/upstream.h"
 #include "daemon/plan.h"
 #include "wire/commands.h"
 #include "wire/json.h"
@@ -116,6 +117,9 @@ constexpr char usage[] =
     "      --agents A,B        compare: those that slmd has\n"
     "      --upstream-answers FILE  compare: lines {\"input\": ..., \"answer\": ..., \"tokens_in\": N, "
     "\"tokens_out\": N, \"ms\": N}\n"
+    "      --ask-upstream      compare: the large model is asked for answers that are not in that file yet, and they "
+    "are "
+    "kept there\n"
     "      --quality Q         compare: share of right answers that is good enough, 0 to 1; else the large model's\n"
     "      --volume N          compare: requests a month, 100000 by default\n"
     "      --csv FILE, --svg FILE  what is reported, for a spreadsheet and as a picture\n"
@@ -363,6 +367,7 @@ enum Option {
     opt_embed_model,
     opt_by,
     opt_route,
+    opt_ask_upstream,
     opt_term,
     opt_last,
     opt_key,
@@ -419,6 +424,7 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"embed-model", required_argument, nullptr, opt_embed_model},
                               {"by", required_argument, nullptr, opt_by},
                               {"route", required_argument, nullptr, opt_route},
+                              {"ask-upstream", no_argument, nullptr, opt_ask_upstream},
                               {"regex", required_argument, nullptr, opt_regex},
                               {"adapter", required_argument, nullptr, opt_adapter},
                               {"help", no_argument, nullptr, 'h'},
@@ -523,6 +529,7 @@ Result<void> take_option(int c, Options& o) {
             TRY(number("--top", 1, wire::LabelSet::max_top, o.top));
             return o.docs.top = o.top, Result<void>();
         case opt_by: o.docs.by = optarg; return {};
+        case opt_ask_upstream: o.compare.ask_upstream = true; return {};
         case opt_route:
             if (strcmp(optarg, "local") != 0 && strcmp(optarg, "remote") != 0)
                 return Error::make(Code::incorrect_parameters, "--route is local or remote");
@@ -597,6 +604,12 @@ int run_compare(Options& o) {
     if (!connection) return complain(connection.error(), exit_connection);
     Caller caller(*connection);
     if (auto r = caller.wait_for_model(); !r) return outcome(r.error());
+    if (o.compare.ask_upstream && o.compare.answers == nullptr)
+        return complain(
+            Error::make(Code::incorrect_parameters, "--ask-upstream keeps answers: --upstream-answers FILE"),
+            exit_usage);
+    if (o.compare.ask_upstream)
+        if (auto r = ask_upstream(caller, o.compare); !r) return outcome(r.error());
     const Ask ask = [&](const std::string& agent, const Labelled& one) -> Result<Asked> {
         const JsonNode& r = *TRY(caller.call("run", local_params(agent.c_str(), one.input, one.object), true));
         const wire::JsonLine& reader = caller.reader();

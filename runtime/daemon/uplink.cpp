@@ -418,8 +418,7 @@ void Uplink::read_lines() {
 }
 
 void Uplink::understand(std::span<char> line) {
-    static constexpr int most = 512;
-    JsonNode nodes[most];
+    JsonNode nodes[1024];  // 33 accounts of 16 are the most
     JsonReader reader(nodes, 6);
     if (auto read = reader.parse(line); !read || reader.root().type != JsonType::object)
         return hang_up(read ? "it sent a line that is no object" : read.error().text);

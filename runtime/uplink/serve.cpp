@@ -182,9 +182,9 @@ void Server::hang_up(const char* why) {
     fprintf(stderr, "<5>slm-uplink: slmd is gone: %s\n", why);
     close(slmd_);
     slmd_ = -1;
-    cut_ = true;  // nobody says that it may leave
-    sender_.cut(true);
+    cut_ = true;  // nobody says that more may leave; what is being sent of the queue goes on, or it would be in doubt
     for (Direct& d : direct_) d.used = false;  // nobody waits for them any more
+    if (asked_now_) sender_.cancel();
 }
 
 void Server::say(const char* what, std::string_view key, std::string_view members) {

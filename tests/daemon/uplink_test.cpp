@@ -1,6 +1,8 @@
 // slmd, slm-uplink and a server together: what leaves, what does not, and what comes of it.
 #include <pwd.h>
 
+#include <algorithm>
+
 #include "chat_server.h"
 #include "harness.h"
 
@@ -367,4 +369,74 @@ TEST(Uplink, only_its_user_may_come) {
     const Uplink up(p, server.port);
     wait_for(d.log, "came, and only");
     EXPECT_EQ(slurp(d.log).find("slm-uplink is there"), std::string::npos);
+}
+
+TEST(Uplink, compare_asks_the_large_model_once) {
+    const Place p;
+    p.agent("kind", "[remote]\npolicy = 'allowed'\n", "choice = ['one', 'two']\n");
+    ChatServer server;
+    server.answer = [](const ChatServer::Asked& a) {
+        const std::string said = a.body["messages"].back()["content"];
+        return std::string(said.find("zwei") != said.npos ? "two" : "one");
+    };
+    Daemon d(p.options());
+    const Uplink up(p, server.port);
+    wait_for(d.log, "slm-uplink is there");
+    json r;
+    for (int i = 0; i < 500 && r["route"] != "escalate"; i++, usleep(10'000))
+        r = run(d, "kind", "x", {{"route", "remote"}});
+    const std::size_t before = server.asked().size();
+    std::ofstream(p.path + "/cases.jsonl")
+        << "{\"input\":\"eins\",\"output\":\"one\"}\n{\"input\":\"zwei\",\"output\":\"two\"}\n"
+           "{\"input\":\"zwei drei\",\"output\":\"two\"}\n";
+    const std::string command = slmctl_path() + " --socket " + d.socket + " compare " + p.path +
+                                "/cases.jsonl --agents kind --ask-upstream --upstream-answers " + p.path +
+                                "/large.jsonl --prices 1,10";
+    const Ran first = shell(command);
+    EXPECT_EQ(first.code, 0) << first.err;
+    EXPECT_NE(first.out.find("large model           100.0 %"), std::string::npos) << first.out;
+    EXPECT_EQ(server.asked().size(), before + 3);
+    const std::string kept = slurp(p.path + "/large.jsonl");
+    EXPECT_EQ(std::count(kept.begin(), kept.end(), '\n'), 3) << kept;
+    EXPECT_EQ(json::parse(kept.substr(0, kept.find('\n')))["tokens_in"], 100);
+    EXPECT_EQ(shell(command).code, 0);
+    EXPECT_EQ(server.asked().size(), before + 3);
+
+    const Ran budget = shell(slmctl_path() + " --socket " + d.socket + " route budget");
+    EXPECT_EQ(budget.code, 0) << budget.err;
+    EXPECT_NE(budget.out.find("all agents               day    money 0.00"), std::string::npos) << budget.out;
+    EXPECT_EQ(shell(slmctl_path() + " --socket " + d.socket + " queue list").code, 0);
+    EXPECT_EQ(shell(slmctl_path() + " --socket " + d.socket + " queue show x").code, 1);
+    const Ran ran = shell(slmctl_path() + " --socket " + d.socket + " agent run kind zwei --route remote");
+    EXPECT_EQ(ran.out, "two\n");
+    EXPECT_NE(ran.err.find("route: escalate, since the request asks for the large model"), std::string::npos)
+        << ran.err;
+}
+
+TEST(Uplink, what_leaves_is_what_the_preview_says) {
+    const Place p;
+    p.agent("topic", "[remote]\npolicy = 'redacted'\n", std::string("text = 200\n") + fails);
+    ChatServer server;
+    server.answer = [](const ChatServer::Asked&) { return "about it"; };
+    Daemon d(p.options());
+    const Uplink up(p, server.port);
+    wait_for(d.log, "slm-uplink is there");
+    const std::vector<std::string> texts{
+        "nothing secret, \"quotes\" \\ and\nlines\tand \u00e4\u00f6 \U0001F600",
+        "card 4111 1111 1111 1111, again 4111111111111111, mail x.y@z.example and x.y@z.example",
+        "call +49 30 901820 or 030 901820; 192.168.1.20, fe80::1, 00:1a:2b:3c:4d:5e",
+        "key sk-abcdefghijklmnopqrstuvwxyz012345, password: hunter2!, born on 1990-02-03",
+        "52.5200, 13.4050; https://user:pass@example.org/?token=abcdef0123456789; Projekt  Nordlicht",
+        "already a placeholder: [EMAIL_1] and [IBAN_7]",
+    };
+    for (const std::string& text : texts) {
+        json r;
+        for (int i = 0; i < 500 && r["route"] != "escalate"; i++, usleep(i > 0 ? 10'000 : 0)) r = run(d, "topic", text);
+        ASSERT_EQ(r["route"], "escalate") << r;
+        std::ofstream(p.path + "/text") << text;
+        const Ran preview = shell(slmctl_path() + " route preview - --term 'Projekt Nordlicht' <" + p.path + "/text");
+        ASSERT_EQ(preview.code, 0) << preview.err;
+        const std::string content = server.asked().back().body["messages"].back()["content"];
+        EXPECT_EQ(content + "\n", "What is it about? " + preview.out) << text;
+    }
 }
