@@ -95,18 +95,6 @@ std::string_view copy_text(std::string_view text, char (&out)[n]) {
     return {out, size};
 }
 
-route::LedgerRecord outcome_of(const wire::Away& a, route::LedgerOutcome code) {
-    route::LedgerRecord r{};
-    r.kind = route::LedgerKind::outcome;
-    r.task = route::LedgerTask::run;
-    r.code = static_cast<std::uint8_t>(code);
-    r.tokens_in = static_cast<std::uint32_t>(a.prompt_tokens), r.tokens_out = static_cast<std::uint32_t>(a.tokens);
-    r.bytes_out = static_cast<std::uint32_t>(a.bytes_out), r.bytes_in = static_cast<std::uint32_t>(a.bytes_in);
-    r.remote_ms = static_cast<std::uint32_t>(a.ms);
-    r.cost_micro = a.cost;
-    return r;
-}
-
 // What was asked and what is answered now, as digests.
 void set_texts(route::LedgerRecord& r, const Job& job) {
     r.id = job.order;
@@ -143,7 +131,6 @@ void Service::route() {
     Uplink& uplink = memory_.uplink;
     if (!uplink.is_configured() && !memory_.records.are_kept()) return;
     uplink.advance(machine_->cut());
-    for (Uplink::Late late; uplink.next_late(late);) record_late(late);
     const Lock guard(lock_);
     for (Job& job : jobs_) {
         if (job.state != Job::finished || !job.came) continue;
@@ -192,16 +179,6 @@ void Service::record_outcome(const Job& job, route::LedgerOutcome code) {
     r.refers = job.recorded;
     route::set_agent(r, job.agent->name);
     set_texts(r, job);
-    memory_.records.append(r, false);
-}
-
-void Service::record_late(const Uplink::Late& late) {
-    route::LedgerRecord r = outcome_of(late.told, late.expired  ? route::LedgerOutcome::expired
-                                                  : late.failed ? route::LedgerOutcome::failed
-                                                                : route::LedgerOutcome::settled);
-    r.refers = late.recorded;
-    r.queue_ms = static_cast<std::uint32_t>(std::clamp<std::int64_t>(late.waited_ms, 0, UINT32_MAX));
-    route::set_agent(r, late.agent);
     memory_.records.append(r, false);
 }
 

@@ -281,8 +281,8 @@ Result<void> serve(Config& config, const Reread& reread, const Plan& p, Images& 
         }
     } closing{memory.documents, memory.uplink, memory.records};
     TRY(memory.documents.open(config, wake.fd));
-    TRY(memory.uplink.open(config));
     TRY(memory.records.open(config));
+    TRY(memory.uplink.open(config, memory.records));
     wire::Identity identity;
     identity.version = SLMD_VERSION;
     const hal::Identity board = hardware.board().identity();

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "base/bytes.h"
 #include "base/utf8.h"
 #include "daemon/log.h"
 #include "daemon/tune.h"
@@ -53,6 +54,7 @@ Service::Service(const Config& config, const Plan& plan, Images& images, Memory&
     std::fill(std::begin(slot_job_), std::end(slot_job_), -1);
     std::fill(std::begin(slot_used_), std::end(slot_used_), 0u);
     memcpy(model_name_, images.model.params().name, sizeof model_name_ - 1);
+    write_hex(images.model.header().index_sha256, image_hex_);
     for (int i = 0; i < config.adapter_count; i++) {
         const image::Image& a = *images.adapters[i];
         const auto rank = engine::check_adapter(a, images.model);  // good, or there would be no plan
@@ -929,7 +931,7 @@ Documents::Embedder Service::embedder() const {
 wire::ModelInfo Service::model() {
     if (state() != State::ready) return {};
     const image::ModelParams& p = image_->params();
-    return {{p.name, strnlen(p.name, sizeof p.name)}, image_->sizes().raw, plan_.context, true};
+    return {{p.name, strnlen(p.name, sizeof p.name)}, image_->sizes().raw, plan_.context, true, image_hex_};
 }
 
 }  // namespace slmd::daemon

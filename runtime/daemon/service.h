@@ -123,7 +123,6 @@ class Service final : public wire::Host {
     }
     void record_decision(Job& job, const route::Facts& facts, const route::Decision& decision);
     void record_outcome(const Job& job, route::LedgerOutcome code);
-    void record_late(const Uplink::Late& late);
     route::Facts facts_of(const Job& job) const;
     void consider(Job& job);
     void stay(Job& job, const route::Decision& decision, const char* failed = "");
@@ -196,6 +195,7 @@ class Service final : public wire::Host {
 
     int agents_now_ = 0;  // of Memory::agents
     char model_name_[sizeof(image::ModelParams::name) + 1] = "";
+    char image_hex_[65] = "";
     bool drifted_ = false;  // somewhere there is one to tell
     void read_state(const agent::Entry& entry, AgentState& state);
     wire::AgentInfo agent_infos_[agent::Set::max_agents];

@@ -59,9 +59,16 @@ std::string_view text_of(const JsonNode* node) {
     return node == nullptr || node->type != JsonType::string ? std::string_view() : node->text;
 }
 
+void read_told(const JsonReader& reader, const JsonNode& what, wire::Away& told) {
+    const auto number = [&](const char* name) { return whole(reader.find(what, name)); };
+    told.prompt_tokens = static_cast<int>(number("prompt_tokens")), told.tokens = static_cast<int>(number("tokens"));
+    told.tries = static_cast<int>(number("tries")), told.cost = number("cost");
+    told.bytes_out = number("bytes_out"), told.bytes_in = number("bytes_in");
+}
+
 // What one that waits is kept with: this, the values that were taken out, the members that are sent.
 struct Kept {
-    bool json;
+    bool json, learns;
     std::uint32_t values;  // bytes
     std::uint64_t recorded;
 };
@@ -80,6 +87,18 @@ struct CameLate {
 };
 
 }  // namespace
+
+route::LedgerRecord outcome_of(const wire::Away& a, route::LedgerOutcome code) {
+    route::LedgerRecord r{};
+    r.kind = route::LedgerKind::outcome;
+    r.task = route::LedgerTask::run;
+    r.code = static_cast<std::uint8_t>(code);
+    r.tokens_in = static_cast<std::uint32_t>(a.prompt_tokens), r.tokens_out = static_cast<std::uint32_t>(a.tokens);
+    r.bytes_out = static_cast<std::uint32_t>(a.bytes_out), r.bytes_in = static_cast<std::uint32_t>(a.bytes_in);
+    r.remote_ms = static_cast<std::uint32_t>(a.ms);
+    r.cost_micro = a.cost;
+    return r;
+}
 
 Uplink::Body& Uplink::Body::put(std::string_view text) {
     if (text.size() > out_.size() - size_) full_ = true;
@@ -141,9 +160,10 @@ void Uplink::lay_out(Arena& arena, const Config& config) {
     if (waiting_ != nullptr) new (waiting_) Outbox;
 }
 
-Result<void> Uplink::open(const Config& config) {
+Result<void> Uplink::open(const Config& config, Records& records) {
     if (!is_configured()) return {};
     config_ = &config;
+    records_ = &records;
     const Config::Uplink& u = config.uplink;
     if (const passwd* const who = getpwnam(u.user))
         user_ = who->pw_uid;
@@ -266,7 +286,7 @@ Result<void> Uplink::queue(Going& going, const route::Letter& of, std::string_vi
     Body kept({scratch_ + route::Journal::max_record, route::Journal::max_record});
     Kept head;
     memset(static_cast<void*>(&head), 0, sizeof head);
-    head.json = going.json;
+    head.json = going.json, head.learns = going.learns;
     head.recorded = going.recorded;
     for (const route::Redactor::Value& v : going.redactor->values())
         head.values += static_cast<std::uint32_t>(sizeof(KeptValue) + v.size);
@@ -448,12 +468,7 @@ void Uplink::came(const JsonReader& reader, const JsonNode& what, bool failed) {
     g->told = {};
     g->told.upstream = copy_text(text_of(reader.find(what, "upstream")), g->upstream);
     g->told.model = copy_text(text_of(reader.find(what, "model")), g->model);
-    g->told.prompt_tokens = static_cast<int>(whole(reader.find(what, "prompt_tokens")));
-    g->told.tokens = static_cast<int>(whole(reader.find(what, "tokens")));
-    g->told.tries = static_cast<int>(whole(reader.find(what, "tries")));
-    g->told.cost = whole(reader.find(what, "cost"));
-    g->told.bytes_out = whole(reader.find(what, "bytes_out"));
-    g->told.bytes_in = whole(reader.find(what, "bytes_in"));
+    read_told(reader, what, g->told);
     g->told.ms = (now_ns() - g->sent_ns) / 1'000'000;
     g->failed = failed;
     if (failed) {
@@ -479,71 +494,88 @@ void Uplink::came(const JsonReader& reader, const JsonNode& what, bool failed) {
 void Uplink::came_late(const Entry& entry, const JsonReader& reader, const JsonNode& what, bool failed) {
     char key[route::Letter::key_bytes + 1];
     memcpy(key, entry.letter.key, sizeof key);
-    if (entry.state == Entry::waiting) {
-        const auto kept = waiting_->text(entry, {scratch_, route::Journal::max_record});
-        CameLate head;
-        memset(static_cast<void*>(&head), 0, sizeof head);
-        head.failed = failed;
-        copy_text(text_of(reader.find(what, "upstream")), head.upstream);
-        copy_text(text_of(reader.find(what, "model")), head.model);
-        head.code = static_cast<int>(whole(reader.find(what, "code")));
-        head.prompt_tokens = static_cast<int>(whole(reader.find(what, "prompt_tokens")));
-        head.tokens = static_cast<int>(whole(reader.find(what, "tokens")));
-        head.tries = static_cast<int>(whole(reader.find(what, "tries")));
-        head.cost = whole(reader.find(what, "cost"));
-        head.bytes_out = whole(reader.find(what, "bytes_out"));
-        head.bytes_in = whole(reader.find(what, "bytes_in"));
-        head.ms = whole(reader.find(what, "ms"));
-        std::string_view text = text_of(reader.find(what, "text"));
-        char* const out = scratch_ + route::Journal::max_record;
-        if (kept && !failed) {
-            std::string_view values = kept.value();
-            Kept of{};
-            memcpy(&of, values.data(), std::min(sizeof of, values.size()));
-            values = values.substr(std::min(sizeof of, values.size()), of.values);
-            late_->forget();
-            KeptValue v;
-            for (; values.size() >= sizeof v; values.remove_prefix(sizeof v + v.size)) {
-                memcpy(static_cast<void*>(&v), values.data(), sizeof v);
-                if (v.size > values.size() - sizeof v ||
-                    !late_->remember(v.kind, v.number, values.substr(sizeof v, v.size)))
-                    break;
-            }
-            const auto restored = late_->restore(text, {out + sizeof head, text_bytes}, of.json);
-            late_->forget();
-            if (!restored) head.failed = true, head.code = static_cast<int>(restored.error().code);
-            text = restored ? restored.value() : "the answer does not fit";
-        }
-        memcpy(out, &head, sizeof head);
-        const std::size_t n = std::min(text.size(), text_bytes);
-        memmove(out + sizeof head, text.data(), n);
-        if (auto done = waiting_->answer(key, nullptr, {out, sizeof head + n}); !done) {
-            log(Level::error, {{"SLMD_EVENT", "uplink"}},
-                "the answer to %s could not be kept, and will be asked for again: %s", key, done.error().text);
-            return;
-        }
-        if (late_count_ < max_events && kept) {
-            Kept of;
-            memcpy(&of, kept.value().data(), std::min(sizeof of, kept.value().size()));
-            Late& l = lates_[late_count_++];
-            l = {};
-            memcpy(l.key, key, sizeof key);
-            memcpy(l.agent, entry.letter.agent, sizeof l.agent);
-            l.recorded = of.recorded;
-            l.failed = head.failed, l.expired = text_of(reader.find(what, "why")) == "expired";
-            l.told.prompt_tokens = head.prompt_tokens, l.told.tokens = head.tokens;
-            l.told.cost = head.cost, l.told.bytes_out = head.bytes_out, l.told.bytes_in = head.bytes_in;
-            l.told.ms = head.ms;
-            l.waited_ms = unix_ms() - entry.letter.queued_ms;
-        }
-        if (event_count_ < max_events) {
-            wire::Event& e = events_[event_count_++];
-            e = {.kind = wire::Event::model, .name = "QUEUE"};
-            copy_text(entry.letter.agent, e.subject);
-            memcpy(e.text, key, sizeof key);
-        }
+    if (entry.state != Entry::waiting) return static_cast<void>(write_line("drop", key, {}));
+    const auto read = waiting_->text(entry, {scratch_, route::Journal::max_record});
+    Kept kept{};
+    std::string_view values, members, text = text_of(reader.find(what, "text"));
+    if (read && read.value().size() >= sizeof kept) {
+        memcpy(static_cast<void*>(&kept), read.value().data(), sizeof kept);
+        values = read.value().substr(sizeof kept, kept.values);
+        members = read.value().substr(sizeof kept + values.size());
+    }
+    wire::Away told;
+    read_told(reader, what, told);
+    if (kept.learns && !failed) learn_late(entry.letter.agent, members, text);
+    CameLate head;
+    memset(static_cast<void*>(&head), 0, sizeof head);
+    head.failed = failed;
+    copy_text(text_of(reader.find(what, "upstream")), head.upstream);
+    copy_text(text_of(reader.find(what, "model")), head.model);
+    head.code = static_cast<int>(whole(reader.find(what, "code")));
+    head.prompt_tokens = told.prompt_tokens, head.tokens = told.tokens, head.tries = told.tries;
+    head.cost = told.cost, head.bytes_out = told.bytes_out, head.bytes_in = told.bytes_in;
+    head.ms = whole(reader.find(what, "ms"));
+    char* const out = scratch_ + route::Journal::max_record;
+    if (!failed) {
+        remember(*late_, values);
+        const auto restored = late_->restore(text, {out + sizeof head, text_bytes}, kept.json);
+        late_->forget();
+        if (!restored) head.failed = true, head.code = static_cast<int>(restored.error().code);
+        text = restored ? restored.value() : "the answer does not fit";
+    }
+    memcpy(out, &head, sizeof head);
+    const std::size_t n = std::min(text.size(), text_bytes);
+    memmove(out + sizeof head, text.data(), n);
+    if (auto done = waiting_->answer(key, nullptr, {out, sizeof head + n}); !done)
+        return log(Level::error, {{"SLMD_EVENT", "uplink"}},
+                   "the answer to %s could not be kept, and will be asked for again: %s", key, done.error().text);
+    told.ms = head.ms;
+    route::LedgerRecord r =
+        outcome_of(told, text_of(reader.find(what, "why")) == "expired" ? route::LedgerOutcome::expired
+                         : head.failed                                  ? route::LedgerOutcome::failed
+                                                                        : route::LedgerOutcome::settled);
+    r.refers = kept.recorded;
+    r.queue_ms =
+        static_cast<std::uint32_t>(std::clamp<std::int64_t>(unix_ms() - entry.letter.queued_ms, 0, UINT32_MAX));
+    route::set_agent(r, entry.letter.agent);
+    records_->append(r, false);
+    if (event_count_ < max_events) {
+        wire::Event& e = events_[event_count_++];
+        e = {.kind = wire::Event::model, .name = "QUEUE"};
+        copy_text(entry.letter.agent, e.subject);
+        memcpy(e.text, key, sizeof key);
     }
     write_line("drop", key, {});
+}
+
+// What was taken out of one that waits, as it was kept.
+void Uplink::remember(route::Redactor& redactor, std::string_view values) {
+    redactor.forget();
+    KeptValue v;
+    for (; values.size() >= sizeof v; values.remove_prefix(sizeof v + v.size)) {
+        memcpy(static_cast<void*>(&v), values.data(), sizeof v);
+        if (v.size > values.size() - sizeof v || !redactor.remember(v.kind, v.number, values.substr(sizeof v, v.size)))
+            return;
+    }
+}
+
+// The pair of one that waited: its last message, and its first when that is the system's.
+void Uplink::learn_late(std::string_view agent, std::string_view members, std::string_view answer) {
+    Body copy({redacted_, redacted_bytes});
+    copy.put("{").put(members).put("}");
+    JsonNode nodes[256];
+    JsonReader reader(nodes, 4);
+    static constexpr std::string_view raw[] = {"schema"};
+    reader.leave(raw);
+    if (copy.full() || !reader.parse({redacted_, copy.view().size()})) return;
+    const JsonNode* const messages = reader.find(reader.root(), "messages");
+    if (messages == nullptr) return;
+    std::string_view system, request;
+    for (int i = reader.first(*messages); i < messages->next; i = reader.node(i).next) {
+        const std::string_view text = text_of(reader.find(reader.node(i), "content"));
+        (text_of(reader.find(reader.node(i), "role")) == "system" ? system : request) = text;
+    }
+    records_->learn({agent, system, request, answer});
 }
 
 void Uplink::read_budget(const JsonReader& reader, const JsonNode& list) {
@@ -571,12 +603,6 @@ bool Uplink::next_event(wire::Event& event) {
     event = events_[0];
     std::copy(events_ + 1, events_ + event_count_, events_);
     event_count_--;
-    return true;
-}
-
-bool Uplink::next_late(Late& late) {
-    if (late_count_ == 0) return false;
-    late = lates_[--late_count_];
     return true;
 }
 

@@ -5,13 +5,16 @@
 
 #include "agent/agent.h"
 #include "base/arena.h"
-#include "daemon/config.h"
+#include "daemon/records.h"
 #include "route/decide.h"
 #include "route/outbox.h"
 #include "route/redact.h"
 #include "wire/session.h"
 
 namespace slmd::daemon {
+
+// A record of what became of one that left.
+route::LedgerRecord outcome_of(const wire::Away& away, route::LedgerOutcome code);
 
 class Uplink {
   public:
@@ -66,7 +69,7 @@ class Uplink {
     void lay_out(Arena& arena, const Config& config);
     // Listens, and reads what waits: before the sandbox closes. Errors: device_io, not_found (the user),
     // storage_failure.
-    Result<void> open(const Config& config);
+    Result<void> open(const Config& config, Records& records);
     void close();
     bool is_configured() const { return goings_ != nullptr; }
     // Readable when advance() has something to do.
@@ -95,15 +98,6 @@ class Uplink {
     void advance(bool cut);
     // An answer of one that was queued has come.
     bool next_event(wire::Event& event);
-    // And what it came to, for the ledger.
-    struct Late {
-        char key[route::Letter::key_bytes + 1], agent[33];
-        std::uint64_t recorded;
-        bool failed, expired;
-        wire::Away told;
-        std::int64_t waited_ms;
-    };
-    bool next_late(Late& late);
 
     std::span<const wire::QueueInfo> queued();
     std::span<const wire::BudgetInfo> budget() const { return {budget_, budget_count_}; }
@@ -116,13 +110,13 @@ class Uplink {
 
   private:
     static constexpr std::size_t in_bytes = 131072, out_bytes = 262144, prompt_room = 65536, redacted_bytes = 131072,
-                                 max_budget = 16;
+                                 max_budget = 33;
     static constexpr std::uint64_t max_waiting_bytes = 1 << 20;
     struct Shown {
         bool used;
         wire::Outcome outcome;
         wire::Away told;
-        char key[route::Letter::key_bytes + 1], upstream[33], model[65], failed[200];
+        char key[route::Letter::key_bytes + 1], upstream[33], model[65];
         char* text;
         std::size_t size, taken;
     };
@@ -133,6 +127,8 @@ class Uplink {
     void understand(std::span<char> line);
     void came(const JsonReader& reader, const JsonNode& what, bool failed);
     void came_late(const route::Entry& entry, const JsonReader& reader, const JsonNode& what, bool failed);
+    static void remember(route::Redactor& redactor, std::string_view values);
+    void learn_late(std::string_view agent, std::string_view members, std::string_view answer);
     void read_budget(const JsonReader& reader, const JsonNode& list);
     bool write_line(std::string_view before, std::string_view key, std::string_view members);
     void flush();
@@ -147,6 +143,7 @@ class Uplink {
          *scratch_ = nullptr;
     std::size_t in_size_ = 0, out_size_ = 0, out_sent_ = 0;
     const Config* config_ = nullptr;
+    Records* records_ = nullptr;
     unsigned user_ = 0;
     int epoll_ = -1, listener_ = -1, connection_ = -1;
     bool link_ = false, cut_ = true, told_ = false, told_cut_ = false, writing_ = false;
@@ -159,8 +156,6 @@ class Uplink {
     static constexpr int max_events = 8;
     wire::Event events_[max_events];
     int event_count_ = 0;
-    Late lates_[max_events];
-    int late_count_ = 0;
 };
 
 }  // namespace slmd::daemon

@@ -284,7 +284,9 @@ void Session::rpc_run(const Command& command, const JsonNode* params, const Json
             if (m.name.empty()) return refuse(Error::make(Code::no_model, "no model is loaded"));
             if (has && args[0].string != m.name)
                 return refuse(Error::make(Code::not_found, "no such model; model without a name shows them"));
-            result.put("{\"name\":").json_string(m.name).put(",\"bytes\":").number(static_cast<long long>(m.bytes));
+            result.put("{\"name\":").json_string(m.name);
+            if (!m.image.empty()) result.put(",\"image\":").json_string(m.image);
+            result.put(",\"bytes\":").number(static_cast<long long>(m.bytes));
             result.put(",\"context\":")
                 .number(m.context)
                 .put(",\"resident\":")

@@ -217,6 +217,7 @@ struct ModelInfo {
     std::uint64_t bytes = 0;
     int context = 0;
     bool resident = false;
+    std::string_view image{};  // its hash, in hex
 };
 
 struct PlanItem {

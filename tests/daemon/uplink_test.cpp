@@ -245,7 +245,8 @@ TEST(Uplink, its_answer_is_held_to_what_the_local_one_is) {
 
 TEST(Uplink, what_waits_is_answered_after_restarts_of_both_and_put_back_together) {
     const Place p;
-    p.agent("topic", "[remote]\npolicy = 'redacted'\nwait = true\npriority = 3\n", std::string("text = 200\n") + fails);
+    p.agent("topic", "[remote]\npolicy = 'redacted'\nwait = true\nlearn = true\npriority = 3\n",
+            std::string("text = 200\n") + fails);
     ChatServer server;
     server.answer = [](const ChatServer::Asked& a) {
         const std::string said = a.body["messages"].back()["content"];
@@ -286,6 +287,9 @@ TEST(Uplink, what_waits_is_answered_after_restarts_of_both_and_put_back_together
     EXPECT_EQ(server.asked()[0].raw.find("anna"), std::string::npos);
     std::string head = server.asked()[0].head;
     EXPECT_NE(head.find(key), std::string::npos) << head;  // Idempotency-Key
+    EXPECT_EQ(slurp(p.path + "/state/pairs/topic.jsonl"),
+              "{\"messages\":[{\"role\":\"user\",\"content\":\"What is it about? Write to [EMAIL_1]\"},"
+              "{\"role\":\"assistant\",\"content\":\"about [EMAIL_1]\"}]}\n");
     EXPECT_EQ(w.call("queue.drop", {{"key", key}})["result"], json::object());
     EXPECT_EQ(w.call("queue")["result"]["queue"].size(), 0u);
     EXPECT_TRUE(w.call("queue.drop", {{"key", key}}).contains("error"));

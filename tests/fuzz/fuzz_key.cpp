@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (!key) return 0;
     if (!pem || pem.value().size != 91 || key.value().point[0] != 4) std::abort();
     const std::uint8_t nothing[64] = {};
-    const auto held = holds(key.value(), Sha256{}, nothing);
+    const auto held = holds(key.value(), slmd::Sha256{}, nothing);
     if (!held || held.value()) std::abort();
     if (parse_public_key("key", text + "x")) std::abort();
     return 0;
