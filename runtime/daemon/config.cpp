@@ -98,8 +98,6 @@ struct Reader : hal::TomlFile {
                 TRY(table("socket", node, &Reader::socket));
             else if (k == "uplink")
                 TRY(table("uplink", node, &Reader::uplink));
-            else if (k == "ledger")
-                TRY(table("ledger", node, &Reader::ledger));
             else if (k == "limits")
                 TRY(table("limits", node, &Reader::limits));
             else if (k == "generate")
@@ -120,9 +118,9 @@ struct Reader : hal::TomlFile {
                 TRY(list("output", node, &Reader::output));
             else
                 return unknown(key,
-                               "model, require_signature, allowed_keys, state, agents, [engine], [[adapter]], [embed], "
-                               "[socket], [[tty]], [uplink], [ledger], [limits], "
-                               "[generate], [board], [governor], [pins], [[trigger]], [[output]]");
+                               "model, require_signature, allowed_keys, state, agents, [engine] [[adapter]] [embed] "
+                               "[socket] [[tty]] [uplink] [limits] [generate] [board] [governor] [pins] [[trigger]] "
+                               "[[output]]");
         }
         if (config.ledger_mib < 0) config.ledger_mib = config.uplink.socket[0] != 0 ? 16 : 0;
         // Who names keys means that only they count: without a signature there is nothing that they could be held to.
@@ -213,14 +211,6 @@ struct Reader : hal::TomlFile {
             else
                 return unknown(key, "path, mode, group, trusted");
         }
-        return {};
-    }
-    Result<void> ledger(const toml::table& t) const {
-        for (const auto& [key, node] : t)
-            if (key.str() == "mib")
-                TRY(number("mib", node, 0, 4096, config.ledger_mib));
-            else
-                return unknown(key, "mib");
         return {};
     }
     Result<void> uplink(const toml::table& t) const {
@@ -417,8 +407,10 @@ struct Reader : hal::TomlFile {
                 TRY(number("prefixes", node, 0, 4096, config.prefixes_mib));
             else if (k == "passages")
                 TRY(number("passages", node, 0, Config::max_passages, config.docs_passages));
+            else if (k == "ledger")
+                TRY(number("ledger", node, 0, 4096, config.ledger_mib));
             else
-                return unknown(key, "clients, queue, agents, prefixes, passages");
+                return unknown(key, "clients, queue, agents, prefixes, passages, ledger");
         }
         return {};
     }
@@ -556,7 +548,8 @@ Result<void> check(const Config& config, int handed_over) {
                            "[uplink], and no folder for what waits to leave: set state, or --state DIR");
     if (config.ledger_mib > 0 && config.state[0] == 0)
         return Error::make(Code::incorrect_parameters,
-                           "[ledger], and no folder to keep it in: set state, or --state DIR");
+                           "[limits] ledger = %d, and no folder to keep it in: set state, or --state DIR",
+                           config.ledger_mib);
     if (config.docs_passages > 0 && config.state[0] == 0)
         return Error::make(Code::incorrect_parameters,
                            "[limits] passages = %d, and no folder to keep them in: set state, or --state DIR",

@@ -138,8 +138,8 @@ constexpr Command table[] = {
     {Verb::queue, "#QUEUE", "queue", read | write, queue_params, false,
      "requests to the large model: key, answered, priority, Unix time, agent", "AT#QUEUE?"},
     {Verb::queue_show, nullptr, "queue.show", 0, key_params, false, "the answer of one that was queued",
-     "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"queue.show\",\"params\":{\"key\":\"0123456789abcdef0123456789abcdef\"}"
-     "}"},
+     "{\"jsonrpc\":\"2.0\", \"id\":1, \"method\":\"queue.show\", \"params\":{\"key\": "
+     "\"0123456789abcdef0123456789abcdef\"}}"},
     {Verb::queue_drop, "#DROP", "queue.drop", write, key_params, false, "forgets one that was queued, and its answer",
      "AT#DROP=\"0123456789abcdef0123456789abcdef\""},
     {Verb::budget,

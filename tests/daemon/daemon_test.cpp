@@ -564,7 +564,7 @@ TEST(Start, what_is_wrong_is_said_with_its_place) {
         int code;
     } cases[] = {// too long a list for the folders before the file's name
                  {"modle = \"x\"\n", " slmd.toml:1: unknown key \"modle\"; known: model, ", 78},
-                 {"modle = \"x\"\n", ", [[output]]\n", 78},
+                 {"modle = \"x\"\n", " [[output]]\n", 78},
                  {"model = 3\n", ":1: model is a text", 78},
                  {"\n[engine]\nslots = 99\n", ":3: slots = 99: use 1 to 16", 78},
                  {"[engine]\nslots = \"2\"\n", ":2: slots is a whole number", 78},

@@ -130,7 +130,7 @@ def known_keys(program, folder, table, *arguments):
     if said.returncode != 78 or not found:
         failures.append(f"{os.path.basename(program)} took an unknown key in {table or 'the top'}: status {said.returncode}, {said.stderr.strip()}")
         return set()
-    return set(found.group(1).strip().split(", "))
+    return set(re.split(r",? (?=\[)|, ", found.group(1).strip()))
 
 
 def shipped_keys(name):
