@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "base/json.h"
+#include "route/letters.h"
 
 namespace slmd::route {
 namespace {
@@ -90,7 +91,12 @@ Result<std::string_view> Redactor::restore(std::string_view answer, std::span<ch
     for (std::size_t at = 0; at < answer.size();) {
         Kind kind{};
         unsigned number = 0;
-        const std::size_t end = placeholder_at(answer, at, &kind, &number);
+        std::size_t end = placeholder_at(answer, at, &kind, &number);
+        // Models leave the brackets out, when they write JSON above all.
+        if (end == 0 && (at == 0 || (!is_word(answer[at - 1]) && answer[at - 1] != '['))) {
+            end = bare_placeholder_at(answer, at, &kind, &number);
+            if (at_or_0(answer, end) == ']') end = 0;
+        }
         const auto value = std::find_if(values().begin(), values().end(), [&](const Value& v) {
             return end != 0 && v.kind == kind && v.number == number;
         });
@@ -100,9 +106,7 @@ Result<std::string_view> Redactor::restore(std::string_view answer, std::span<ch
             at = end;
             continue;
         }
-        const std::size_t next = std::min(answer.find('[', at + 1), answer.size());
-        writer.put(answer.substr(at, next - at));
-        at = next;
+        writer.put(answer.substr(at++, 1));
     }
     if (writer.full())
         return Error::make(Code::context_full, "the answer with what was taken out is longer than %zu bytes",

@@ -8,8 +8,8 @@
 namespace slmd::route {
 namespace {
 
-constexpr const char* kind_names[kinds] = {"EMAIL", "PHONE", "IBAN", "CARD",  "IP",   "MAC",
-                                           "PLACE", "URL",   "KEY",  "BIRTH", "NAME", "OWN", "TEXT"};
+constexpr const char* kind_names[kinds] = {"EMAIL", "PHONE", "IBAN",  "CARD", "IP",  "MAC", "PLACE",
+                                           "URL",   "KEY",   "BIRTH", "NAME", "OWN", "TEXT"};
 
 using Finder = std::size_t (*)(std::string_view text, std::size_t at);
 // The surer one first: an IBAN is a row of digits, too.
@@ -37,25 +37,30 @@ bool can_begin(std::string_view t, std::size_t at) {
 
 const char* name_of(Kind kind) { return kind_names[static_cast<int>(kind)]; }
 
-std::size_t placeholder_at(std::string_view t, std::size_t at, Kind* kind, unsigned* number) {
-    if (at_or_0(t, at) != '[') return 0;
+std::size_t bare_placeholder_at(std::string_view t, std::size_t at, Kind* kind, unsigned* number) {
     for (int k = 0; k < kinds; k++) {
         const std::string_view name = kind_names[k];
-        if (t.substr(at + 1, name.size()) != name || at_or_0(t, at + 1 + name.size()) != '_') continue;
-        const std::size_t from = at + 2 + name.size(), end = run(t, from, is_digit, 6);
-        if (end == from || t[from] == '0' || at_or_0(t, end) != ']') continue;
+        if (t.substr(at, name.size()) != name || at_or_0(t, at + name.size()) != '_') continue;
+        const std::size_t from = at + name.size() + 1, end = run(t, from, is_digit, 6);
+        if (end == from || t[from] == '0' || is_word(at_or_0(t, end))) continue;
         if (kind != nullptr) *kind = static_cast<Kind>(k);
         if (number != nullptr) {
             *number = 0;
             for (std::size_t i = from; i < end; i++) *number = *number * 10 + static_cast<unsigned>(t[i] - '0');
         }
-        return end + 1;
+        return end;
     }
     return 0;
 }
 
-Result<std::size_t> find_secrets(std::string_view text, std::span<const std::string_view> terms,
-                                 std::span<Finding> out, const OwnFinder& own) {
+std::size_t placeholder_at(std::string_view t, std::size_t at, Kind* kind, unsigned* number) {
+    if (at_or_0(t, at) != '[') return 0;
+    const std::size_t end = bare_placeholder_at(t, at + 1, kind, number);
+    return end != 0 && at_or_0(t, end) == ']' ? end + 1 : 0;
+}
+
+Result<std::size_t> find_secrets(std::string_view text, std::span<const std::string_view> terms, std::span<Finding> out,
+                                 const OwnFinder& own) {
     if (!utf8_valid(text))
         return Error::make(Code::invalid_characters, "the text is not UTF-8: what is secret in it cannot be told");
     std::size_t n = 0;

@@ -65,6 +65,10 @@ TEST(Redactor, a_value_in_json_is_written_as_json_has_it) {
     ASSERT_TRUE(r.remember(Kind::own, 1, "a\"b\\c"));
     EXPECT_EQ(r.restore("{\"x\":\"[OWN_1]\"}", out, true).value(), "{\"x\":\"a\\\"b\\\\c\"}");
     EXPECT_EQ(r.restore("[OWN_1]", out).value(), "a\"b\\c");
+    // Models leave the brackets out; what only looks so stays.
+    EXPECT_EQ(r.restore("{\"x\":\"OWN_1\"}", out, true).value(), "{\"x\":\"a\\\"b\\\\c\"}");
+    for (const char* const other : {"OWN_12", "OWN_1a", "xOWN_1", "[OWN_2]", "OWN_", "OWN_01"})
+        EXPECT_EQ(r.restore(other, out).value(), other);
     EXPECT_EQ(r.remember(Kind::own, 2, std::string(60, 'x')).error().code, Code::context_full);
 }
 
