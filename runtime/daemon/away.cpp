@@ -112,7 +112,7 @@ route::Facts Service::facts_of(const Job& job) const {
     const agent::Agent& a = *job.agent;
     const wire::Outcome& o = job.outcome;
     route::Facts f;
-    f.policy = a.tools.empty() ? policy_of(a) : route::Policy::never;
+    f.policy = a.tools.empty() && memory_.uplink.is_configured() ? policy_of(a) : route::Policy::never;
     f.cut = machine_->cut();
     f.wish = job.wish == wire::Wish::local    ? route::Wish::stay
              : job.wish == wire::Wish::remote ? route::Wish::leave
@@ -184,8 +184,10 @@ void Service::record_outcome(const Job& job, route::LedgerOutcome code) {
 
 // The local answer is all there is, for now.
 void Service::stay(Job& job, const route::Decision& d, const char* failed) {
-    job.outcome.away = &job.told_away;
-    job.outcome.route = route::name_of(d.answer);
+    if (memory_.uplink.is_configured()) {  // else it is what the agent's file says of such a verdict
+        job.outcome.away = &job.told_away;
+        job.outcome.route = route::name_of(d.answer);
+    }
     job.told_away.reason = route::name_of(d.reason);
     if (failed[0] != 0) job.told_away.failed = copy_text(failed, job.away_failed);
     job.way = Job::home;

@@ -362,6 +362,26 @@ TEST(Uplink, the_privacy_switch_cuts_it) {
     EXPECT_EQ(server.connections(), 0);
 }
 
+TEST(Uplink, without_one_a_ledger_is_kept_all_the_same) {
+    const Place p;
+    p.agent("topic", "[remote]\npolicy = 'allowed'\nwait = true\n", std::string("text = 200\n") + fails);
+    const std::string file = p.path + "/slmd.toml";
+    std::ofstream(file) << "[limits]\nledger = 1\n";
+    Daemon d(
+        {.arguments = {"--config", file, "--state", p.path + "/state", "--agents", p.path + "/agents"}, .tty = false});
+    const json r = run(d, "topic", "x", {{"route", "remote"}});
+    EXPECT_EQ(r["route"], "escalate") << r;  // what its file says of such a verdict
+    EXPECT_FALSE(r.contains("reason"));
+    Wire w = d.connect();
+    EXPECT_EQ(w.call("queue")["result"]["queue"].size(), 0u);
+    const json no = w.call("queue.drop", {{"key", std::string(32, 'a')}});
+    EXPECT_NE(no.dump().find("there is no uplink"), std::string::npos) << no;
+    d.stop();
+    const Ran shown = shell(slmctl_path() + " ledger show --json " + p.path + "/state/ledger");
+    EXPECT_NE(shown.out.find("\"agent\":\"topic\""), std::string::npos) << shown.out << shown.err;
+    EXPECT_EQ(shell(slmctl_path() + " ledger replay " + p.path + "/state/ledger").code, 0);
+}
+
 TEST(Uplink, only_its_user_may_come) {
     const Place p;
     const std::string file = p.path + "/slmd.toml";
