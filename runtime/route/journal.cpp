@@ -40,6 +40,20 @@ bool record_at(int fd, std::uint64_t at, std::uint64_t n, std::span<char> scratc
            h.crc == crc_of(h, {scratch.data(), h.size});
 }
 
+// Behind the last byte from `begin` on that is not 0.
+std::uint64_t last_written(int fd, std::uint64_t begin, std::uint64_t end, std::span<char> scratch) {
+    std::uint64_t last = begin;
+    for (std::uint64_t at = begin; at < end;) {
+        const ssize_t n =
+            pread(fd, scratch.data(), std::min<std::uint64_t>(scratch.size(), end - at), static_cast<off_t>(at));
+        if (n <= 0) return end;
+        for (ssize_t i = 0; i < n; i++)
+            if (scratch[static_cast<std::size_t>(i)] != 0) last = at + static_cast<std::uint64_t>(i) + 1;
+        at += static_cast<std::uint64_t>(n);
+    }
+    return last;
+}
+
 Result<void> sync_folder(const char* path) {
     char folder[288];
     const char* const slash = strrchr(path, '/');
@@ -59,6 +73,7 @@ Journal& Journal::operator=(Journal&& o) noexcept {
     std::swap(fd_, o.fd_);
     std::swap(changed_, o.changed_);
     std::swap(end_, o.end_);
+    std::swap(filled_, o.filled_);
     std::swap(path_, o.path_);
     std::swap(temporary_, o.temporary_);
     return *this;
@@ -90,11 +105,32 @@ Result<Journal::Found> Journal::open(const char* path, std::span<char> scratch, 
         TRY(visitor.record(h.type, {scratch.data(), h.size}, {next + sizeof h, h.size}));
         at = end_ = next + length_of(h.size);
     }
-    found.torn = n - end_;
-    if (found.torn > 0 && (ftruncate(fd_, static_cast<off_t>(end_)) != 0 || fdatasync(fd_) != 0))
-        return failed("its torn end cannot be cut off", path);
+    filled_ = n;
+    if (const std::uint64_t behind = last_written(fd_, end_, n, scratch); behind > end_) {
+        found.torn = behind - end_;
+        filled_ = end_;
+        if (ftruncate(fd_, static_cast<off_t>(end_)) != 0 || fdatasync(fd_) != 0)
+            return failed("its torn end cannot be cut off", path);
+    }
     if (n == 0) TRY(sync_folder(path));
     return found;
+}
+
+// So many bytes are there, zeros behind the records.
+Result<void> Journal::fill(std::uint64_t end) {
+    static constexpr char zeros[4096] = {};
+    for (const std::uint64_t wanted = filled_ >= end ? 0 : round_up(end, chunk_bytes); filled_ < wanted;) {
+        const std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(sizeof zeros, wanted - filled_));
+        const ssize_t written = pwrite(fd_, zeros, n, static_cast<off_t>(filled_));
+        if (written <= 0) {
+            if (written == 0) errno = ENOSPC;
+            const Error e = failed("cannot be written", path_);
+            if (ftruncate(fd_, static_cast<off_t>(end_)) == 0) filled_ = end_;
+            return e;
+        }
+        filled_ += static_cast<std::uint64_t>(written);
+    }
+    return {};
 }
 
 Result<Journal::Place> Journal::append(std::uint32_t type, std::string_view head, std::string_view rest) {
@@ -108,12 +144,13 @@ Result<Journal::Place> Journal::append(std::uint32_t type, std::string_view head
                      {const_cast<char*>(rest.data()), rest.size()},
                      {zeros, round_up(n, 8) - n}};
     const auto wanted = static_cast<ssize_t>(length_of(n));
+    TRY(fill(end_ + static_cast<std::uint64_t>(wanted)));
     if (lseek(fd_, static_cast<off_t>(end_), SEEK_SET) < 0) return failed("cannot be written", path_);
     const ssize_t written = writev(fd_, parts, 4);
     if (written != wanted) {
         if (written >= 0) errno = ENOSPC;
         const Error e = failed("cannot be written", path_);
-        (void)!ftruncate(fd_, static_cast<off_t>(end_));
+        if (ftruncate(fd_, static_cast<off_t>(end_)) == 0) filled_ = end_;
         return e;
     }
     const Place place{end_ + sizeof h, h.size};

@@ -1,5 +1,6 @@
 // A file of records, one behind the other. After a power cut it has all that was committed, and of what was not, a
-// beginning; a record is there whole or not at all.
+// beginning; a record is there whole or not at all. Behind them are zeros, filled in ahead: a commit then changes a
+// block of data, and nothing of the file system, which is what an SD card is spared.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -20,8 +21,9 @@ static_assert(sizeof(RecordHeader) == 16);
 
 class Journal {
   public:
-    static constexpr std::uint32_t magic = 0x4A4D4C53;  // "SLMJ"
-    static constexpr std::size_t max_record = 262144;   // bytes of a text
+    static constexpr std::uint32_t magic = 0x4A4D4C53;   // "SLMJ"
+    static constexpr std::size_t max_record = 262144;    // bytes of a text
+    static constexpr std::uint64_t chunk_bytes = 65536;  // by which the file grows
 
     // A text in the file, to be read again.
     struct Place {
@@ -62,9 +64,11 @@ class Journal {
     Result<void> replace(Journal&& next);
 
   private:
+    Result<void> fill(std::uint64_t end);
+
     int fd_ = -1;
     bool changed_ = false;
-    std::uint64_t end_ = 0;
+    std::uint64_t end_ = 0, filled_ = 0;  // of the records; of the zeros behind them
     char path_[288] = "", temporary_[296] = "";
 };
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -40,9 +41,10 @@ struct OutboxTest : testing::Test {
         if (opened) found = *opened;
         return box;
     }
-    std::string bytes() {
+    // Of the records, without the zeros behind them.
+    std::string bytes(const Outbox& box) {
         std::ifstream in(path, std::ios::binary);
-        return {std::istreambuf_iterator<char>(in), {}};
+        return std::string(std::istreambuf_iterator<char>(in), {}).substr(0, box.file_size());
     }
     static std::int64_t spent(const Outbox& box) { return box.budget().accounts()[0].day.money; }
     // All that can be told of it, for comparison.
@@ -158,7 +160,7 @@ TEST_F(OutboxTest, APowerCutLeavesItBetweenTwoChanges) {
         [](Outbox& b) { return b.drop("a"); },
     };
     int cuts = 0;
-    std::string before_bytes, before_picture = picture(*open());
+    std::string before_bytes, after_bytes, before_picture = picture(*open());
     for (std::size_t i = 0; i < changes.size(); i++) {
         {
             std::ofstream(path, std::ios::binary) << before_bytes;
@@ -168,8 +170,8 @@ TEST_F(OutboxTest, APowerCutLeavesItBetweenTwoChanges) {
             std::filesystem::remove(path);
             box = open();
             for (std::size_t k = 0; k <= i; k++) ASSERT_TRUE(changes[k](*box)) << k;
+            after_bytes = bytes(*box);
         }
-        const std::string after_bytes = bytes();
         const std::string after_picture = picture(*open());
         ASSERT_GT(after_bytes.size(), before_bytes.size());
         ASSERT_EQ(after_bytes.substr(0, before_bytes.size()), before_bytes);
@@ -180,6 +182,41 @@ TEST_F(OutboxTest, APowerCutLeavesItBetweenTwoChanges) {
         before_bytes = after_bytes, before_picture = after_picture;
     }
     EXPECT_GT(cuts, 500);
+}
+
+// What a card is given, in blocks of 4 KiB, each once a sync, and three more (of the file system's journal) whenever
+// the file grows: of a request that leaves at once, and of one that waits first.
+TEST_F(OutboxTest, ItWritesLittle) {
+    settings.all.day.money = settings.all.month.money = 1'000'000;
+    auto box = open();
+    const Amounts one{1, 0, 0};
+    std::uint64_t at = 0, blocks = 0, chunks = 1;
+    const auto sync = [&] {
+        const std::uint64_t end = box->file_size();
+        blocks += (end + 4095) / 4096 - at / 4096;
+        if (end > chunks * Journal::chunk_bytes) blocks += 3 + Journal::chunk_bytes / 4096, chunks++;
+        at = end;
+    };
+    for (int i = 0; i < 500; i++) {
+        ASSERT_TRUE(box->leave_at_once(letter_of("d"), {2, 0, 0}, now));
+        sync();
+        ASSERT_TRUE(box->settle("d", one));  // with the next one
+    }
+    EXPECT_LT(blocks * 4096 * 2, 6'000'000u) << "for 1,000 that leave at once";
+    std::printf("1,000 requests that leave at once: %.2f MB\n", static_cast<double>(blocks * 4096 * 2) * 1e-6);
+    blocks = 0;
+    for (int i = 0; i < 40; i++) {
+        ASSERT_TRUE(box->put(letter_of("w"), std::string(1000, 'x')));
+        sync();
+        ASSERT_TRUE(box->leave("w", {2, 0, 0}, now));
+        sync();
+        ASSERT_TRUE(box->answer("w", &one, std::string(200, 'y')));
+        sync();
+        ASSERT_TRUE(box->drop("w"));
+        sync();
+    }
+    EXPECT_LT(blocks * 4096 * 25, 30'000'000u) << "for 1,000 that wait";
+    std::printf("1,000 requests that wait first: %.2f MB\n", static_cast<double>(blocks * 4096 * 25) * 1e-6);
 }
 
 TEST_F(OutboxTest, ItIsWrittenAnewWhenMostOfItIsOfNoUse) {
