@@ -106,7 +106,7 @@ void set_texts(route::LedgerRecord& r, const Job& job) {
 
 }  // namespace
 
-// ---- the event loop's thread, with the lock
+// ---- the event loop's thread, whose a job that asks is: it writes to a card, and the engine does not wait for that
 
 route::Facts Service::facts_of(const Job& job) const {
     const agent::Agent& a = *job.agent;
@@ -131,20 +131,31 @@ void Service::route() {
     Uplink& uplink = memory_.uplink;
     if (!uplink.is_configured() && !memory_.records.are_kept()) return;
     uplink.advance(machine_->cut());
-    const Lock guard(lock_);
+    const auto is = [&](const auto& what) {
+        const Lock guard(lock_);
+        return what();
+    };
     for (Job& job : jobs_) {
-        if (job.state != Job::finished || !job.came) continue;
+        if (!is([&] { return job.state == Job::finished && job.came; })) continue;
         record_outcome(job, job.came_bad ? route::LedgerOutcome::failed : route::LedgerOutcome::settled);
+        const Lock guard(lock_);
         job.came = false;
     }
     for (Uplink::Going& g : uplink.goings()) {
-        const Job& job = jobs_[static_cast<std::size_t>(g.job)];
-        const bool gone = job.order != g.order || job.released || job.state != Job::live || job.way != Job::away;
-        if (g.state == Uplink::Going::away && gone) uplink.cancel(g);
-        if (g.state == Uplink::Going::came) gone ? uplink.give(g) : hear(g);
+        if (g.state != Uplink::Going::away && g.state != Uplink::Going::came) continue;
+        Job& job = jobs_[static_cast<std::size_t>(g.job)];
+        const bool here = is([&] {
+            if (job.order != g.order || job.released || job.state != Job::live || job.way != Job::away) return false;
+            if (g.state == Uplink::Going::came) job.way = Job::asks;  // its deadline does not end it any more
+            return true;
+        });
+        if (!here)
+            g.state == Uplink::Going::away ? uplink.cancel(g) : uplink.give(g);
+        else if (g.state == Uplink::Going::came)
+            hear(g);
     }
     for (Job& job : jobs_)
-        if (job.state == Job::live && job.way == Job::asks && !job.released) consider(job);
+        if (is([&] { return job.state == Job::live && job.way == Job::asks && !job.released; })) consider(job);
 }
 
 // What is known of a decision; the same facts give it again.
@@ -182,8 +193,13 @@ void Service::record_outcome(const Job& job, route::LedgerOutcome code) {
     memory_.records.append(r, false);
 }
 
-// The local answer is all there is, for now.
 void Service::stay(Job& job, const route::Decision& d, const char* failed) {
+    const Lock guard(lock_);
+    end_here(job, d, failed);
+}
+
+// The local answer is all there is, for now. With the lock.
+void Service::end_here(Job& job, const route::Decision& d, const char* failed) {
     if (memory_.uplink.is_configured()) {  // else it is what the agent's file says of such a verdict
         job.outcome.away = &job.told_away;
         job.outcome.route = route::name_of(d.answer);
@@ -224,7 +240,10 @@ void Service::consider(Job& job) {
         job.came = job.came_bad = true;
         return stay(job, {route::Answer::refuse, route::Reason::no_answer}, sent.error().text);
     }
-    job.way = Job::away;
+    {
+        const Lock guard(lock_);
+        job.way = Job::away;
+    }
     log(Level::info, {{"SLMD_EVENT", "leaves"}}, "agent %.*s: %s: request %s goes to the large model, %s",
         static_cast<int>(job.agent->name.size()), job.agent->name.data(), route::name_of(d.reason), g->key,
         facts.policy == route::Policy::redacted ? "redacted" : "as it is");
@@ -270,6 +289,7 @@ void Service::hear(Uplink::Going& g) {
         if (g.learns && g.asked_size > 0 && g.raw_size > 0)
             memory_.records.learn({job.agent->name, job.agent->system, {g.asked, g.asked_size}, {g.raw, g.raw_size}});
         uplink.give(g);
+        const Lock guard(lock_);
         job.way = Job::back;
         pthread_cond_signal(&work_);
         return;
@@ -365,7 +385,7 @@ void Service::take_back(Job& job) {
     const Lock guard(lock_);
     if (job.way != Job::back) return;
     job.came = true, job.came_bad = !read;
-    if (!read) return stay(job, {route::Answer::refuse, route::Reason::no_answer}, read.error().text);
+    if (!read) return end_here(job, {route::Answer::refuse, route::Reason::no_answer}, read.error().text);
     job.outcome.away = &job.told_away;
     job.outcome.route = route::name_of(route::Answer::escalate);
     job.outcome.finish = "stop";

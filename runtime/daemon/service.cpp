@@ -341,7 +341,7 @@ Service::Round Service::next() {
                 if (job.way == Job::asks) continue;
                 if (job.way != Job::home) {
                     job.came = job.came_bad = true;
-                    stay(job, {route::Answer::refuse, route::Reason::no_answer},
+                    end_here(job, {route::Answer::refuse, route::Reason::no_answer},
                          "the deadline passed while the large model was asked");
                 } else if (job.tokens_out == 0 && job.wording == 0) {
                     const Error e = Error::make(Code::deadline, "the deadline passed while the request waited");

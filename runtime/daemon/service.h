@@ -126,6 +126,7 @@ class Service final : public wire::Host {
     route::Facts facts_of(const Job& job) const;
     void consider(Job& job);
     void stay(Job& job, const route::Decision& decision, const char* failed = "");
+    void end_here(Job& job, const route::Decision& decision, const char* failed);
     void wait(Job& job, Uplink::Going& going);
     void hear(Uplink::Going& going);
     Result<std::string_view> write_down(Job& job, Uplink::Going& going);

@@ -464,3 +464,44 @@ TEST(Uplink, what_leaves_is_what_the_preview_says) {
         EXPECT_EQ(content + "\n", "What is it about? " + preview.out) << text;
     }
 }
+
+TEST(Uplink, many_at_once_each_get_their_own) {
+    const Place p;
+    p.agent("topic", "[remote]\npolicy = 'redacted'\n", std::string("text = 200\n") + fails);
+    ChatServer server;
+    server.answer = [](const ChatServer::Asked& a) {
+        const std::string said = a.body["messages"].back()["content"];
+        return "about " + said.substr(said.find("number "));
+    };
+    DaemonOptions options = p.options();
+    options.arguments.insert(options.arguments.end(), {"--slots", "3"});
+    Daemon d(options);
+    const Uplink up(p, server.port, "[budget]\nday = { money = 100.0 }\n");
+    wait_for(d.log, "slm-uplink is there");
+    json r;
+    for (int i = 0; i < 500 && r["route"] != "escalate"; i++, usleep(10'000)) r = run(d, "topic", "number 0");
+    ASSERT_EQ(r["route"], "escalate") << r;
+    std::atomic<int> right{0};
+    std::vector<std::thread> clients;
+    for (int c = 0; c < 6; c++)
+        clients.emplace_back([&, c] {
+            Wire w = d.connect();
+            for (int i = 0; i < 25; i++) {
+                const std::string own =
+                    "number " + std::to_string(100 * c + i) + " u" + std::to_string(c) + "@x.example";
+                const json said = w.call("run", {{"agent", "topic"}, {"input", own}}, i)["result"];
+                right += said["route"] == "escalate" && said["text"] == "about " + own;
+            }
+        });
+    for (std::thread& t : clients) t.join();
+    EXPECT_EQ(right, 150);
+    EXPECT_EQ(server.asked().size(), 151u);
+    Wire w = d.connect();
+    json budget;
+    for (int i = 0; i < 500; i++, usleep(10'000)) {
+        budget = w.call("budget")["result"]["budget"];
+        if (budget[0]["tokens"] == 151 * 120) break;
+    }
+    EXPECT_EQ(budget[0]["tokens"], 151 * 120);
+    EXPECT_DOUBLE_EQ(budget[0]["money"], 151 * 0.0003);
+}
