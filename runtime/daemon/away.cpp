@@ -90,7 +90,7 @@ template <std::size_t n>
 std::string_view copy_text(std::string_view text, char (&out)[n]) {
     std::size_t size = std::min(text.size(), n - 1);
     while (size > 0 && size < text.size() && (text[size] & 0xC0) == 0x80) size--;
-    memcpy(out, text.data(), size);
+    if (size > 0) memcpy(out, text.data(), size);
     out[size] = 0;
     return {out, size};
 }
@@ -327,7 +327,7 @@ Result<std::string_view> Service::write_down(Job& job, Uplink::Going& g) {
         }
         body.put(first ? "" : ",").put("{\"role\":\"").put(role).put("\",\"content\":");
         body.string(told.value(), more).put("}");
-        if (a.remote.learn && role[0] == 'u' && told.value().size() <= Uplink::text_bytes) {  // the last one stays
+        if (a.remote.learn && role[0] == 'u' && !told.value().empty() && told.value().size() <= Uplink::text_bytes) {  // the last one stays
             memcpy(g.asked, told.value().data(), told.value().size());
             g.asked_size = told.value().size();
         }

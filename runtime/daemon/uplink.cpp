@@ -45,7 +45,7 @@ void make_key(char (&key)[route::Letter::key_bytes + 1]) {
 template <std::size_t n>
 std::string_view copy_text(std::string_view text, char (&out)[n]) {
     const std::size_t size = std::min(text.size(), n - 1);
-    memcpy(out, text.data(), size);
+    if (size > 0) memcpy(out, text.data(), size);
     out[size] = 0;
     return {out, size};
 }
@@ -102,7 +102,7 @@ route::LedgerRecord outcome_of(const wire::Away& a, route::LedgerOutcome code) {
 
 Uplink::Body& Uplink::Body::put(std::string_view text) {
     if (text.size() > out_.size() - size_) full_ = true;
-    if (full_) return *this;
+    if (full_ || text.empty()) return *this;
     memcpy(out_.data() + size_, text.data(), text.size());
     size_ += text.size();
     return *this;
@@ -479,7 +479,7 @@ void Uplink::came(const JsonReader& reader, const JsonNode& what, bool failed) {
         return;
     }
     const std::string_view text = text_of(reader.find(what, "text"));
-    if (g->learns && text.size() <= text_bytes) {
+    if (g->learns && !text.empty() && text.size() <= text_bytes) {
         memcpy(g->raw, text.data(), text.size());
         g->raw_size = text.size();
     }
@@ -525,7 +525,7 @@ void Uplink::came_late(const Entry& entry, const JsonReader& reader, const JsonN
     }
     memcpy(out, &head, sizeof head);
     const std::size_t n = std::min(text.size(), text_bytes);
-    memmove(out + sizeof head, text.data(), n);
+    if (n > 0) memmove(out + sizeof head, text.data(), n);
     if (auto done = waiting_->answer(key, nullptr, {out, sizeof head + n}); !done)
         return log(Level::error, {{"SLMD_EVENT", "uplink"}},
                    "the answer to %s could not be kept, and will be asked for again: %s", key, done.error().text);
