@@ -70,13 +70,28 @@ void Drawing::begin() {
         width, height, width, height);
 }
 
-void Drawing::add(const char* format, ...) {
+namespace {
+
+void append_list(std::string& to, const char* format, va_list args) {
     char text[512];
+    std::vsnprintf(text, sizeof text, format, args);
+    to += text;
+}
+
+}  // namespace
+
+void append(std::string& to, const char* format, ...) {
     va_list args;
     va_start(args, format);
-    std::vsnprintf(text, sizeof text, format, args);
+    append_list(to, format, args);
     va_end(args);
-    svg += text;
+}
+
+void Drawing::add(const char* format, ...) {
+    va_list args;
+    va_start(args, format);
+    append_list(svg, format, args);
+    va_end(args);
 }
 
 void Drawing::text(double x, double y, double size, double anchor, std::string_view s) {

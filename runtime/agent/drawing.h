@@ -10,6 +10,9 @@ constexpr char first_colour[] = "#e09f3e", second_colour[] = "#2a6f97", third_co
                faint[] = "#ddd";
 constexpr double width = 860, height = 452, side = 320, top = 84, left[] = {52, 496};
 
+// At most 511 bytes more.
+[[gnu::format(printf, 2, 3)]] void append(std::string& to, const char* format, ...);
+
 class Drawing {
   public:
     void begin();  // white, width by height

@@ -1,7 +1,6 @@
 #include "client/compare.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <string.h>
 
 #include <algorithm>
@@ -143,21 +142,13 @@ void print_held_out(const Candidate& c, std::span<const LargeAnswer> large, doub
             100 * right / n, 100 * escalated / n);
 }
 
-[[gnu::format(printf, 2, 3)]] void add(std::string& to, const char* format, ...) {
-    char text[512];
-    va_list args;
-    va_start(args, format);
-    std::vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    to += text;
-}
-
 std::string csv(std::span<const Candidate> candidates, std::span<const LargeAnswer> large) {
     std::string to = "agent,threshold,escalated,right,right_random,right_oracle,cost,ms\n";
     for (const Candidate& c : candidates)
         for (const Mix& m : c.all)
-            add(to, "\"%s\",%.6f,%.6f,%.6f,%.6f,%.6f,%.9f,%.1f\n", c.name.c_str(), m.threshold, m.escalated, m.right,
-                random_right(c.said, large, m.escalated), oracle_right(c.said, large, m.escalated), m.cost, m.ms);
+            agent::drawing::append(to, "\"%s\",%.6f,%.6f,%.6f,%.6f,%.6f,%.9f,%.1f\n", c.name.c_str(), m.threshold,
+                                   m.escalated, m.right, random_right(c.said, large, m.escalated),
+                                   oracle_right(c.said, large, m.escalated), m.cost, m.ms);
     return to;
 }
 

@@ -1,6 +1,5 @@
 #include "client/ledger_report.h"
 
-#include <stdarg.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -86,15 +85,6 @@ struct Reporter final : LedgerVisitor {
     }
 };
 
-[[gnu::format(printf, 2, 3)]] void add(std::string& to, const char* format, ...) {
-    char text[512];
-    va_list args;
-    va_start(args, format);
-    std::vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    to += text;
-}
-
 double share(std::uint64_t n, std::uint64_t of) {
     return of == 0 ? 0 : 100 * static_cast<double>(n) / static_cast<double>(of);
 }
@@ -141,19 +131,21 @@ void csv_line(std::string& to, const std::string& name, const Sum& s, bool price
         if (c == '"') quoted += '"';
         quoted += c;
     }
-    add(to, "\"%s\",%llu,%.6f", quoted.c_str(), static_cast<unsigned long long>(s.requests()), s.local_share());
-    for (const std::uint64_t n : s.answers) add(to, ",%llu", static_cast<unsigned long long>(n));
-    add(to, ",%llu,%llu", static_cast<unsigned long long>(s.settled), static_cast<unsigned long long>(s.failed));
+    agent::drawing::append(to, "\"%s\",%llu,%.6f", quoted.c_str(), static_cast<unsigned long long>(s.requests()),
+                           s.local_share());
+    for (const std::uint64_t n : s.answers) agent::drawing::append(to, ",%llu", static_cast<unsigned long long>(n));
+    agent::drawing::append(to, ",%llu,%llu", static_cast<unsigned long long>(s.settled),
+                           static_cast<unsigned long long>(s.failed));
     for (const auto* ms : {&s.local_ms, &s.remote_ms})
         for (const double p : {0.5, 0.95, 0.99}) {
             if (ms->empty())
                 to += ',';
             else
-                add(to, ",%.0f", percentile(*ms, p));
+                agent::drawing::append(to, ",%.0f", percentile(*ms, p));
         }
-    add(to, ",%.6f,", s.cost());
-    if (prices) add(to, "%.6f", s.all_cloud);
-    for (const std::uint64_t n : s.by_reason) add(to, ",%llu", static_cast<unsigned long long>(n));
+    agent::drawing::append(to, ",%.6f,", s.cost());
+    if (prices) agent::drawing::append(to, "%.6f", s.all_cloud);
+    for (const std::uint64_t n : s.by_reason) agent::drawing::append(to, ",%llu", static_cast<unsigned long long>(n));
     to += '\n';
 }
 
@@ -161,7 +153,7 @@ std::string csv(const Reporter& r) {
     std::string to =
         "agent,requests,local_share,keep,escalate,queue,refuse,settled,failed,local_p50_ms,local_p95_ms,local_p99_ms,"
         "remote_p50_ms,remote_p95_ms,remote_p99_ms,cost,all_cloud_cost";
-    for (std::size_t i = 0; i < reasons; i++) add(to, ",\"%s\"", name_of(static_cast<Reason>(i)));
+    for (std::size_t i = 0; i < reasons; i++) agent::drawing::append(to, ",\"%s\"", name_of(static_cast<Reason>(i)));
     to += '\n';
     csv_line(to, "(all)", r.all, r.prices.known);
     for (const auto& [name, s] : r.agents) csv_line(to, name, s, r.prices.known);

@@ -2,13 +2,13 @@
 // what the local answer was held to.
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include <algorithm>
 
 #include "base/ascii.h"
 #include "base/clock.h"
 #include "base/sha256.h"
+#include "base/unix_time.h"
 #include "base/utf8.h"
 #include "daemon/log.h"
 #include "daemon/service.h"
@@ -84,15 +84,6 @@ std::string_view without_fence(std::string_view s) {
 
 bool same_label(std::string_view a, std::string_view b) {
     return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
-}
-
-template <std::size_t n>
-std::string_view copy_text(std::string_view text, char (&out)[n]) {
-    std::size_t size = std::min(text.size(), n - 1);
-    while (size > 0 && size < text.size() && (text[size] & 0xC0) == 0x80) size--;
-    if (size > 0) memcpy(out, text.data(), size);
-    out[size] = 0;
-    return {out, size};
 }
 
 // What was asked and what is answered now, as digests.
@@ -327,19 +318,18 @@ Result<std::string_view> Service::write_down(Job& job, Uplink::Going& g) {
         }
         body.put(first ? "" : ",").put("{\"role\":\"").put(role).put("\",\"content\":");
         body.string(told.value(), more).put("}");
-        if (a.remote.learn && role[0] == 'u' && !told.value().empty() && told.value().size() <= Uplink::text_bytes) {  // the last one stays
+        if (a.remote.learn && role[0] == 'u' && !told.value().empty() &&
+            told.value().size() <= Uplink::text_bytes) {  // the last one stays
             memcpy(g.asked, told.value().data(), told.value().size());
             g.asked_size = told.value().size();
         }
         first = false;
     };
     g.asked_size = g.raw_size = 0;
-    timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
     const std::int64_t left_ms =
         job.deadline_ns == 0 ? 0 : std::max<std::int64_t>(1, (job.deadline_ns - now_ns()) / 1'000'000);
     body.put("\"agent\":").string(a.name).put(",\"priority\":").number(a.remote.priority);
-    body.put(",\"expires\":").number(now.tv_sec * std::int64_t{1000} + now.tv_nsec / 1'000'000 + a.remote.wait_ms);
+    body.put(",\"expires\":").number(unix_ms() + a.remote.wait_ms);
     body.put(",\"deadline_ms\":").number(left_ms).put(",\"max_tokens\":").number(a.max_tokens);
     body.put(",\"messages\":[");
     std::string_view labels;

@@ -10,7 +10,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +17,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/unix_time.h"
 #include "daemon/log.h"
 
 namespace slmd::daemon {
@@ -30,24 +30,10 @@ std::size_t own_secret_at(const void* how, std::string_view text, std::size_t at
     return agent::secret_at(static_cast<const agent::Remote*>(how)->patterns, text, at);
 }
 
-std::int64_t unix_ms() {
-    timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return t.tv_sec * std::int64_t{1000} + t.tv_nsec / 1'000'000;
-}
-
 void make_key(char (&key)[route::Letter::key_bytes + 1]) {
     std::uint8_t random[16];
     (void)!getrandom(random, sizeof random, 0);
     write_hex(random, key);
-}
-
-template <std::size_t n>
-std::string_view copy_text(std::string_view text, char (&out)[n]) {
-    const std::size_t size = std::min(text.size(), n - 1);
-    if (size > 0) memcpy(out, text.data(), size);
-    out[size] = 0;
-    return {out, size};
 }
 
 std::int64_t whole(const JsonNode* node) {
@@ -620,13 +606,18 @@ std::span<const wire::QueueInfo> Uplink::queued() {
     return {queue_, n};
 }
 
-Result<void> Uplink::drop(std::string_view key) {
+Result<const Entry*> Uplink::queued_as(std::string_view key) const {
     if (!is_configured())
         return Error::make(Code::not_supported, "there is no uplink: [uplink] in slmd's configuration");
     const Entry* const e = waiting_->find(key);
     if (e == nullptr)
         return Error::make(Code::not_found, "nothing was queued as \"%.*s\"; AT#QUEUE? lists what was",
                            static_cast<int>(std::min<std::size_t>(key.size(), 40)), key.data());
+    return e;
+}
+
+Result<void> Uplink::drop(std::string_view key) {
+    const Entry* const e = TRY(queued_as(key));
     resent_[static_cast<std::size_t>(e - waiting_->entries().data()) / 64] &=
         ~(std::uint64_t{1} << static_cast<std::size_t>(e - waiting_->entries().data()) % 64);
     TRY(waiting_->drop(key));
@@ -636,12 +627,7 @@ Result<void> Uplink::drop(std::string_view key) {
 }
 
 Result<int> Uplink::show(std::string_view key) {
-    if (!is_configured())
-        return Error::make(Code::not_supported, "there is no uplink: [uplink] in slmd's configuration");
-    const Entry* const e = waiting_->find(key);
-    if (e == nullptr)
-        return Error::make(Code::not_found, "nothing was queued as \"%.*s\"; AT#QUEUE? lists what was",
-                           static_cast<int>(std::min<std::size_t>(key.size(), 40)), key.data());
+    const Entry* const e = TRY(queued_as(key));
     if (e->state != Entry::answered)
         return Error::make(Code::busy, "%s waits for its answer still; AT#EVT=4 tells when it has come", e->letter.key);
     Shown* const s = std::find_if(shown_, shown_ + max_shown, [](const Shown& x) { return !x.used; });

@@ -1,6 +1,8 @@
 // slmd's end of the line to slm-uplink, which has the network: what leaves, what comes back, and what waits for that.
 // For the event loop's thread. slmd itself only accepts a connection, of one user. uplink/LINES.md has the lines.
 #pragma once
+#include <algorithm>
+#include <cstring>
 #include <span>
 
 #include "agent/agent.h"
@@ -12,6 +14,16 @@
 #include "wire/session.h"
 
 namespace slmd::daemon {
+
+// As much of it as there is room for, in whole code points, with a 0 behind it.
+template <std::size_t n>
+std::string_view copy_text(std::string_view text, char (&out)[n]) {
+    std::size_t size = std::min(text.size(), n - 1);
+    while (size > 0 && size < text.size() && (text[size] & 0xC0) == 0x80) size--;
+    if (size > 0) std::memcpy(out, text.data(), size);
+    out[size] = 0;
+    return {out, size};
+}
 
 // A record of what became of one that left.
 route::LedgerRecord outcome_of(const wire::Away& away, route::LedgerOutcome code);
@@ -121,6 +133,8 @@ class Uplink {
         std::size_t size, taken;
     };
 
+    // Errors: not_supported (no uplink), not_found.
+    Result<const route::Entry*> queued_as(std::string_view key) const;
     void accept_one();
     void hang_up(const char* why);
     void read_lines();

@@ -10,12 +10,12 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 
+#include "base/unix_time.h"
 #include "route/outbox.h"
 #include "uplink/sender.h"
 #include "uplink/text.h"
@@ -31,12 +31,6 @@ using route::Outbox;
 
 constexpr std::size_t line_bytes = Journal::max_record, max_direct = 4;
 constexpr std::int64_t second = 1'000'000'000;
-
-std::int64_t unix_ms() {
-    timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return t.tv_sec * std::int64_t{1000} + t.tv_nsec / 1'000'000;
-}
 
 std::string_view text_of(const JsonNode* n) {
     return n == nullptr || n->type != JsonType::string ? std::string_view() : n->text;
