@@ -160,6 +160,12 @@ compute::Quantized rows_from(compute::Quantized q, int row, int column = 0) {
     return {q.q + at(q.stride, column), q.scale + first, q.sum + first, q.stride};
 }
 
+// What a product takes as the place of its row 0 when its row `row` is to come to `at`. As an integer: no array begins
+// there.
+float* as_row(int row, float* at) {
+    return reinterpret_cast<float*>(reinterpret_cast<std::uintptr_t>(at) - sizeof(float) * static_cast<unsigned>(row));
+}
+
 void copy_row(const compute::Quantized& from, int row, const compute::Quantized& to, int at) {
     const compute::Quantized a = rows_from(from, row), b = rows_from(to, at);
     const auto groups = static_cast<std::size_t>(a.stride / group);
@@ -285,6 +291,7 @@ struct Worker {
 
     // y += s * B u for blocks of rows of the matrix at place `of`, which is the m-th of those that were lowered.
     void raise(int of, int m, int begin, int end, float* y, int ldy) const {
+        if (p.adapted.empty()) return;
         float* const sums = b.raised + rank * (adapted_rows * raised_rows);
         constexpr int blocks = raised_rows / block;
         for (const AdaptedRows& rows : p.adapted) {
@@ -293,7 +300,7 @@ struct Worker {
             for (int at = begin; at < end; at += blocks) {
                 const int last = std::min(end, at + blocks);
                 multiply(l.b, at, last, rows_from(b.low_q, place + rows.first, m * s.rank), rows.count,
-                         sums - at * block, raised_rows);
+                         as_row(at * block, sums), raised_rows);
                 for (int t = 0; t < rows.count; t++)
                     add_rows(y + (rows.first + t) * ldy + at * block, sums + t * raised_rows, l.scale,
                              (last - at) * block);
@@ -913,8 +920,8 @@ struct Worker {
                 const Pick& pick = p.picks[static_cast<std::size_t>(i)];
                 const int u = pick.node->token / compute::lanes * unit;
                 alignas(64) float y[compute::lanes] = {};
-                multiply(p.model->output, u, std::min(u + unit, blocks), rows_from(forks, pick.fork), 1, y - u * block,
-                         0);
+                multiply(p.model->output, u, std::min(u + unit, blocks), rows_from(forks, pick.fork), 1,
+                         as_row(u * block, y), 0);
                 scale_logits(y, compute::lanes);
                 pick.node->logit = y[pick.node->token % compute::lanes];
             }
