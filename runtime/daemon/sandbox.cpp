@@ -21,7 +21,7 @@
 namespace slmd::daemon {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SLMD_SANITIZED)
 constexpr bool sanitized = true;
 #else
 constexpr bool sanitized = false;

@@ -40,8 +40,8 @@ constexpr const char* sql[] = {
     // With LIMIT the sorter keeps so many rows and no more, which ORDER BY rank would not.
     "SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, 2.0, 1.0), rowid LIMIT ?",
     "SELECT passage, scale, numbers FROM vectors WHERE encoder = ?",
-    "SELECT p.begin, p.end, d.name, p.heading, p.text FROM passages p JOIN documents d ON d.id = p.document "
-    "WHERE p.id = ? AND d.whole = 1",
+    ("SELECT p.begin, p.end, d.name, p.heading, p.text FROM passages p JOIN documents d ON d.id = p.document "
+     "WHERE p.id = ? AND d.whole = 1"),
     "SELECT count(*) FROM words WHERE words MATCH ?",
     "SELECT count(*) FROM words WHERE words MATCH ? AND rowid = ?",
 };

@@ -44,7 +44,7 @@ constexpr char help[] =
 
 constexpr int exit_failed = 1, exit_usage = 64, exit_unknown = 75, exit_config = 78;
 // Of data, what the program may have: some eight times what it uses. Stacks of threads count.
-constexpr std::size_t memory_limit = 32 << 20;
+[[maybe_unused]] constexpr std::size_t memory_limit = 32 << 20;
 
 constexpr option options[] = {
     {"config", required_argument, nullptr, 'c'}, {"upstream", required_argument, nullptr, 'u'},
@@ -210,7 +210,7 @@ int main(int argc, char** argv) {
     if (!checks && !serves && strcmp(c.what, "ask") != 0)
         return fail(exit_usage,
                     Error::make(Code::not_supported, "\"%.60s\" is not a command; --help shows them", c.what));
-#ifndef __SANITIZE_ADDRESS__  // whose shadow is larger
+#ifndef SLMD_SANITIZED  // whose shadow is larger
     if (auto ok = bound_memory(memory_limit); !ok) return fail(exit_failed, ok.error());
 #endif
     static Config config;

@@ -76,7 +76,8 @@ void read_usage(const JsonReader& r, Answer& out) {
         to = static_cast<std::uint32_t>(n->number);
         return true;
     };
-    out.has_usage = count("prompt_tokens", out.prompt_tokens) & count("completion_tokens", out.completion_tokens);
+    const bool has_prompt = count("prompt_tokens", out.prompt_tokens);
+    out.has_usage = count("completion_tokens", out.completion_tokens) && has_prompt;
 }
 
 // The message of {"error": {"message": ...}} and its kin; null when there is none.

@@ -112,10 +112,11 @@ TEST_P(Levels, MatmulEqualsScalar) {
                     ASSERT_TRUE(same_bits(a.scale, b.scale));
                     const std::size_t ldy = static_cast<std::size_t>(rows) + 8;
                     std::vector<float> ya(ldy * tokens), yb(ldy * tokens);
+                    const auto blocks = rows / block;
                     auto run = [&](const Kernels& l, const Activations& in, std::vector<float>& y) {
                         (kind == 0   ? l.i4
                          : kind == 1 ? l.i4a
-                                     : l.i8)(m.view, 1 % (rows / block), rows / block, in.view, tokens, y.data(), ldy);
+                                     : l.i8)(m.view, 1 % blocks, blocks, in.view, tokens, y.data(), ldy);
                     };
                     run(k, a, ya);
                     run(scalar, b, yb);

@@ -369,8 +369,8 @@ TEST(Documents, whatever_was_acknowledged_is_there_once_after_each_kill) {
         for (const auto& [name, v] : acknowledged) {
             EXPECT_EQ(listed[name], 8) << name;
             // The next version may have been written, and the kill have come before it was said.
-            const auto times = [&](int which, int i) {
-                return found(w, name + "v" + std::to_string(which) + "p" + std::to_string(i), "words").size();
+            const auto times = [&, &document = name](int which, int i) {
+                return found(w, document + "v" + std::to_string(which) + "p" + std::to_string(i), "words").size();
             };
             for (const int i : {0, 7})
                 EXPECT_EQ(times(v, i) + (under_way == name ? times(version, i) : 0), 1u) << name << v;

@@ -24,7 +24,7 @@
 namespace slmd::testing {
 
 using nlohmann::json;
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SLMD_SANITIZED)
 constexpr bool sanitized = true;
 #else
 constexpr bool sanitized = false;

@@ -450,7 +450,7 @@ TEST(Reload, an_adapter_that_is_not_there_at_the_start_is_waited_for) {
 
 // The one exception to "nothing is allocated after READY" is none in sum.
 TEST(Reload, gives_back_all_that_it_allocates) {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SLMD_SANITIZED)
     GTEST_SKIP() << "the sanitizers have their own allocator: run this test in the release build";
 #endif
     const std::string report = folder() + "/reload-counts";
