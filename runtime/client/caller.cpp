@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <utility>
+
 #include "wire/text.h"
 
 namespace slmd::client {
@@ -78,6 +80,7 @@ Result<const JsonNode*> Caller::reply(bool waits) {
             continue;
         }
         progress_off();
+        if (std::exchange(provisional_, false)) fputc('\n', stderr);
         if (const JsonNode* error = reader_.find(root, "error")) {
             const JsonNode *code = reader_.find(*error, "code"), *message = reader_.find(*error, "message");
             const int number = code != nullptr ? static_cast<int>(code->number) : 100;
@@ -100,6 +103,12 @@ void Caller::notified(const JsonNode& method, const JsonNode& params) {
         fwrite(text->text.data(), 1, text->text.size(), stdout);
         fflush(stdout);
         printed_ = true;
+    } else if (method.text == "provisional") {
+        const JsonNode* text = reader_.find(params, "text");
+        if (text == nullptr) return;
+        progress_off();
+        if (!std::exchange(provisional_, true)) fputs("for now: ", stderr);
+        fwrite(text->text.data(), 1, text->text.size(), stderr);
     } else if (method.text == "progress") {
         const JsonNode *done = reader_.find(params, "done"), *total = reader_.find(params, "total");
         if (done != nullptr && total != nullptr && done->number < total->number)

@@ -17,7 +17,7 @@ class Caller {
   public:
     explicit Caller(Connection& connection) : connection_(connection) {}
 
-    // One request and its reply; tok notifications go to standard output as they come. waits: for as long as it takes,
+    // One request and its reply; tok notifications go to standard output as they come, provisional ones to standard error. waits: for as long as it takes,
     // and Ctrl-C cancels it. The reply's object stays in reader().
     Result<const JsonNode*> call(const char* method, const std::string& params, bool waits);
     // A prompt of any length over a serial line: AT#GEN, text, Ctrl-Z.
@@ -40,7 +40,7 @@ class Caller {
     wire::JsonLine reader_;
     std::string line_, copy_;
     int id_ = 0;
-    bool progress_ = false, printed_ = false;
+    bool progress_ = false, printed_ = false, provisional_ = false;
 };
 
 std::string quoted(std::string_view text);  // as a JSON string

@@ -124,6 +124,7 @@ constexpr char usage[] =
     "      --volume N          compare: requests a month, 100000 by default\n"
     "      --csv FILE, --svg FILE  what is reported, for a spreadsheet and as a picture\n"
     "      --route WHERE       agent run: local (it stays here) or remote (where the agent allows it)\n"
+    "      --provisional       agent run: what the local model said, while the large one is asked\n"
     "      --by HOW            docs search: words, meaning or both (the default)\n"
     "      --format F          of a vector: f32, numbers (the default), or i8, a scale and bytes in base64\n"
     "      --json              classify, embed, extract, docs, agent, adapter, status, plan and hw as slmd sent them; "
@@ -155,6 +156,7 @@ struct Options {
     CompareCommand compare;
     std::vector<const char*> terms;
     std::string route;  // of agent run
+    bool provisional = false;
 };
 
 int ask(Connection& connection, const Options& o, std::string text) {
@@ -367,6 +369,7 @@ enum Option {
     opt_embed_model,
     opt_by,
     opt_route,
+    opt_provisional,
     opt_ask_upstream,
     opt_term,
     opt_last,
@@ -424,6 +427,7 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"embed-model", required_argument, nullptr, opt_embed_model},
                               {"by", required_argument, nullptr, opt_by},
                               {"route", required_argument, nullptr, opt_route},
+                              {"provisional", no_argument, nullptr, opt_provisional},
                               {"ask-upstream", no_argument, nullptr, opt_ask_upstream},
                               {"regex", required_argument, nullptr, opt_regex},
                               {"adapter", required_argument, nullptr, opt_adapter},
@@ -535,6 +539,7 @@ Result<void> take_option(int c, Options& o) {
                 return Error::make(Code::incorrect_parameters, "--route is local or remote");
             o.route = optarg;
             return {};
+        case opt_provisional: o.provisional = true; return {};
         case opt_term: o.terms.push_back(optarg); return {};
         case opt_key: o.ledger.key = optarg; return {};
         case opt_last: return number("--last", 1, 1 << 30, o.ledger.last);
@@ -779,7 +784,9 @@ int main(int argc, char** argv) {
     if (verb == "show") return show_agent(*connection, name);
     if (verb == "run")
         return run_agent(*connection, name, last != nullptr ? last : "-",
-                         o.adapter + (o.route.empty() ? "" : ",\"route\":" + quoted(o.route)), o.json);
+                         o.adapter + (o.route.empty() ? "" : ",\"route\":" + quoted(o.route)) +
+                             (o.provisional ? ",\"provisional\":true" : ""),
+                         o.json);
     if (what == "list") return list_queue(*connection, o.json);
     if (what == "show") return show_queued(*connection, name, o.json);
     if (what == "drop") return drop_queued(*connection, name);

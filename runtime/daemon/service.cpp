@@ -342,7 +342,7 @@ Service::Round Service::next() {
                 if (job.way != Job::home) {
                     job.came = job.came_bad = true;
                     end_here(job, {route::Answer::refuse, route::Reason::no_answer},
-                         "the deadline passed while the large model was asked");
+                             "the deadline passed while the large model was asked");
                 } else if (job.tokens_out == 0 && job.wording == 0) {
                     const Error e = Error::make(Code::deadline, "the deadline passed while the request waited");
                     finish(job, &e);
@@ -847,7 +847,11 @@ wire::View Service::view(int handle) {
         v.state = wire::View::reading;
     else
         v.place = place(job);
-    if (job.agent != nullptr && job.state != Job::finished) return v;  // it is told with its verdict, or not at all
+    if (job.agent != nullptr && job.state != Job::finished) {  // it is told with its verdict, or as what it is
+        if (job.way == Job::away)
+            v.provisional = job.classifies ? job.scores[0].label : std::string_view(job.answer, job.used);
+        return v;
+    }
     std::string_view text{job.answer + job.head, std::min(job.used, answer_bytes - job.head)};
     if (text.size() < job.used) {  // the ring's end may cut a code point
         std::size_t whole = text.size();

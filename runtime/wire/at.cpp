@@ -343,6 +343,7 @@ void Session::at_run(const Command& command, Forms form, std::span<const Arg> ar
         case Verb::run: {
             Active agent;
             agent.agent = true;
+            agent.provisional = args.size() > 5 && args[5].type == Arg::number && args[5].value != 0;
             return at_request(submit_agent(args, settings_), false, agent);
         }
         case Verb::agent: {
@@ -456,6 +457,14 @@ void Session::pump_at(Active& a) {
                 out_.clear();
                 info(out_.put("#Q: ").number(v.place));
             }
+        }
+        if (a.provisional && v.provisional.size() > a.shown) {
+            if (room() < width + reserve) return;
+            out_.clear();
+            const std::size_t n = fit_at(v.provisional.substr(a.shown), width - 16);
+            info(out_.put("#PROV: ").at_string(v.provisional.substr(a.shown, n)));
+            a.shown += n;
+            continue;
         }
         if (!v.text.empty()) {
             if (room() < width + reserve || (window_ > 0 && unacked() >= window_)) return;

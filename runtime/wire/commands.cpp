@@ -60,7 +60,8 @@ constexpr Param run_params[] = {
     {"input", text, true, 1, 65536, "what it works on: a text; of an agent with several fields a JSON object of them"},
     {"deadline_ms", integer, false, 0, 86400000, "milliseconds from now, 0 is none; without it the agent's"},
     {"adapter", text, false, 0, 23, "adapter instead of the agent's; \"\" is the model alone"},
-    {"route", text, false, 5, 6, "local: it stays here; remote: the large model is asked, where the agent allows it"}};
+    {"route", text, false, 5, 6, "local: it stays here; remote: the large model is asked, where the agent allows it"},
+    {"provisional", flag, false, 0, 1, "1: while the large model is asked, what the local one said is told already"}};
 constexpr Param key_params[] = {{"key", text, true, 32, 32, "a request that was queued; queue lists them"}};
 constexpr Param queue_params[] = {
     {"key", text, false, 32, 32, "a request that was queued: its answer; without it all of them"}};

@@ -374,6 +374,7 @@ Result<void> Session::rpc_request(const Command& command, std::span<const Arg> a
     slot->embed = embed, slot->bytes = bytes, slot->documents = documents;
     slot->labels = labels, slot->spans = spans, slot->agent = agent;
     const std::size_t tools = command.verb == Verb::generate ? 5 : 4;  // of the parameters
+    slot->provisional = command.verb == Verb::run && args[5].type == Arg::number && args[5].value != 0;
     slot->tools = (chat || command.verb == Verb::generate) && args[tools].type != Arg::absent;
     slot->json = true, slot->stream = stream, slot->progress = progress, slot->chat = chat;
     slot->id_size = static_cast<std::uint8_t>(id.size());
@@ -608,6 +609,15 @@ void Session::pump_rpc(Active& a) {
             a.done = v.done;
             notify("progress").put(",\"done\":").number(v.done).put(",\"total\":").number(v.total).put('}');
             rpc_piece(out_), rpc_end();
+        }
+        if (a.provisional && v.provisional.size() > a.shown) {
+            if (room() < reserve + 1024) return;
+            const std::string_view left = v.provisional.substr(a.shown);
+            const std::size_t n = fit_json(left.substr(0, std::min(left.size(), piece_text)), 800);
+            notify("provisional").put(",\"text\":\"").json_escaped(left.substr(0, n)).put("\"}");
+            rpc_piece(out_), rpc_end();
+            a.shown += n;
+            continue;
         }
         if (!a.stream) {
             if (v.state != View::finished || room() < reserve) return;

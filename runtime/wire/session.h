@@ -112,10 +112,10 @@ struct DocumentsOutcome {
 
 // Of an agent's answer where slmd has an uplink: why it was kept or not, and what the large model's came to.
 struct Away {
-    const char* reason = "";                // for people
-    std::string_view key{};                 // of one that waits: AT#QUEUE has its answer by it
-    std::string_view upstream{}, model{};   // who answered; "": nobody
-    std::string_view failed{};              // why its answer is not the one
+    const char* reason = "";               // for people
+    std::string_view key{};                // of one that waits: AT#QUEUE has its answer by it
+    std::string_view upstream{}, model{};  // who answered; "": nobody
+    std::string_view failed{};             // why its answer is not the one
     int prompt_tokens = 0, tokens = 0, tries = 0;
     std::int64_t cost = 0, bytes_out = 0, bytes_in = 0, ms = 0;  // cost: millionths of the currency of the prices
 };
@@ -130,8 +130,8 @@ struct QueueInfo {
 
 // What was spent or reserved of what may be; limits below 0: there is none.
 struct BudgetInfo {
-    std::string_view agent;  // "": all of them together
-    const char* period;      // "day", "month"; of UTC
+    std::string_view agent;          // "": all of them together
+    const char* period;              // "day", "month"; of UTC
     std::int64_t used[3], limit[3];  // money in millionths, tokens, bytes
 };
 
@@ -176,19 +176,19 @@ struct Outcome {
     std::span<const LabelScore> labels{};     // the most probable first; there until the request is released
     float margin = 0;                         // of the first over the second
     bool json = false;                        // the answer is a JSON text, whole
-    const char* verdict = nullptr;          // of an agent's answer: "pass", "fail" (a check), "unsure"; null: no agent
+    const char* verdict = nullptr;  // of an agent's answer: "pass", "fail" (a check), "unsure"; null: no agent
     const char* route = "";  // "keep", "escalate": what the agent's file says of such a verdict; with an uplink what
                              // was done, "queue" and "refuse" among it
-    const Away* away = nullptr;             // there until the request is released; null: there is no uplink
-    Features features{};                    // of what the model drew
-    float confidence = 0;                   // that it is right
-    bool calibrated = false;                // against examples; else the model's own word
-    std::span<const CheckResult> checks{};  // there until the request is released
-    std::span<const ValueSpan> spans{};     // likewise
-    std::span<const CallResult> calls{};    // likewise, in the order in which they were made
-    std::span<const StepResult> steps{};    // likewise
-    std::span<const TextRead> texts{};      // likewise; those that were embedded
-    std::span<const float> vectors{};       // theirs, one behind the other
+    const Away* away = nullptr;                   // there until the request is released; null: there is no uplink
+    Features features{};                          // of what the model drew
+    float confidence = 0;                         // that it is right
+    bool calibrated = false;                      // against examples; else the model's own word
+    std::span<const CheckResult> checks{};        // there until the request is released
+    std::span<const ValueSpan> spans{};           // likewise
+    std::span<const CallResult> calls{};          // likewise, in the order in which they were made
+    std::span<const StepResult> steps{};          // likewise
+    std::span<const TextRead> texts{};            // likewise; those that were embedded
+    std::span<const float> vectors{};             // theirs, one behind the other
     const DocumentsOutcome* documents = nullptr;  // likewise; null: nothing was asked of them
 };
 
@@ -200,6 +200,7 @@ struct View {
     int tokens = 0;           // of the answer so far
     std::string_view
         text;  // the part of the answer that take() has not taken yet; UTF-8, perhaps not all of what there is
+    std::string_view provisional{};    // what the local model said, as long as the large one is asked
     const Outcome* outcome = nullptr;  // when finished
 };
 
@@ -341,8 +342,9 @@ class Session {
         int handle = -1;
         bool tools = false, json = false, stream = false, progress = false, chat = false, labels = false, agent = false,
              spans = false, embed = false, bytes = false,  // bytes: a vector is told as such
-            documents = false;
+            documents = false, provisional = false;
         int place = 0, done = -1;
+        std::size_t shown = 0;  // bytes of what is provisional
         char id[96];
         std::uint8_t id_size = 0;
         std::string_view id_view() const { return {id, id_size}; }

@@ -2,6 +2,7 @@
 #include <pwd.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "chat_server.h"
 #include "harness.h"
@@ -145,6 +146,67 @@ TEST(Uplink, what_a_check_rejects_is_answered_by_the_large_model_without_its_sec
     EXPECT_EQ(outcome["tokens_out"], 20) << outcome;
     const Ran replayed = shell(slmctl_path() + " ledger replay " + p.path + "/state/ledger");
     EXPECT_EQ(replayed.code, 0) << replayed.out << replayed.err;
+}
+
+TEST(Uplink, what_is_said_for_now_is_told_until_the_large_model_answers) {
+    const Place p;
+    p.agent("topic", "[remote]\npolicy = 'allowed'\n", std::string("text = 200\n") + fails);
+    p.agent("mood", "[remote]\npolicy = 'allowed'\n", "choice = ['good', 'bad']\n");
+    ChatServer server;
+    std::atomic<bool> told{true};
+    std::string large = "about it";
+    server.answer = [&](const ChatServer::Asked&) {
+        for (int i = 0; i < patience_ms && !told; i++) usleep(1000);
+        return told ? large : "nobody was told";
+    };
+    Daemon d(p.options());
+    const Uplink up(p, server.port);
+    wait_for(d.log, "slm-uplink is there");
+    json r;
+    for (int i = 0; i < 500 && r["route"] != "escalate"; i++, usleep(10'000)) r = run(d, "topic", "x");
+
+    for (const auto& [agent, member] : {std::pair{"topic", "text"}, {"mood", "label"}}) {
+        const json local = run(d, agent, "x", {{"route", "local"}})[member];
+        if (local == "good" || local == "bad") large = local == "good" ? "bad" : "good";
+        EXPECT_NE(local, large);
+        told = false;
+        Wire w = d.connect();
+        const json params = {{"agent", agent}, {"input", "x"}, {"route", "remote"}, {"provisional", true}};
+        w.send(json{{"jsonrpc", "2.0"}, {"id", 3}, {"method", "run"}, {"params", params}}.dump() + "\n");
+        const json now = w.line();
+        EXPECT_EQ(now["method"], "provisional") << now;
+        EXPECT_EQ(now["params"], (json{{"id", 3}, {"text", local}})) << now;
+        told = true;
+        const json then = w.reply(3)["result"];
+        EXPECT_EQ(then[member], large) << then;
+        EXPECT_EQ(then["route"], "escalate") << then;
+        // without the wish nothing comes before the answer
+        EXPECT_EQ(run(d, agent, "x", {{"route", "remote"}})[member], large);
+    }
+
+    told = false;
+    large = "about it";
+    const std::string local = run(d, "topic", "x", {{"route", "local"}})["text"];
+    Wire v = d.connect();
+    v.send("AT#RUN=\"topic\",\"x\",,,\"remote\",1\r");
+    v.until("#PROV: \"" + local.substr(0, 4));
+    told = true;
+    EXPECT_NE(v.until("\r\nOK\r\n").find("#TOK: \"about it\""), std::string::npos);
+
+    told = false;
+    FILE* const out =
+        popen(("SLMD_SOCKET=" + d.socket + " " + slmctl_path() + " agent run topic x --route remote --provisional 2>&1")
+                  .c_str(),
+              "r");
+    ASSERT_NE(out, nullptr);
+    std::string said;
+    for (int c; (c = fgetc(out)) != EOF;) {
+        said.push_back(static_cast<char>(c));
+        if (said.ends_with("for now: ")) told = true;
+    }
+    pclose(out);
+    EXPECT_NE(said.find("for now: " + local + "\n"), std::string::npos) << said;
+    EXPECT_NE(said.find("\nabout it\n"), std::string::npos) << said;
 }
 
 TEST(Uplink, says_what_was_spent) {
