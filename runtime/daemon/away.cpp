@@ -254,13 +254,61 @@ void Service::wait(Job& job, Uplink::Going& g) {
         copy_text(a.name, letter.agent);
         letter.priority = a.remote.priority;
         letter.deadline_ms = a.remote.wait_ms;
-        kept = uplink.queue(g, letter, body.value());
+        kept = uplink.queue(g, letter, as_object(job), body.value());
     }
     if (kept) job.told_away.key = copy_text(g.key, job.away_key);
     job.came = job.came_bad = !kept;
     uplink.give(g);
     stay(job, {kept ? route::Answer::queue : route::Answer::refuse, route::Reason::no_link},
          kept ? "" : kept.error().text);
+}
+
+// An agent's input as a JSON object of its fields, however it came; "": it is too long to be kept. There until the next
+// text is written.
+std::string_view Service::as_object(const Job& job) const {
+    const agent::Agent& a = *job.agent;
+    Uplink::Body out(memory_.uplink.scratch());
+    out.put("{");
+    for (std::size_t i = 0; i < a.fields.size(); i++) {
+        const agent::Field& f = a.fields[i];
+        out.put(i > 0 ? "," : "").string(f.name).put(":");
+        if (f.type == agent::Field::text || f.type == agent::Field::line)
+            out.string(job.values[i]);
+        else
+            out.put(job.values[i]);
+    }
+    out.put("}");
+    return out.full() ? std::string_view() : out.view();
+}
+
+// Of one that was queued: what came is held to what a local answer is, when its agent is there still.
+Result<int> Service::submit_late(const wire::Request& request) {
+    const auto late = TRY(memory_.uplink.late(request.key));
+    const agent::Entry* const entry = memory_.agents[agents_now_].find(late.agent);
+    if (late.error || late.input.empty() || entry == nullptr || !entry->error.empty() || !entry->pipeline.steps.empty())
+        return memory_.uplink.show(late);
+    const wire::Turn input{false, late.input};
+    wire::Request again{{&input, 1}, request.settings, false};
+    again.agent = late.agent, again.fields = true;
+    const auto handle = admit(again, &late);
+    // what its file takes has changed since
+    return handle || handle.error().code == Code::busy ? handle : memory_.uplink.show(late);
+}
+
+// With the lock: what came stands behind the answer that there is not.
+void Service::bring_late(Job& job, const Uplink::Late& late) {
+    memcpy(job.answer, late.text.data(), late.text.size());
+    job.remote_size = late.text.size();
+    job.told_away = late.told;
+    job.told_away.key = copy_text(late.told.key, job.away_key);
+    job.told_away.upstream = copy_text(late.told.upstream, job.upstream);
+    job.told_away.model = copy_text(late.told.model, job.remote_model);
+    job.outcome.prompt_tokens = late.told.prompt_tokens;
+    job.outcome.json = job.bound == task::Constraint::Kind::schema;
+    job.tokens_out = late.told.tokens;
+    job.deadline_ns = 0;
+    job.late = true;
+    job.way = Job::back;
 }
 
 // What came of one that was away.
@@ -374,8 +422,14 @@ void Service::take_back(Job& job) {
     const auto read = read_back(job);
     const Lock guard(lock_);
     if (job.way != Job::back) return;
-    job.came = true, job.came_bad = !read;
-    if (!read) return end_here(job, {route::Answer::refuse, route::Reason::no_answer}, read.error().text);
+    job.came = !job.late, job.came_bad = !read;
+    if (!read && job.late) {  // there is nothing else to answer with
+        job.used = job.remote_size;
+        job.outcome.json = false, job.outcome.labels = {}, job.classifies = false;
+        job.outcome.verdict = "fail";
+        job.told_away.failed = copy_text(read.error().text, job.away_failed);
+    } else if (!read)
+        return end_here(job, {route::Answer::refuse, route::Reason::no_answer}, read.error().text);
     job.outcome.away = &job.told_away;
     job.outcome.route = route::name_of(route::Answer::escalate);
     job.outcome.finish = "stop";
@@ -386,7 +440,11 @@ void Service::take_back(Job& job) {
 // The large model's answer takes the place of the local one when it is one at all; the checks are of it then.
 Result<void> Service::read_back(Job& job) {
     const agent::Agent& a = *job.agent;
-    const std::string_view text = without_fence({job.answer + job.used, job.remote_size});
+    char* const at = job.answer + job.used;
+    const std::string_view inside = without_fence({at, job.remote_size});
+    memmove(at, inside.data(), inside.size());
+    job.remote_size = a.output == agent::Output::schema ? compact(at, inside.size()) : inside.size();
+    const std::string_view text{at, job.remote_size};
     if (a.output == agent::Output::choice) {
         std::string_view label = text;
         while (!label.empty() && (label.back() == '.' || label.back() == '"')) label.remove_suffix(1);
@@ -400,21 +458,19 @@ Result<void> Service::read_back(Job& job) {
         job.outcome.labels = {job.scores, 1};
         job.outcome.margin = 1;
     } else {
-        std::size_t n = text.size();
         if (a.output == agent::Output::schema) {
-            n = compact(job.answer + (text.data() - job.answer), n);
             std::copy(a.schema.begin(), a.schema.end(), job.text + job.grammar_begin);
             task::Constraint& c = memory_.constraints[job.constraint];
             TRY(c.open(task::Constraint::Kind::schema,
                        {job.text + job.grammar_begin, job.grammar_end - job.grammar_begin}, job.source(),
                        memory_.grammar_scratch));
-            if (!c.matcher().take({text.data(), n}) || !c.matcher().accepting())
+            if (!c.matcher().take(text) || !c.matcher().accepting())
                 return Error::make(Code::incorrect_parameters, "the large model's answer does not obey the schema");
-        } else if (n > a.text_bytes || !utf8_valid({text.data(), n})) {
+        } else if (text.size() > a.text_bytes || !utf8_valid(text)) {
             return Error::make(Code::text_too_long, "the large model's answer is longer than the agent allows");
         }
-        memmove(job.answer, text.data(), n);
-        job.used = job.first_used = n;
+        memmove(job.answer, text.data(), text.size());
+        job.used = job.first_used = text.size();
         if (a.output == agent::Output::schema) tell_spans(job);
     }
     TRY(examine(job));
@@ -426,6 +482,7 @@ Result<void> Service::read_back(Job& job) {
         fails |= f.verdict == agent::Verdict::fail;
         job.checks[i] = {a.checks[i].name, agent::name_of(f.verdict), f.why};
     }
+    job.outcome.checks = {job.checks, a.checks.size()};
     job.outcome.verdict = fails ? "fail" : "pass";
     return {};
 }

@@ -131,6 +131,7 @@ struct Job {
     std::uint8_t input_sha256[32];  // where a ledger is kept
     std::uint64_t recorded;         // sequence of its decision in the ledger; 0: none
     bool came, came_bad;            // what came is to be recorded; it could not be used
+    bool late;                      // it had come before this asked for it
 
     bool is_bound() const { return bound != task::Constraint::Kind::none; }
     // Engine thread only.

@@ -695,7 +695,7 @@ Result<int> Service::submit(const wire::Request& request) {
                            loaded_percent());
     if (state == State::failed) return Error::make(Code::no_model, "the model could not be loaded");
     if (state == State::stopping) return Error::make(Code::shutting_down, "slmd is stopping");
-    if (!request.key.empty()) return memory_.uplink.show(request.key);
+    if (!request.key.empty()) return submit_late(request);
     if (agent::Set& set = memory_.agents[agents_now_]; !request.agent.empty()) {
         const agent::Entry* const entry = set.find(request.agent);
         if (entry != nullptr && !entry->pipeline.steps.empty()) {
@@ -713,6 +713,11 @@ Result<int> Service::submit(const wire::Request& request) {
         memory_.documents.advance(*this, embedder(), false);
         return handle;
     }
+    return admit(request, nullptr);
+}
+
+// late: the answer is there, and is only to be looked at.
+Result<int> Service::admit(const wire::Request& request, const Uplink::Late* late) {
     std::size_t bytes = 0;
     for (const wire::Turn& t : request.turns) bytes += t.text.size();
     const std::string_view grammar = request.schema.empty() ? request.regex : request.schema;
@@ -762,7 +767,7 @@ Result<int> Service::submit(const wire::Request& request) {
     job.step = job.tokens_before = job.pending_count = job.call_count = 0;
     job.acting = job.prefix_brought = false;
     job.way = Job::home, job.wish = request.wish;
-    job.recorded = 0, job.came = false;
+    job.recorded = 0, job.came = job.late = false;
     job.embeds = request.embed, job.classifies = false;
     job.system_begin = job.system_end = 0;
     job.head = job.used = 0;
@@ -772,6 +777,7 @@ Result<int> Service::submit(const wire::Request& request) {
         TRY(prepare(job, request));
     const std::int64_t ms = job.settings.deadline_ms;
     job.deadline_ns = ms == 0 ? 0 : job.submitted_ns + ms * 1'000'000;
+    if (late != nullptr) bring_late(job, *late);
     job.state = Job::live;
     pthread_cond_signal(&work_);
     return static_cast<int>(&job - jobs_.data());

@@ -103,13 +103,14 @@ class Service final : public wire::Host {
         Job* jobs[engine::max_slots];
         int count = 0;
         Job* back = nullptr;  // an answer of the large model is to be looked at
-        bool keep = false;  // nobody waits: the beginning of a prompt can be kept
+        bool keep = false;    // nobody waits: the beginning of a prompt can be kept
     };
     Round next();
     bool give_slot(Job& job);
     int free_constraint() const;
     void open(Job& job);
     Result<void> open_task(Job& job, std::span<const text::Message> messages);
+    Result<int> admit(const wire::Request& request, const Uplink::Late* late);
     Result<void> copy(Job& job, const wire::Request& request);
     Result<void> prepare(Job& job, const wire::Request& request);
     Result<void> ask_agent(Job& job, std::string_view prompt);
@@ -131,6 +132,9 @@ class Service final : public wire::Host {
     void hear(Uplink::Going& going);
     Result<std::string_view> write_down(Job& job, Uplink::Going& going);
     void route();
+    std::string_view as_object(const Job& job) const;
+    Result<int> submit_late(const wire::Request& request);
+    void bring_late(Job& job, const Uplink::Late& late);
     void take_back(Job& job);
     Result<void> read_back(Job& job);
     Result<std::string_view> not_met(const agent::Call& call);

@@ -55,17 +55,33 @@ void read_told(const JsonReader& reader, const JsonNode& what, wire::Away& told)
 // What one that waits is kept with: this, the values that were taken out, the members that are sent.
 struct Kept {
     bool json, learns;
-    std::uint32_t values;  // bytes
+    std::uint32_t values, input;  // bytes
     std::uint64_t recorded;
 };
+struct KeptParts {
+    Kept head;
+    std::string_view values, input, members;
+};
+// False: it is damaged.
+bool take_apart(std::string_view record, KeptParts& out) {
+    if (record.size() < sizeof out.head) return false;
+    memcpy(static_cast<void*>(&out.head), record.data(), sizeof out.head);
+    record.remove_prefix(sizeof out.head);
+    if (std::uint64_t{out.head.values} + out.head.input > record.size()) return false;
+    out.values = record.substr(0, out.head.values);
+    out.input = record.substr(out.head.values, out.head.input);
+    out.members = record.substr(out.values.size() + out.input.size());
+    return true;
+}
 struct KeptValue {
     route::Kind kind;
     std::uint16_t number;
     std::uint32_t size;
 };
-// And what came: this, then the text.
+// And what came: this, then the input, then the text.
 struct CameLate {
     bool failed;
+    std::uint32_t input;
     int code;
     char upstream[33], model[65];
     int prompt_tokens, tokens, tries;
@@ -264,7 +280,7 @@ Result<void> Uplink::send(Going& going, std::string_view members) {
     return {};
 }
 
-Result<void> Uplink::queue(Going& going, const route::Letter& of, std::string_view members) {
+Result<void> Uplink::queue(Going& going, const route::Letter& of, std::string_view input, std::string_view members) {
     route::Letter letter = of;
     memcpy(letter.key, going.key, sizeof letter.key);
     letter.queued_ms = unix_ms();
@@ -274,6 +290,7 @@ Result<void> Uplink::queue(Going& going, const route::Letter& of, std::string_vi
     memset(static_cast<void*>(&head), 0, sizeof head);
     head.json = going.json, head.learns = going.learns;
     head.recorded = going.recorded;
+    head.input = static_cast<std::uint32_t>(input.size());
     for (const route::Redactor::Value& v : going.redactor->values())
         head.values += static_cast<std::uint32_t>(sizeof(KeptValue) + v.size);
     kept.put({reinterpret_cast<const char*>(&head), sizeof head});
@@ -283,7 +300,7 @@ Result<void> Uplink::queue(Going& going, const route::Letter& of, std::string_vi
         value.kind = v.kind, value.number = v.number, value.size = v.size;
         kept.put({reinterpret_cast<const char*>(&value), sizeof value}).put(going.redactor->text_of(v));
     }
-    kept.put(members);
+    kept.put(input).put(members);
     if (kept.full()) return Error::make(Code::text_too_long, "the request is too long for the queue");
     TRY(waiting_->put(letter, kept.view()));
     resend_ = 0;
@@ -311,11 +328,9 @@ void Uplink::send_waiting() {
         }
         if ((word & bit) != 0) continue;
         const auto read = waiting_->text(e, {scratch_, route::Journal::max_record});
-        if (!read || read.value().size() < sizeof(Kept)) continue;
-        Kept head;
-        memcpy(&head, read.value().data(), sizeof head);
-        if (head.values > read.value().size() - sizeof head) continue;
-        if (!write_line("put", e.letter.key, read.value().substr(sizeof head + head.values))) return;
+        KeptParts kept;
+        if (!read || !take_apart(read.value(), kept)) continue;
+        if (!write_line("put", e.letter.key, kept.members)) return;
         word |= bit;
     }
     flush();
@@ -482,16 +497,12 @@ void Uplink::came_late(const Entry& entry, const JsonReader& reader, const JsonN
     memcpy(key, entry.letter.key, sizeof key);
     if (entry.state != Entry::waiting) return static_cast<void>(write_line("drop", key, {}));
     const auto read = waiting_->text(entry, {scratch_, route::Journal::max_record});
-    Kept kept{};
-    std::string_view values, members, text = text_of(reader.find(what, "text"));
-    if (read && read.value().size() >= sizeof kept) {
-        memcpy(static_cast<void*>(&kept), read.value().data(), sizeof kept);
-        values = read.value().substr(sizeof kept, kept.values);
-        members = read.value().substr(sizeof kept + values.size());
-    }
+    KeptParts kept{};
+    if (read) take_apart(read.value(), kept);
+    std::string_view text = text_of(reader.find(what, "text"));
     wire::Away told;
     read_told(reader, what, told);
-    if (kept.learns && !failed) learn_late(entry.letter.agent, members, text);
+    if (kept.head.learns && !failed) learn_late(entry.letter.agent, kept.members, text);
     CameLate head;
     memset(static_cast<void*>(&head), 0, sizeof head);
     head.failed = failed;
@@ -501,18 +512,21 @@ void Uplink::came_late(const Entry& entry, const JsonReader& reader, const JsonN
     head.prompt_tokens = told.prompt_tokens, head.tokens = told.tokens, head.tries = told.tries;
     head.cost = told.cost, head.bytes_out = told.bytes_out, head.bytes_in = told.bytes_in;
     head.ms = whole(reader.find(what, "ms"));
+    head.input = static_cast<std::uint32_t>(kept.input.size());
     char* const out = scratch_ + route::Journal::max_record;
+    char* const at = out + sizeof head + kept.input.size();  // there is room: what was queued was larger
     if (!failed) {
-        remember(*late_, values);
-        const auto restored = late_->restore(text, {out + sizeof head, text_bytes}, kept.json);
+        remember(*late_, kept.values);
+        const auto restored = late_->restore(text, {at, text_bytes}, kept.head.json);
         late_->forget();
         if (!restored) head.failed = true, head.code = static_cast<int>(restored.error().code);
         text = restored ? restored.value() : "the answer does not fit";
     }
     memcpy(out, &head, sizeof head);
+    if (!kept.input.empty()) memcpy(out + sizeof head, kept.input.data(), kept.input.size());
     const std::size_t n = std::min(text.size(), text_bytes);
-    if (n > 0) memmove(out + sizeof head, text.data(), n);
-    if (auto done = waiting_->answer(key, nullptr, {out, sizeof head + n}); !done)
+    if (n > 0) memmove(at, text.data(), n);
+    if (auto done = waiting_->answer(key, nullptr, {out, sizeof head + kept.input.size() + n}); !done)
         return log(Level::error, {{"SLMD_EVENT", "uplink"}},
                    "the answer to %s could not be kept, and will be asked for again: %s", key, done.error().text);
     told.ms = head.ms;
@@ -520,7 +534,7 @@ void Uplink::came_late(const Entry& entry, const JsonReader& reader, const JsonN
         outcome_of(told, text_of(reader.find(what, "why")) == "expired" ? route::LedgerOutcome::expired
                          : head.failed                                  ? route::LedgerOutcome::failed
                                                                         : route::LedgerOutcome::settled);
-    r.refers = kept.recorded;
+    r.refers = kept.head.recorded;
     r.queue_ms =
         static_cast<std::uint32_t>(std::clamp<std::int64_t>(unix_ms() - entry.letter.queued_ms, 0, UINT32_MAX));
     route::set_agent(r, entry.letter.agent);
@@ -626,38 +640,51 @@ Result<void> Uplink::drop(std::string_view key) {
     return {};
 }
 
-Result<int> Uplink::show(std::string_view key) {
+Result<Uplink::Late> Uplink::late(std::string_view key) {
     const Entry* const e = TRY(queued_as(key));
     if (e->state != Entry::answered)
         return Error::make(Code::busy, "%s waits for its answer still; AT#EVT=4 tells when it has come", e->letter.key);
+    const std::string_view text = TRY(waiting_->answer_of(*e, {scratch_, route::Journal::max_record}));
+    CameLate head;
+    if (text.size() >= sizeof head) memcpy(static_cast<void*>(&head), text.data(), sizeof head);
+    if (text.size() < sizeof head || text.size() - sizeof head < head.input)
+        return Error::make(Code::check_failed, "the answer to %s is damaged", e->letter.key);
+    Late l;
+    l.agent = e->letter.agent;
+    l.input = text.substr(sizeof head, head.input);
+    l.text = text.substr(sizeof head + head.input);
+    l.text = l.text.substr(0, std::min(l.text.size(), text_bytes));
+    if (head.failed)
+        l.error = Error::make(static_cast<Code>(head.code), "%.*s",
+                              static_cast<int>(std::min<std::size_t>(l.text.size(), 200)), l.text.data());
+    wire::Away& a = l.told;
+    a.reason = "it was queued";
+    a.key = e->letter.key;
+    a.upstream = copy_text({head.upstream, strnlen(head.upstream, sizeof head.upstream)}, late_upstream_);
+    a.model = copy_text({head.model, strnlen(head.model, sizeof head.model)}, late_model_);
+    a.prompt_tokens = head.prompt_tokens, a.tokens = head.tokens, a.tries = head.tries;
+    a.cost = head.cost, a.bytes_out = head.bytes_out, a.bytes_in = head.bytes_in, a.ms = head.ms;
+    return l;
+}
+
+Result<int> Uplink::show(const Late& late) {
     Shown* const s = std::find_if(shown_, shown_ + max_shown, [](const Shown& x) { return !x.used; });
     if (s == shown_ + max_shown) return Error::make(Code::busy, "%d answers are told already", max_shown);
-    std::string_view text = TRY(waiting_->answer_of(*e, {scratch_, route::Journal::max_record}));
-    CameLate head;
-    if (text.size() < sizeof head) return Error::make(Code::check_failed, "the answer to %s is damaged", e->letter.key);
-    memcpy(&head, text.data(), sizeof head);
-    text.remove_prefix(sizeof head);
     char* const at = s->text;
     *s = {};
     s->used = true, s->text = at;
-    s->size = std::min(text.size(), text_bytes);
-    memcpy(s->text, text.data(), s->size);
-    memcpy(s->key, e->letter.key, sizeof s->key);
-    wire::Away& a = s->told;
-    a.reason = "it was queued";
-    a.key = s->key;
-    a.upstream = copy_text({head.upstream, strnlen(head.upstream, sizeof head.upstream)}, s->upstream);
-    a.model = copy_text({head.model, strnlen(head.model, sizeof head.model)}, s->model);
-    a.prompt_tokens = head.prompt_tokens, a.tokens = head.tokens, a.tries = head.tries;
-    a.cost = head.cost, a.bytes_out = head.bytes_out, a.bytes_in = head.bytes_in, a.ms = head.ms;
+    s->told = late.told;
+    s->told.key = copy_text(late.told.key, s->key);
+    s->told.upstream = copy_text(late.told.upstream, s->upstream);
+    s->told.model = copy_text(late.told.model, s->model);
     wire::Outcome& o = s->outcome;
     o.finish = "stop", o.route = "escalate", o.verdict = "unchecked", o.away = &s->told;
-    o.prompt_tokens = head.prompt_tokens, o.tokens = head.tokens, o.total_ms = head.ms;
-    if (head.failed) {
-        o.failed = true;
-        o.error = Error::make(static_cast<Code>(head.code), "%.*s",
-                              static_cast<int>(std::min<std::size_t>(s->size, 200)), s->text);
-        s->size = 0;
+    o.prompt_tokens = late.told.prompt_tokens, o.tokens = late.told.tokens, o.total_ms = late.told.ms;
+    if (late.error) {
+        o.failed = true, o.error = *late.error;
+    } else if (!late.text.empty()) {
+        s->size = late.text.size();
+        memcpy(s->text, late.text.data(), s->size);
     }
     return first_handle + static_cast<int>(s - shown_);
 }

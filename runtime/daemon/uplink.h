@@ -3,6 +3,7 @@
 #pragma once
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <span>
 
 #include "agent/agent.h"
@@ -101,8 +102,9 @@ class Uplink {
     bool has_room(std::size_t members) const { return out_bytes - (out_size_ - out_sent_) > members + 128; }
     // Sends it. Errors: busy (what was sent before is on its way still).
     Result<void> send(Going& going, std::string_view members);
-    // Keeps it until it can be sent: there after a power cut. Errors: memory_full, storage_failure.
-    Result<void> queue(Going& going, const route::Letter& letter, std::string_view members);
+    // Keeps it until it can be sent: there after a power cut. input: its agent's, to look at the answer with; "": it is
+    // not looked at. Errors: text_too_long, memory_full, storage_failure.
+    Result<void> queue(Going& going, const route::Letter& letter, std::string_view input, std::string_view members);
     // It is of no use any more.
     void cancel(Going& going);
 
@@ -114,8 +116,16 @@ class Uplink {
     std::span<const wire::QueueInfo> queued();
     std::span<const wire::BudgetInfo> budget() const { return {budget_, budget_count_}; }
     Result<void> drop(std::string_view key);
-    // A handle. Errors: not_found, busy (it waits still, or too many are asked for).
-    Result<int> show(std::string_view key);
+    // What came of one that waited; there until the next call.
+    struct Late {
+        std::string_view agent, input, text;
+        std::optional<Error> error{};  // instead of an answer
+        wire::Away told{};
+    };
+    // Errors: not_supported (no uplink), not_found, busy (it waits still), check_failed.
+    Result<Late> late(std::string_view key);
+    // A handle of it as it came. Errors: busy (too many are asked for).
+    Result<int> show(const Late& late);
     wire::View view(int handle);
     void take_text(int handle, std::size_t bytes);
     void release(int handle);
@@ -163,6 +173,7 @@ class Uplink {
     bool link_ = false, cut_ = true, told_ = false, told_cut_ = false, writing_ = false;
     std::size_t resend_ = route::Outbox::max_entries;  // from this entry on those that wait are to be told
     std::uint64_t resent_[route::Outbox::max_entries / 64 + 1] = {};
+    char late_upstream_[33], late_model_[65];
     wire::QueueInfo queue_[route::Outbox::max_entries];
     wire::BudgetInfo budget_[2 * max_budget];
     char budget_agents_[max_budget][33];

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <map>
 
 #include "chat_server.h"
 #include "harness.h"
@@ -345,6 +346,9 @@ TEST(Uplink, what_waits_is_answered_after_restarts_of_both_and_put_back_together
     EXPECT_EQ(r["text"], std::string("about ") + secret_mail) << r;
     EXPECT_EQ(r["remote"]["upstream"], "stub");
     EXPECT_EQ(r["key"], key);
+    EXPECT_EQ(r["verdict"], "pass") << r;
+    ASSERT_EQ(r["checks"].size(), 1u) << r;
+    EXPECT_EQ(r["checks"][0]["verdict"], "pass") << r;
     ASSERT_EQ(server.asked().size(), 1u);
     EXPECT_EQ(server.asked()[0].raw.find("anna"), std::string::npos);
     std::string head = server.asked()[0].head;
@@ -359,6 +363,76 @@ TEST(Uplink, what_waits_is_answered_after_restarts_of_both_and_put_back_together
     wait_for(again.log, "slmd is there");
     w.call("ping");
     EXPECT_EQ(server.asked().size(), 1u);
+}
+
+TEST(Uplink, what_waited_is_held_to_what_a_local_answer_is) {
+    const Place p;
+    const std::string remote = "[remote]\npolicy = 'redacted'\nwait = true\n";
+    p.agent("topic", remote, std::string("text = 200\n") + fails);
+    p.agent("kind", remote, "choice = ['one', 'two', 'three']\n");
+    p.agent("gone", remote);
+    std::ofstream(p.path + "/agents/word.toml")
+        << "prompt = '{n}: {text}'\nescalate = 'fail'\n" + remote +
+               "\n[input.text]\nmax = 2000\n[input.n]\ntype = 'integer'\n[output]\nschema = "
+               "'{\"type\":\"object\",\"required\":[\"to\"],\"additionalProperties\":false,\"properties\":{\"to\":"
+               "{\"type\":\"string\",\"from\":\"source\",\"minLength\":1,\"maxLength\":40}}}'\nsource = 'text'\n";
+    ChatServer server;
+    std::atomic<bool> good{true};
+    server.answer = [&](const ChatServer::Asked& a) -> std::string {
+        const std::string said = a.body["messages"].back()["content"];
+        if (said.find("[EMAIL_1]") != said.npos)
+            return good ? "```json\n{ \"to\" : \"[EMAIL_1]\" }\n```" : "{\"to\":\"nobody\"}";
+        const bool kind = a.raw.find("labels") != a.raw.npos;
+        return kind ? good ? "Two." : "seven" : good ? "about it" : "it";
+    };
+    const json far{{"route", "remote"}};
+    const json mail = {{"n", 3}, {"text", std::string("Write to \"") + secret_mail + "\"."}};
+    for (const bool which : {true, false}) {
+        good = which;
+        std::map<std::string, std::string> keys;
+        Daemon d(p.options());
+        for (const char* const agent : {"topic", "kind", "gone"}) keys[agent] = run(d, agent, "x", far)["key"];
+        {
+            Wire w = d.connect();
+            const json r = w.call("run", {{"agent", "word"}, {"input", mail}, {"route", "remote"}});
+            keys["word"] = r["result"]["key"];
+        }
+        std::filesystem::rename(p.path + "/agents/gone.toml", p.path + "/gone.toml");
+        kill(d.pid(), SIGHUP);
+        const Uplink up(p, server.port);
+        const auto late = [&](const char* agent) {
+            for (int i = 0; i < patience_ms / 10; i++) {
+                Wire w = d.connect();
+                const json r = w.call("queue.show", {{"key", keys[agent]}});
+                if (r.contains("result")) return r["result"];
+                usleep(10'000);
+            }
+            return json();
+        };
+        const json word = late("word"), kind = late("kind"), topic = late("topic");
+        if (which) {
+            EXPECT_EQ(word["value"]["to"], secret_mail) << word;
+            ASSERT_EQ(word["spans"].size(), 1u) << word;
+            EXPECT_EQ(word["spans"][0]["begin"], 10);
+            EXPECT_EQ(kind["label"], "two") << kind;
+        } else {
+            EXPECT_EQ(word["text"], "{\"to\":\"nobody\"}") << word;
+            EXPECT_EQ(word["remote_error"], "the large model's answer does not obey the schema") << word;
+            EXPECT_EQ(kind["text"], "seven") << kind;
+            EXPECT_NE(kind["remote_error"].get<std::string>().find("none of the labels"), std::string::npos) << kind;
+        }
+        EXPECT_EQ(topic["text"], which ? "about it" : "it");
+        for (const json& r : {word, kind, topic}) {
+            EXPECT_EQ(r["verdict"], which ? "pass" : "fail") << r;
+            EXPECT_EQ(r["route"], "escalate") << r;
+            EXPECT_EQ(r["remote"]["tokens"], 20) << r;
+        }
+        EXPECT_EQ(late("gone")["verdict"], "unchecked");        // by whom?
+        EXPECT_EQ(late("topic")["verdict"], topic["verdict"]);  // it is told as often as it is asked for
+        std::filesystem::rename(p.path + "/gone.toml", p.path + "/agents/gone.toml");
+        d.stop();
+        ASSERT_EQ(shell(slmctl_path() + " ledger verify " + p.path + "/state/ledger").code, 0);
+    }
 }
 
 TEST(Uplink, never_over_budget_and_an_answer_that_is_in_doubt_counts_in_full) {
