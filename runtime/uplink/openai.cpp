@@ -13,11 +13,10 @@ namespace slmd::uplink {
 namespace {
 
 // Nothing that is written into the body as it is may be more than one value: it could add members to the request.
-Result<void> check_json(const char* name, std::string_view json, JsonType type, Scratch scratch) {
+Result<void> check_json(const char* name, std::string_view json, JsonType type, JsonReader& reader, Scratch scratch) {
     if (json.size() > scratch.text.size())
         return Error::make(Code::text_too_long, "%s: %zu bytes; at most %zu", name, json.size(), scratch.text.size());
     std::copy(json.begin(), json.end(), scratch.text.begin());
-    JsonReader reader(scratch.nodes, 64);
     if (auto r = reader.parse(scratch.text.first(json.size())); !r)
         return Error::make(r.error().code, "%s: %.180s", name, r.error().text);
     if (reader.root().type != type)
@@ -26,7 +25,31 @@ Result<void> check_json(const char* name, std::string_view json, JsonType type, 
     return {};
 }
 
-void write_body(const Upstream& u, const Ask& ask, Writer& w) {
+// Whether a server may be asked to obey it strictly: OpenAI's refuse that of a schema with an object whose members are
+// not all required, or that may have others. When in doubt it is not.
+bool is_strict(const JsonReader& schema) {
+    if (schema.find(schema.root(), "properties") == nullptr) return false;
+    for (int i = 0; i < schema.count(); i++) {
+        const JsonNode& of = schema.node(i);
+        if (of.type != JsonType::object) continue;
+        const JsonNode *const properties = schema.find(of, "properties"), *const type = schema.find(of, "type"),
+                              *const required = schema.find(of, "required"),
+                              *const others = schema.find(of, "additionalProperties");
+        if (properties == nullptr && (type == nullptr || type->text != "object")) continue;
+        if (properties == nullptr || required == nullptr || others == nullptr || others->type != JsonType::boolean ||
+            others->truth)
+            return false;
+        for (int p = schema.first(*properties); p < properties->next; p = schema.node(p).next) {
+            bool named = false;
+            for (int r = schema.first(*required); r < required->next; r = schema.node(r).next)
+                named |= schema.node(r).text == schema.node(p).key;
+            if (!named) return false;
+        }
+    }
+    return true;
+}
+
+void write_body(const Upstream& u, const Ask& ask, bool strict, Writer& w) {
     w << "{\"model\":";
     w.json_string(u.model);
     w << ",\"messages\":" << ask.messages;
@@ -34,9 +57,8 @@ void write_body(const Upstream& u, const Ask& ask, Writer& w) {
     if (ask.temperature >= 0) w.print(",\"temperature\":%.4g", static_cast<double>(ask.temperature));
     if (ask.seed != 0) w.print(",\"seed\":%llu", static_cast<unsigned long long>(ask.seed));
     if (!ask.schema.empty() && u.structured == Structured::json_schema)
-        w << ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"answer\",\"strict\":true,"
-             "\"schema\":"
-          << ask.schema << "}}";
+        w << ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"answer\","
+          << (strict ? "\"strict\":true," : "") << "\"schema\":" << ask.schema << "}}";
     if (!ask.schema.empty() && u.structured == Structured::json_object)
         w << ",\"response_format\":{\"type\":\"json_object\"}";
     if (ask.stream) w << ",\"stream\":true,\"stream_options\":{\"include_usage\":true}";
@@ -138,13 +160,14 @@ constexpr std::string_view unread[] = {"logprobs",    "tool_calls", "prompt_filt
 
 Result<std::string_view> write_request(const Upstream& upstream, const Ask& ask, std::string_view bearer,
                                        Scratch scratch, std::span<char> out) {
-    TRY(check_json("messages", ask.messages, JsonType::array, scratch));
-    if (!ask.schema.empty()) TRY(check_json("schema", ask.schema, JsonType::object, scratch));
+    JsonReader reader(scratch.nodes, 64);
+    TRY(check_json("messages", ask.messages, JsonType::array, reader, scratch));
+    if (!ask.schema.empty()) TRY(check_json("schema", ask.schema, JsonType::object, reader, scratch));
     if (ask.key.size() > 128 ||
         !std::all_of(ask.key.begin(), ask.key.end(), [](char c) { return c > ' ' && c < 0x7F; }))
         return Error::make(Code::invalid_characters, "an idempotency key is up to 128 bytes of ASCII without blanks");
     Writer body(out);
-    write_body(upstream, ask, body);
+    write_body(upstream, ask, !ask.schema.empty() && is_strict(reader), body);
     char head[4096];
     Writer w(head);
     write_head(upstream, ask, bearer, body.text().size(), w);

@@ -90,6 +90,34 @@ TEST(Request, what_an_upstream_takes) {
     EXPECT_NE(request(u, ask).find("\r\nHost: [fd00::1]:8080\r\n"), std::string::npos);
 }
 
+// OpenAI refuses "strict" with a schema that leaves anything open.
+TEST(Request, strictness_is_asked_for_where_it_is_taken) {
+    const std::string closed = R"("required":["a","b"],"additionalProperties":false)", a = R"("a":{"type":"string"})";
+    const auto object = [](const std::string& properties, const std::string& more) {
+        return R"({"type":"object","properties":{)" + properties + "}," + more + "}";
+    };
+    const std::string inner = object(a, R"("required":["a"],"additionalProperties":false)");
+    const std::pair<std::string, bool> cases[] = {
+        {object(a + R"(,"b":{"type":"integer"})", closed), true},
+        {object(a + ",\"b\":" + inner, closed), true},
+        {object(a + ",\"b\":" + object(a, R"("required":["a"])"), closed), false},
+        {object(a + ",\"b\":" + object(a, R"("required":[],"additionalProperties":false)"), closed), false},
+        {object(a + R"(,"b":{"type":"object"})", closed), false},
+        {object(a + R"(,"b":{},"c":{})", closed), false},
+        {object(a + R"(,"b":{})", R"("required":["a","b"],"additionalProperties":true)"), false},
+        {R"({"type":"object"})", false},
+        {R"({"enum":["x"]})", false},
+        {R"({"type":"array","items":)" + inner + "}", false}};
+    for (const auto& [schema, strict] : cases) {
+        Ask ask;
+        ask.messages = "[]", ask.schema = schema;
+        const std::string r = request(upstream(), ask);
+        const json b = json::parse(r.substr(r.find("\r\n\r\n") + 4))["response_format"]["json_schema"];
+        EXPECT_EQ(b["schema"], json::parse(schema));
+        EXPECT_EQ(b.contains("strict"), strict) << schema;
+    }
+}
+
 TEST(Request, nothing_can_be_slipped_in) {
     for (const char* messages :
          {R"([],"model":"other","messages":[])", R"({"role":"user"})", "", "[", "[{\"a\":\"\xFF\"}]", "[] []"}) {
