@@ -33,6 +33,13 @@ struct QuantizeCommand {
 };
 int run_quantize(const QuantizeCommand& command);
 
+struct PruneCommand {
+    std::string source, output, text;
+    int layers = 0, channels = 0, tokens = 8192, window = 512, threads = 0;
+    bool verbose = false;
+};
+int run_prune(const PruneCommand& command);
+
 struct TokenizeCommand {
     std::string model;
     bool decode = false, no_bos = false, specials = false;
@@ -100,6 +107,8 @@ int fail(const std::string& what);
 
 // A progress line on stderr where that is a terminal: "packing  43 %".
 std::function<void(std::uint64_t done, std::uint64_t total)> progress_line(const std::string& label);
+// The same of what takes minutes: "pruning  43 %, 6 min left". What an earlier run did does not count.
+std::function<void(double part)> remaining_line(const char* label);
 void show_progress(const std::string& text);
 void end_progress();
 

@@ -92,6 +92,27 @@ int main(int argc, char** argv) {
     c->footer("Example: slmpack quantize SmolLM2-135M-Instruct.Q4_1.gguf -o smollm2.slm --kl 0.05 --text sample.txt");
     c->callback([&] { code = run_quantize(quantize); });
 
+    PruneCommand prune;
+    c = app.add_subcommand("prune", "Leave out layers and channels that a task can do without");
+    c->add_option("SOURCE", prune.source, "A Hugging Face folder")->required();
+    c->add_option("-o,--output", prune.output, "The folder to write: a model of the same family")->required();
+    c->add_option("--text", prune.text, "Text of the task: what is worth least on it goes")->required();
+    c->add_option("--layers", prune.layers, "Layers that are left")->check(CLI::Range(1, 512));
+    c->add_option("--channels", prune.channels, "Channels of the feed-forward that are left in each layer")
+        ->check(CLI::Range(32, 1 << 20));
+    c->add_option("--tokens", prune.tokens, "Tokens of the text that are looked at")
+        ->check(CLI::Range(16, 1 << 20))
+        ->capture_default_str();
+    c->add_option("--window", prune.window, "Tokens that are seen together")
+        ->check(CLI::Range(16, 8192))
+        ->capture_default_str();
+    c->add_option("--threads", prune.threads, "0: one a core; the folder is the same for any number")
+        ->check(CLI::Range(0, 64))
+        ->capture_default_str();
+    c->add_flag("--verbose", prune.verbose, "A line for every layer");
+    c->footer("Example: slmpack prune SmolLM2-135M-Instruct -o smaller --text task.txt --layers 24 --channels 1024");
+    c->callback([&] { code = run_prune(prune); });
+
     std::string path;
     c = app.add_subcommand("inspect", "Show what is in an image");
     c->add_option("IMAGE", path)->required();

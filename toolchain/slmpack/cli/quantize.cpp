@@ -13,14 +13,6 @@
 #include "toolchain/slmpack/gptq/sample.h"
 
 namespace slmd::pack {
-namespace {
-
-using Json = nlohmann::ordered_json;
-
-constexpr double default_kl = 0.05;
-constexpr std::size_t sampled_together = 8;
-
-// "quantizing  43 %, 6 min left". What was done by an earlier run does not count.
 std::function<void(double)> remaining_line(const char* label) {
     if (isatty(STDERR_FILENO) == 0) return {};
     return [label, start = std::chrono::steady_clock::now(), first = -1.0](double part) mutable {
@@ -35,6 +27,13 @@ std::function<void(double)> remaining_line(const char* label) {
         show_progress(text);
     };
 }
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr double default_kl = 0.05;
+constexpr std::size_t sampled_together = 8;
 
 // Windows of the text; or what the model writes.
 Result<std::vector<Sequence>> calibration(const QuantizeCommand& command, const Source& source, Json& record) {
