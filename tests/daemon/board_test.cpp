@@ -7,7 +7,7 @@
 #include <set>
 #include <thread>
 
-#include "harness.h"
+#include "hold.h"
 
 using namespace slmd::testing;
 
@@ -246,16 +246,24 @@ TEST(Lines, an_edge_is_answered_where_it_should_be) {
     EXPECT_NE(told.find("#TRIG: \"door\",0,\"The capital of France is Paris.\""), std::string::npos) << told;
     for (int i = 0; i < 500 && slurp(state + "/triggers/note").empty(); i++) usleep(20'000);
     EXPECT_EQ(slurp(state + "/triggers/note"), "The capital of Italy is Rome.");
-    bool busy = false, idle = false, led = false;
-    for (int i = 0; i < 500 && !(busy && idle && led); i++) {  // the lines follow the answer
-        usleep(20'000);
-        busy = idle = led = false;
-        for (const Change& c : lines("edges")) {
-            if (c.name == "gpio.BUSY") idle |= busy && c.level == 0, busy |= c.level == 1;
-            led |= c.name == "led" && c.level == 1;
+    // The lines follow an answer, which is to take longer than slmd needs to look up.
+    bool busy = false, led = false;
+    const auto look = [&](bool wanted) {
+        for (int i = 0; i < patience_ms / 20; i++) {
+            for (const Change& c : lines("edges")) {
+                if (c.name == "gpio.BUSY") busy = c.level == 1;
+                led |= c.name == "led" && c.level == 1;
+            }
+            if (busy == wanted && led) return;
+            usleep(20'000);
         }
-    }
-    EXPECT_TRUE(busy && idle && led);
+    };
+    generate_until_told(d);
+    look(true);
+    EXPECT_TRUE(busy && led);
+    d.tty.send("\x1b");
+    look(false);
+    EXPECT_FALSE(busy);
 }
 
 TEST(Lines, an_edge_asks_an_agent) {

@@ -2,7 +2,7 @@
 #include <thread>
 
 #include "../wire/mcu.h"
-#include "harness.h"
+#include "hold.h"
 
 using namespace slmd::testing;
 using slmd::wire::Mcu;
@@ -30,17 +30,6 @@ void wait_until_idle(const Daemon& d) {
 }
 
 constexpr const char* france = "What is the capital of France?";
-
-// An answer on the serial line that holds its slot until the line says more: after the first piece it waits for an ACK.
-void generate_until_told(Daemon& d) {
-    const std::string bias = "AT#SET=\"bias\",\"" + endless() + "\"";
-    for (const std::string& command : {std::string("AT#CRC=1"), std::string("AT#WIN=1"), bias}) {
-        d.tty.send(Mcu::checked(command) + "\r");
-        d.tty.until("\r\nOK*");
-    }
-    d.tty.send(Mcu::checked("AT#GEN=\"count\",200") + "\r");
-    d.tty.until("#TOK: ");
-}
 
 }  // namespace
 
