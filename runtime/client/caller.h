@@ -17,8 +17,8 @@ class Caller {
   public:
     explicit Caller(Connection& connection) : connection_(connection) {}
 
-    // One request and its reply; tok notifications go to standard output as they come, provisional ones to standard error. waits: for as long as it takes,
-    // and Ctrl-C cancels it. The reply's object stays in reader().
+    // One request and its reply; tok notifications go to standard output as they come, provisional ones to standard
+    // error. waits: for as long as it takes, and Ctrl-C cancels it. The reply's object stays in reader().
     Result<const JsonNode*> call(const char* method, const std::string& params, bool waits);
     // A prompt of any length over a serial line: AT#GEN, text, Ctrl-Z.
     Result<void> ask_at(const std::string& prompt);

@@ -297,6 +297,7 @@ Result<int> Service::submit_late(const wire::Request& request) {
 
 // With the lock: what came stands behind the answer that there is not.
 void Service::bring_late(Job& job, const Uplink::Late& late) {
+    static_assert(Uplink::text_bytes <= answer_bytes);
     memcpy(job.answer, late.text.data(), late.text.size());
     job.remote_size = late.text.size();
     job.told_away = late.told;
