@@ -104,7 +104,11 @@ def load(path, dtype):
     from transformers import AutoModelForCausalLM, AutoTokenizer
     p = pathlib.Path(path)
     where = dict(pretrained_model_name_or_path=str(p.parent), gguf_file=p.name) if p.suffix == ".gguf" else dict(pretrained_model_name_or_path=path)
-    return AutoModelForCausalLM.from_pretrained(**where, dtype=dtype), AutoTokenizer.from_pretrained(**where)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(**where, dtype=dtype), AutoTokenizer.from_pretrained(**where)
+    if p.suffix == ".gguf":  # it is no quantized model any more, and can be saved
+        model.hf_quantizer = None
+        del model.config.quantization_config
+    return model, tokenizer
 
 
 def main():
