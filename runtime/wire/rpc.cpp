@@ -598,6 +598,13 @@ void Session::pump_rpc(Active& a) {
             .put("\",\"params\":{\"id\":")
             .put(a.id_view());
     };
+    // As much of a text as one notification takes.
+    const auto say = [&](const char* method, std::string_view text) {
+        const std::size_t n = fit_json(text.substr(0, piece_text), 800);
+        notify(method).put(",\"text\":\"").json_escaped(text.substr(0, n)).put("\"}");
+        rpc_piece(out_), rpc_end();
+        return n;
+    };
     for (;;) {
         const View v = host_->view(a.handle);
         if (a.progress && v.state == View::waiting && v.place != a.place && room() >= reserve + 256) {
@@ -612,20 +619,14 @@ void Session::pump_rpc(Active& a) {
         }
         if (a.provisional && v.provisional.size() > a.shown) {
             if (room() < reserve + 1024) return;
-            const std::string_view left = v.provisional.substr(a.shown);
-            const std::size_t n = fit_json(left.substr(0, std::min(left.size(), piece_text)), 800);
-            notify("provisional").put(",\"text\":\"").json_escaped(left.substr(0, n)).put("\"}");
-            rpc_piece(out_), rpc_end();
-            a.shown += n;
+            a.shown += say("provisional", v.provisional.substr(a.shown));
             continue;
         }
         if (!a.stream) {
             if (v.state != View::finished || room() < reserve) return;
         } else if (!v.text.empty()) {
             if (room() < reserve + 1024) return;
-            const std::size_t n = fit_json(v.text.substr(0, std::min(v.text.size(), piece_text)), 800);
-            notify("tok").put(",\"text\":\"").json_escaped(v.text.substr(0, n)).put("\"}");
-            rpc_piece(out_), rpc_end();
+            const std::size_t n = say("tok", v.text);
             if (a.chat) remember(v.text.substr(0, n));
             host_->take(a.handle, n);
             continue;
