@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "hal/linux/devices.h"
 #include "hal/linux/pmic.h"
+#include "hal/saturated.h"
 
 namespace slmd::hal {
 namespace {
@@ -117,13 +118,13 @@ Result<std::uint64_t> LinuxPower::microjoules() {
         // the counter starts again at some 2^38; what is lost then is at most one interval
         if (last_ns_ != 0 && now >= last_ns_) summed_ += static_cast<double>(now - last_ns_);
         last_ns_ = now;
-        return static_cast<std::uint64_t>(summed_);
+        return saturated<std::uint64_t>(summed_);
     }
     const double watts = TRY(microwatts());
     const std::int64_t now = now_ns();
     if (last_ns_ != 0) summed_ += (watts + last_microwatts_) / 2 * static_cast<double>(now - last_ns_) * 1e-9;
     last_ns_ = now, last_microwatts_ = watts;
-    return static_cast<std::uint64_t>(summed_);
+    return saturated<std::uint64_t>(summed_);
 }
 
 }  // namespace slmd::hal

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "base/clock.h"
+#include "hal/saturated.h"
 
 namespace slmd::hal::sim {
 namespace {
@@ -194,7 +195,7 @@ Identity Sim::identity() {
 
 Result<MemoryState> Sim::memory() {
     MemoryState m;
-    const auto bytes = [](double mib) { return static_cast<std::uint64_t>(mib * 1048576); };
+    const auto bytes = [](double mib) { return saturated<std::uint64_t>(mib * 1048576); };
     m.total = bytes(TRY(read(memory_total)));
     m.available = bytes(TRY(read(memory_available)));
     if (const auto v = read(memory_limit)) m.limit = bytes(v.value());
@@ -205,7 +206,7 @@ Result<MemoryState> Sim::memory() {
 Result<int> Sim::clusters(std::span<CoreCluster> out) { return machine_->cpu().clusters(out); }
 
 Result<Frequency> Sim::frequency() {
-    const auto khz = [](double mhz) { return static_cast<int>(mhz * 1000); };
+    const auto khz = [](double mhz) { return saturated<int>(mhz * 1000); };
     const double maximum = TRY(read(cpu_max));
     const auto cap = read(cpu_cap);
     if (!cap && cap.error().code == Code::device_io) return cap.error();
@@ -214,15 +215,15 @@ Result<Frequency> Sim::frequency() {
 
 Result<Volume> Sim::volume(const char*) {
     Volume v;
-    v.free = static_cast<std::uint64_t>(TRY(read(storage_free)) * 1048576);
+    v.free = saturated<std::uint64_t>(TRY(read(storage_free)) * 1048576);
     v.total = v.free;
     if (const auto r = read(storage_read_only)) v.read_only = r.value() != 0;
     snprintf(v.kind, sizeof v.kind, "sd");
     return v;
 }
 
-Result<int> Sim::temperature() { return static_cast<int>(TRY(read(Sensor::temperature)) * 1000); }
-Result<int> Sim::throttle_point() { return static_cast<int>(TRY(read(throttle)) * 1000); }
+Result<int> Sim::temperature() { return saturated<int>(TRY(read(Sensor::temperature)) * 1000); }
+Result<int> Sim::throttle_point() { return saturated<int>(TRY(read(throttle)) * 1000); }
 
 // ---- Gpio
 
@@ -344,7 +345,7 @@ Result<std::uint64_t> Sim::microjoules() {
     const double w = TRY(read(watts));
     energy_ += w * static_cast<double>(now_ - energy_at_) * 1000;
     energy_at_ = now_;
-    return static_cast<std::uint64_t>(energy_);
+    return saturated<std::uint64_t>(energy_);
 }
 
 Result<int> Sim::open(const SerialConfig& config) {
