@@ -41,7 +41,7 @@ class Agent:
             if "{labels}" in self.table.get(key, ""):
                 fail(f"{path}: {key} tells the labels, {{labels}}; a trained agent needs no such list, and its prompt is shorter without")
         choice = self.table.get("output", {}).get("choice")
-        self.labels = choice and [c if isinstance(c, str) else c["label"] for c in choice]
+        self.labels = choice and [c if isinstance(c, str) else c["label"] for c in choice] + ["none"] * bool(self.table["output"].get("none"))
         self.shots = [e for e in self.table.get("example", []) if e.get("show")]
 
     def prompt(self, value):
@@ -100,6 +100,13 @@ def batches(data, size, rng):
     return cut
 
 
+def common(data):
+    """The tokens that every prompt begins with, all but the last one at most: the agent's static prompt."""
+    first, last = min(p for p, _, _ in data), max(p for p, _, _ in data)
+    most = min(len(p) for p, _, _ in data) - 1
+    return first[:next((i for i in range(most) if first[i] != last[i]), most)]
+
+
 def load(path, dtype):
     from transformers import AutoModelForCausalLM, AutoTokenizer
     p = pathlib.Path(path)
@@ -138,12 +145,27 @@ def main():
         fail("the teacher has another vocabulary: let it answer with teach.py, and train on that")
     if not o.full:
         from peft import LoraConfig, get_peft_model
-        model = get_peft_model(model, LoraConfig(r=o.rank, lora_alpha=2 * o.rank, lora_dropout=0.05, target_modules="all-linear", task_type="CAUSAL_LM"))
+        model = get_peft_model(model, LoraConfig(r=o.rank, lora_alpha=2 * o.rank, target_modules="all-linear", task_type="CAUSAL_LM"))
     model.to(device).train()
     trained = [p for p in model.parameters() if p.requires_grad]
     lr = o.lr or (1e-4 if o.full else 1e-3)
     optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.01)
     steps = max(1, math.ceil(o.epochs * math.ceil(len(data) / o.batch)))
+    # a slice of rows is multiplied by the output matrix row by row, in several times the time of one product
+    model.get_output_embeddings().register_forward_pre_hook(lambda _, given: (given[0].contiguous(),))
+    static = common(data)
+    data = [(p[len(static):], a, w) for p, a, w in data]
+
+    def answers_of(model, ids, mask, first):
+        """Log-probabilities [batch, positions from first, vocab]. The static prompt is computed once for the batch; its keys and values stand before each row's own."""
+        before = {}
+        if static:
+            cache = model(input_ids=torch.tensor([static], device=device), use_cache=True, logits_to_keep=1).past_key_values
+            cache.batch_repeat_interleave(len(ids))
+            before = dict(past_key_values=cache, use_cache=True)
+        seen = torch.cat([torch.ones(len(ids), len(static), dtype=torch.long, device=device), mask], 1)
+        return model(input_ids=ids, attention_mask=seen, logits_to_keep=ids.shape[1] - first, **before).logits[:, :-1].log_softmax(-1)
+
     print(f"{len(data)} answers, {sum(p.numel() for p in trained)} weights to train, {steps} steps on {device}", flush=True)
 
     step, begun, seen = 0, time.time(), []
@@ -164,12 +186,12 @@ def main():
                 group["lr"] = lr * min(1, (step + 1) / (0.05 * steps + 1)) * 0.5 * (1 + math.cos(math.pi * step / steps))
             # of the output only what answers is needed
             first = min(len(p) for p, _, _ in batch) - 1
-            logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=longest - first).logits[:, :-1].log_softmax(-1)
+            logits = answers_of(model, ids, mask, first)
             target, w = ids[:, first + 1:], weight[:, first + 1:]
             loss = -(logits.gather(-1, target[..., None])[..., 0] * w).sum() / w.sum()
             if teacher is not None:
                 with torch.no_grad():
-                    told = teacher(input_ids=ids, attention_mask=mask, logits_to_keep=longest - first).logits[:, :-1].log_softmax(-1)
+                    told = answers_of(teacher, ids, mask, first)
                 loss = (loss + (F.kl_div(logits, told, log_target=True, reduction="none").sum(-1) * w).sum() / w.sum()) / 2
             optimizer.zero_grad()
             loss.backward()
