@@ -11,7 +11,10 @@
 
 #include "tests/image/synthetic.h"
 #include "tests/pack/tiny.h"
+#include "text/tokenizer.h"
+#include "toolchain/slmpack/prune/vocabulary.h"
 #include "toolchain/slmpack/reference/reference.h"
+#include "toolchain/slmpack/tokenizer/tokenizer.h"
 
 namespace slmd::pack {
 namespace {
@@ -255,6 +258,125 @@ TEST(Prune, layers_stay_what_they_are) {
     EXPECT_NE(std::string(written.error().text).find("its layers differ in a fixed pattern"), std::string::npos)
         << written.error().text;
     EXPECT_FALSE(std::filesystem::exists(out / "left") || std::filesystem::exists(out / "left.part"));
+}
+
+// A byte-level tokenizer of the 24 tokens of Tiny: two special tokens, letters, and words of them.
+constexpr const char* tokenizer_json = R"({"version": "1.0",
+  "added_tokens": [{"id": 0, "content": "<s>", "special": true}, {"id": 23, "content": "<|reserved_special_token_0|>", "special": true},
+                   {"id": 22, "content": "<|end|>", "special": true}],
+  "normalizer": null, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+  "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                     "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}},
+  "decoder": {"type": "ByteLevel"},
+  "model": {"type": "BPE", "vocab": {"<s>": 0, "a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "f": 6, "g": 7, "h": 8, "i": 9,
+    "ab": 10, "cd": 11, "abc": 12, "abcd": 13, "ef": 14, "gh": 15, "efgh": 16, "hi": 17, "bc": 18, "ei": 19, "gi": 20, "fi": 21},
+    "merges": ["b c", "a b", "c d", "ab c", "ab cd", "e f", ["g", "h"], "ef gh", "h i", "e i", "g i", "f i"]}})";
+
+TEST(Prune, a_vocabulary_without_what_is_never_used) {
+    Tiny model;
+    model.config.insert(model.config.rfind('}'),
+                        R"(, "bos_token_id": 0, "eos_token_id": [22, 23], "pad_token_id": 23)");
+    model.write();
+    std::ofstream(model.path + "/tokenizer.json") << tokenizer_json;
+    std::ofstream(model.path + "/generation_config.json") << R"({"eos_token_id": 22, "temperature": 0.2})";
+    std::ofstream(model.path + "/tokenizer_config.json")
+        << R"({"eos_token": "<|end|>", "added_tokens_decoder": {"22": {"content": "<|end|>", "special": true}}})";
+    std::ofstream(model.path + "/vocab.json") << "{}";
+    const auto opened = Source::open(model.path);
+    ASSERT_TRUE(opened) << opened.error().what();
+    const Source& source = *opened.value();
+
+    // "efgh" is made of "ef" and "gh"; letters and special tokens stay, <|reserved is an end of text, too.
+    const std::int32_t used[] = {16};
+    auto tokens = choose_tokens(source.tokenizer, used, 15);
+    ASSERT_TRUE(tokens) << tokens.error().what();
+    EXPECT_EQ(tokens.value(), (std::vector<std::uint32_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14, 15, 16, 22, 23}));
+    EXPECT_STREQ(choose_tokens(source.tokenizer, used, 14).error().text,
+                 "14 entries are too few: the text, single bytes and special tokens need 15");
+    EXPECT_STREQ(choose_tokens(source.tokenizer, used, 25).error().text,
+                 "25 entries are to be left: the vocabulary has 24");
+    // then what is merged first
+    tokens = choose_tokens(source.tokenizer, used, 17);
+    EXPECT_EQ(tokens.value(), (std::vector<std::uint32_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 14, 15, 16, 18, 22, 23}));
+
+    Kept kept{{0, 1, 2, 3}, {}, tokens.value()};
+    std::vector<std::uint32_t> channels(64);
+    std::iota(channels.begin(), channels.end(), 0u);
+    kept.channels.assign(4, channels);
+    const std::string left = model.folder / "left";
+    const auto written = write_pruned(source, kept, left);
+    ASSERT_TRUE(written) << written.error().what();
+    const auto pruned = Source::open(left);
+    ASSERT_TRUE(pruned) << pruned.error().what();
+    EXPECT_EQ(pruned.value()->params.vocab, 17u);
+    const TokenizerSpec& t = pruned.value()->tokenizer;
+    EXPECT_EQ(t.tokens[13], "efgh");
+    EXPECT_EQ(t.bos, 0);
+    EXPECT_TRUE(t.add_bos);
+    EXPECT_EQ(t.eos, 15);
+    EXPECT_EQ(t.ends, std::vector<std::int32_t>{16});
+    EXPECT_EQ(t.merges, (std::vector<std::string>{"b c", "a b", "e f", "g h", "ef gh"}));
+    const auto json = [&](const char* name) { return nlohmann::json::parse(std::ifstream(left + "/" + name)); };
+    EXPECT_EQ(json("config.json")["vocab_size"], 17);
+    EXPECT_EQ(json("config.json")["pad_token_id"], 16);
+    EXPECT_EQ(json("generation_config.json"), nlohmann::json({{"eos_token_id", 15}, {"temperature", 0.2}}));
+    EXPECT_TRUE(json("tokenizer_config.json")["added_tokens_decoder"].contains("15"));
+    EXPECT_FALSE(std::filesystem::exists(left + "/vocab.json"));
+
+    // Over what is left the model says what it said.
+    const Sequence before = {0, 10, 16, 3, 18, 9};
+    Sequence after;
+    for (const std::int32_t id : before)
+        after.push_back(static_cast<std::int32_t>(
+            std::lower_bound(kept.tokens.begin(), kept.tokens.end(), static_cast<std::uint32_t>(id)) -
+            kept.tokens.begin()));
+    const auto a = Reference::open(source).value()->logits(before).value(),
+               b = Reference::open(*pruned.value()).value()->logits(after).value();
+    for (std::size_t r = 0; r < before.size(); r++)
+        for (std::size_t i = 0; i < kept.tokens.size(); i++)
+            ASSERT_NEAR(b[r * 17 + i], a[r * 24 + kept.tokens[i]], 1e-5f) << r << " " << i;
+}
+
+// A text that a vocabulary is pruned for is cut as it was; any other text is still all there.
+TEST(Prune, a_real_vocabulary_cuts_its_text_as_before) {
+    const std::string from = SLMD_SHARED "/tokenizers/smollm";
+    if (!std::filesystem::exists(from)) GTEST_SKIP() << "no " << from;
+    TemporaryFolder to;
+    const auto open = [](const std::string& folder) {
+        const auto spec = read_tokenizer_folder(folder);
+        EXPECT_TRUE(spec) << spec.error().what();
+        return std::pair(spec.value(), build_tokenizer(spec.value()).value());
+    };
+    const auto [spec, section] = open(from);
+    const auto encode = [](const std::vector<std::byte>& of, std::string_view words) {
+        std::vector<std::byte> scratch(text::Tokenizer::scratch_bytes(words.size()));
+        std::vector<std::int32_t> tokens(words.size() + 2);
+        const auto tokenizer = text::Tokenizer::open(of);
+        tokens.resize(tokenizer.value().encode(words, {}, false, tokens, scratch).value());
+        std::string all;
+        for (const std::int32_t id : tokens) all += tokenizer.value().piece(id);
+        EXPECT_EQ(all, words);
+        return tokens;
+    };
+    const auto text_of = [](const char* name) {
+        std::ifstream in(std::string(SLMD_SOURCE "/") + name);
+        return std::string(std::istreambuf_iterator<char>(in), {});
+    };
+    const std::string text = text_of("README.md"), other = text_of("CONTRIBUTING.md") + "Grüße, 你好\n";
+    ASSERT_GT(text.size(), 4000u);
+    const auto was = encode(section, text);
+    const auto kept = choose_tokens(spec, was, 6000);
+    ASSERT_TRUE(kept) << kept.error().what();
+    EXPECT_EQ(kept.value().size(), 6000u);
+    const auto written = write_vocabulary(from, kept.value(), to / "");
+    ASSERT_TRUE(written) << written.error().what();
+    const auto [less, small] = open(to / "");
+    EXPECT_EQ(less.tokens.size(), 6000u);
+    const auto is = encode(small, text);
+    ASSERT_EQ(is.size(), was.size());
+    for (std::size_t i = 0; i < is.size(); i++)
+        ASSERT_EQ(kept.value()[static_cast<std::size_t>(is[i])], static_cast<std::uint32_t>(was[i])) << i;
+    EXPECT_GE(encode(small, other).size(), encode(section, other).size());
 }
 
 }  // namespace

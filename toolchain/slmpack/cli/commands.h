@@ -35,7 +35,7 @@ int run_quantize(const QuantizeCommand& command);
 
 struct PruneCommand {
     std::string source, output, text;
-    int layers = 0, channels = 0, tokens = 8192, window = 512, threads = 0;
+    int layers = 0, channels = 0, vocab = 0, tokens = 8192, window = 512, threads = 0;
     bool verbose = false;
 };
 int run_prune(const PruneCommand& command);

@@ -93,13 +93,15 @@ int main(int argc, char** argv) {
     c->callback([&] { code = run_quantize(quantize); });
 
     PruneCommand prune;
-    c = app.add_subcommand("prune", "Leave out layers and channels that a task can do without");
+    c = app.add_subcommand("prune", "Leave out layers, channels and words that a task can do without");
     c->add_option("SOURCE", prune.source, "A Hugging Face folder")->required();
     c->add_option("-o,--output", prune.output, "The folder to write: a model of the same family")->required();
     c->add_option("--text", prune.text, "Text of the task: what is worth least on it goes")->required();
     c->add_option("--layers", prune.layers, "Layers that are left")->check(CLI::Range(1, 512));
     c->add_option("--channels", prune.channels, "Channels of the feed-forward that are left in each layer")
         ->check(CLI::Range(32, 1 << 20));
+    c->add_option("--vocab", prune.vocab, "Entries of the vocabulary that are left: those of the text first")
+        ->check(CLI::Range(256, 1 << 22));
     c->add_option("--tokens", prune.tokens, "Tokens of the text that are looked at")
         ->check(CLI::Range(16, 1 << 20))
         ->capture_default_str();

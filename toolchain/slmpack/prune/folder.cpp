@@ -11,6 +11,7 @@
 #include "toolchain/slmpack/source/family.h"
 #include "toolchain/slmpack/source/safetensors.h"
 #include "toolchain/slmpack/source/tensor_types.h"
+#include "vocabulary.h"
 
 namespace slmd::pack {
 namespace {
@@ -60,6 +61,7 @@ class Writer {
         : source_(source), kept_(kept), family_(family), params_(source.params) {
         params_.layers = static_cast<std::uint32_t>(kept.layers.size());
         params_.hidden = static_cast<std::uint32_t>(kept.channels[0].size());
+        if (!kept.tokens.empty()) params_.vocab = static_cast<std::uint32_t>(kept.tokens.size());
     }
 
     Result<void> config(const std::string& from, const std::string& to) const {
@@ -69,7 +71,9 @@ class Writer {
         for (const auto& p : family_.params) {
             if (p.name == "layers") TRY(set_key(config, p.hugging_face, params_.layers));
             if (p.name == "hidden") TRY(set_key(config, p.hugging_face, params_.hidden));
+            if (p.name == "vocab" && !kept_.tokens.empty()) TRY(set_key(config, p.hugging_face, params_.vocab));
         }
+        if (!kept_.tokens.empty()) renumber_config(config, kept_.tokens);
         std::string lists = "layer_types";  // an entry a layer
         for (const auto& pattern : family_.patterns) lists += "|" + pattern.hugging_face;
         std::istringstream names(lists);
@@ -139,10 +143,15 @@ class Writer {
         std::vector<float> v = TRY(source_.read(from));
         const std::vector<std::uint32_t>& channels = kept_.channels[piece.layer];
         const std::string_view name = std::string_view(piece.from).substr(piece.from.rfind('.') + 1);
-        if (name == "ffn_gate" || name == "ffn_up") {
-            for (std::size_t r = 0; r < channels.size(); r++)
-                std::memmove(v.data() + r * from.cols, v.data() + std::size_t{channels[r]} * from.cols,
+        const auto keep_rows = [&](const std::vector<std::uint32_t>& rows) {
+            for (std::size_t r = 0; r < rows.size(); r++)
+                std::memmove(v.data() + r * from.cols, v.data() + std::size_t{rows[r]} * from.cols,
                              from.cols * sizeof(float));
+        };
+        if (name == "ffn_gate" || name == "ffn_up") {
+            keep_rows(channels);
+        } else if (name == "token_embd" || name == "output") {
+            keep_rows(kept_.tokens);
         } else if (name == "ffn_down") {
             float* to = v.data();
             for (std::size_t r = 0; r < from.rows; r++)
@@ -177,18 +186,23 @@ Result<void> check(const Source& source, const Kept& kept, const std::string& fo
             image::layer_bit(a.no_rope, kept.layers[i]) != image::layer_bit(b.no_rope, i))
             return Error::make(Code::not_supported,
                                "its layers differ in a fixed pattern, which would move when some are left out: "
-                               "channels alone can be pruned");
+                               "channels and the vocabulary alone can be pruned");
+    const TokenizerSpec &was = source.tokenizer, &is = read.value()->tokenizer;
+    bool same = kept.tokens.empty() || (is.tokens.size() == kept.tokens.size() && was.pre == is.pre);
+    for (std::size_t i = 0; same && i < kept.tokens.size(); i++)
+        same = is.tokens[i] == was.tokens[kept.tokens[i]] && is.types[i] == was.types[kept.tokens[i]];
+    if (!same) return Error::make(Code::not_supported, "its tokenizer.json does not number its tokens alone");
     return {};
 }
 
-// Everything but weights and config.json.
-Result<void> copy_rest(const std::string& from, const std::string& to) {
+// Everything but weights and config.json, and the vocabulary when there is to be another.
+Result<void> copy_rest(const std::string& from, const std::string& to, bool vocabulary) {
     std::error_code why;
     for (fs::directory_iterator i(from, why), end; !why && i != end; i.increment(why)) {
         const std::string name = i->path().filename().string();
         const bool weights = name.ends_with(".safetensors") || name.ends_with(".index.json") ||
                              name.ends_with(".bin") || name.ends_with(".pth") || name == "config.json";
-        if (weights || !i->is_regular_file(why)) continue;
+        if (weights || (!vocabulary && names_vocabulary(name)) || !i->is_regular_file(why)) continue;
         fs::copy_file(i->path(), to + "/" + name, why);
         if (why) break;
     }
@@ -218,7 +232,8 @@ Result<void> write_pruned(const Source& source, const Kept& kept, const std::str
     if (!fs::create_directory(part, why)) return failed(part, why);
     const Writer writer(source, kept, family);
     const auto write = [&]() -> Result<void> {
-        TRY(copy_rest(source.path, part));
+        TRY(copy_rest(source.path, part, kept.tokens.empty()));
+        if (!kept.tokens.empty()) TRY(write_vocabulary(source.path, kept.tokens, part));
         TRY(writer.config(source.path + "/config.json", part + "/config.json"));
         TRY(writer.tensors(part + "/model.safetensors"));
         return check(source, kept, part);

@@ -136,9 +136,9 @@ Result<void> read_safetensors(std::span<const std::byte> bytes, const std::strin
     return {};
 }
 
-Result<std::string> file_text(const std::string& path) {
+Result<std::string> file_text(const std::string& path, std::size_t most) {
     const FileBytes file = TRY(FileBytes::open(path));
-    if (file.bytes.size() > 16u << 20)
+    if (file.bytes.size() > most)
         return Error::make(Code::model_format, "%.150s: %zu bytes: too long for a text of settings", path.c_str(),
                            file.bytes.size());
     return std::string(reinterpret_cast<const char*>(file.bytes.data()), file.bytes.size());

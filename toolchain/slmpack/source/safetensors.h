@@ -12,8 +12,8 @@ namespace slmd::pack {
 // JSON of bounded depth. `what` names the text in the error.
 Result<nlohmann::json> parse_json(std::string_view text, const std::string& what);
 
-// The text of a file of settings, 16 MiB at most.
-Result<std::string> file_text(const std::string& path);
+// The text of a file of settings.
+Result<std::string> file_text(const std::string& path, std::size_t most = 16u << 20);
 
 // The text of model.safetensors.index.json. Errors name the tensor: files that are not beside the index; a number of
 // files that is not the one in their names.
