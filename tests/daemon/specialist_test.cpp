@@ -129,6 +129,9 @@ TEST(Specialist, understands_as_many_commands_on_every_machine_and_level) {
         Daemon d(board.options());
         Wire w = d.connect();
         for (const auto& k : known) {
+#if defined(SLMD_SANITIZED)  // ten times slower: one set shows what sanitizers can see
+            if (k.of != 50) continue;
+#endif
             const Marks m = examine(w, k.set);
             EXPECT_EQ(m.right, k.right) << k.set;
             EXPECT_EQ(m.of, k.of) << k.set;
