@@ -495,7 +495,10 @@ void Uplink::came(const JsonReader& reader, const JsonNode& what, bool failed) {
 void Uplink::came_late(const Entry& entry, const JsonReader& reader, const JsonNode& what, bool failed) {
     char key[route::Letter::key_bytes + 1];
     memcpy(key, entry.letter.key, sizeof key);
-    if (entry.state != Entry::waiting) return static_cast<void>(write_line("drop", key, {}));
+    if (entry.state != Entry::waiting) {
+        if (waiting_->confirm()) write_line("drop", key, {});
+        return;
+    }
     const auto read = waiting_->text(entry, {scratch_, route::Journal::max_record});
     KeptParts kept{};
     if (read) take_apart(read.value(), kept);
@@ -526,7 +529,9 @@ void Uplink::came_late(const Entry& entry, const JsonReader& reader, const JsonN
     if (!kept.input.empty()) memcpy(out + sizeof head, kept.input.data(), kept.input.size());
     const std::size_t n = std::min(text.size(), text_bytes);
     if (n > 0) memmove(at, text.data(), n);
-    if (auto done = waiting_->answer(key, nullptr, {out, sizeof head + kept.input.size() + n}); !done)
+    auto done = waiting_->answer(key, nullptr, {out, sizeof head + kept.input.size() + n});
+    if (done) done = waiting_->confirm();
+    if (!done)
         return log(Level::error, {{"SLMD_EVENT", "uplink"}},
                    "the answer to %s could not be kept, and will be asked for again: %s", key, done.error().text);
     told.ms = head.ms;
@@ -635,6 +640,7 @@ Result<void> Uplink::drop(std::string_view key) {
     resent_[static_cast<std::size_t>(e - waiting_->entries().data()) / 64] &=
         ~(std::uint64_t{1} << static_cast<std::size_t>(e - waiting_->entries().data()) % 64);
     TRY(waiting_->drop(key));
+    TRY(waiting_->flush());
     write_line("drop", key, {});  // when it is being sent, its answer is dropped when it comes
     flush();
     return {};

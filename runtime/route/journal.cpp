@@ -75,6 +75,7 @@ Journal& Journal::operator=(Journal&& o) noexcept {
     std::swap(changed_, o.changed_);
     std::swap(end_, o.end_);
     std::swap(filled_, o.filled_);
+    std::swap(commits_, o.commits_);
     std::swap(path_, o.path_);
     std::swap(temporary_, o.temporary_);
     return *this;
@@ -161,8 +162,10 @@ Result<Journal::Place> Journal::append(std::uint32_t type, std::string_view head
 }
 
 Result<void> Journal::commit() {
-    if (changed_ && fdatasync(fd_) != 0) return failed("cannot be written", path_);
+    if (!changed_) return {};
+    if (fdatasync(fd_) != 0) return failed("cannot be written", path_);
     changed_ = false;
+    commits_++;
     return {};
 }
 
@@ -187,6 +190,7 @@ Result<Journal> Journal::successor() const {
 
 Result<void> Journal::replace(Journal&& next) {
     TRY(next.commit());
+    next.commits_ += commits_;
     if (rename(next.temporary_, path_) != 0) return failed("cannot be renamed", next.temporary_);
     next.temporary_[0] = 0;
     *this = std::move(next);

@@ -54,9 +54,11 @@ class Journal {
     // storage_failure, text_too_long: nothing was appended.
     Result<Place> append(std::uint32_t type, std::string_view head, std::string_view rest = {});
     Result<void> commit();
+    bool changed() const { return changed_; }  // since the last commit
     // Errors: storage_failure, check_failed (it is damaged), text_too_long.
     Result<std::string_view> read(Place place, std::span<char> out) const;
     std::uint64_t size() const { return end_; }
+    std::uint64_t commits() const { return commits_; }  // that had something to write
 
     // Begins a new file of that name, into which everything that is still wanted is appended; replace() then puts it
     // in the place of this one. Errors: storage_failure: this one stays as it is.
@@ -69,6 +71,7 @@ class Journal {
     int fd_ = -1;
     bool changed_ = false;
     std::uint64_t end_ = 0, filled_ = 0;  // of the records; of the zeros behind them
+    std::uint64_t commits_ = 0;
     char path_[288] = "", temporary_[296] = "";
 };
 

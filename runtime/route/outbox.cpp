@@ -161,7 +161,7 @@ void Outbox::settled(std::string_view key, const Amounts* used) {
     *r = {};
 }
 
-Result<void> Outbox::put(const Letter& given, std::string_view text) {
+Result<void> Outbox::put(const Letter& given, std::string_view text, bool durable) {
     Letter l = with_key<Letter>(given.key);
     memcpy(l.agent, given.agent, sizeof l.agent);
     l.priority = given.priority, l.queued_ms = given.queued_ms, l.deadline_ms = given.deadline_ms;
@@ -185,7 +185,7 @@ Result<void> Outbox::put(const Letter& given, std::string_view text) {
             count, settings_.entries, static_cast<unsigned long long>(bytes),
             static_cast<unsigned long long>(settings_.bytes));
     const auto place = TRY(journal_.append(letter, bytes_of(l), text));
-    TRY(journal_.commit());
+    if (durable) TRY(flush());
     *free = {Entry::waiting, l, place, {}};
     return {};
 }
@@ -198,7 +198,7 @@ Result<void> Outbox::reserve(const Letter& of, const Amounts& most, std::int64_t
     l.most = most;
     l.when = TRY(budget_.reserve(of.agent, most, Date::of(now_ms)));
     auto written = journal_.append(reserved, bytes_of(l));
-    const auto done = written ? journal_.commit() : Result<void>(written.error());
+    const auto done = written ? flush() : Result<void>(written.error());
     if (!done) {
         budget_.settle(of.agent, most, {}, l.when);
         return done;
@@ -229,7 +229,7 @@ Result<void> Outbox::answer(std::string_view key, const Amounts* used, std::stri
     s.in_full = used == nullptr;
     if (used != nullptr) s.used = *used;
     const auto place = TRY(journal_.append(answered, bytes_of(s), text));
-    TRY(journal_.commit());
+    to_confirm_ = true;
     settled(key, used);
     e->state = Entry::answered, e->answer = place;
     return {};
@@ -242,7 +242,7 @@ Result<void> Outbox::wait_again(std::string_view key, const Amounts* used) {
     s.in_full = used == nullptr;
     if (used != nullptr) s.used = *used;
     TRY(journal_.append(again, bytes_of(s)));
-    TRY(journal_.commit());
+    to_confirm_ = true;
     settled(key, used);
     e->state = Entry::waiting;
     return {};
@@ -256,10 +256,16 @@ Result<void> Outbox::drop(std::string_view key) {
     Settled s = with_key<Settled>(key);
     s.in_full = e->state == Entry::doubtful;
     TRY(journal_.append(dropped, bytes_of(s)));
-    TRY(journal_.commit());
+    if (e->state != Entry::answered) TRY(flush());
     settled(key, s.in_full ? nullptr : &s.used);
     *e = {};
     shrink();
+    return {};
+}
+
+Result<void> Outbox::flush() {
+    TRY(journal_.commit());
+    to_confirm_ = false;
     return {};
 }
 

@@ -48,24 +48,30 @@ class Outbox final : private Journal::Visitor {
     // scratch: Journal::max_record bytes, for as long as this lives. Errors: as Journal::open.
     Result<Found> open(const char* path, const Settings& settings, std::span<char> scratch);
 
-    // Each of these is durable when it returns without an error, and did nothing when there is one; storage_failure is
-    // one of all of them.
-    // Errors: memory_full (entries, bytes), not_allowed (the key is there already).
-    Result<void> put(const Letter& letter, std::string_view text);
-    // Reserves, and then it may be sent. Errors: not_allowed (budget), not_found.
+    // Each of these did nothing when it returns an error; storage_failure is one of all of them. A commit takes along
+    // all that was changed before it, so that what nothing is lost with waits for the next one, or for flush().
+    //
+    // durable: else it waits for a commit, because whoever asked has it too. Errors: memory_full (entries, bytes),
+    // not_allowed (the key is there already).
+    Result<void> put(const Letter& letter, std::string_view text, bool durable = true);
+    // Reserves, durably, and then it may be sent. Errors: not_allowed (budget), not_found.
     Result<void> leave(std::string_view key, const Amounts& most, std::int64_t now_ms);
     // Of a request that does not wait: the same, without an entry. Errors: memory_full, too.
     Result<void> leave_at_once(const Letter& letter, const Amounts& most, std::int64_t now_ms);
     // It came back, or failed for good; used: what it came to, null: all that was reserved. Its answer is kept until it
-    // is dropped. Errors: not_found.
+    // is dropped. Durable with confirm(). Errors: not_found.
     Result<void> answer(std::string_view key, const Amounts* used, std::string_view answer);
-    // It waits again. used: what the try came to, null: all that was reserved, since it may have arrived.
+    // It waits again; durable with confirm(). used: what the try came to, null: all that was reserved, since it may
+    // have arrived.
     Result<void> wait_again(std::string_view key, const Amounts* used);
-    // Forgotten, whatever its state but leaving. Errors: not_found, busy.
+    // Forgotten, whatever its state but leaving: durably what might be sent yet; what has its answer waits for a
+    // commit. Errors: not_found, busy.
     Result<void> drop(std::string_view key);
-    // Of one that left at once. Durable with the next change or flush(): until then it counts in full.
+    // Of one that left at once. Waits for a commit: until then it counts in full.
     Result<void> settle(std::string_view key, const Amounts& used);
-    Result<void> flush() { return journal_.commit(); }
+    Result<void> confirm() { return to_confirm_ ? flush() : Result<void>(); }
+    Result<void> flush();
+    bool waits_for_commit() const { return journal_.changed(); }
 
     // That is to leave next; null: none.
     const Entry* next(std::int64_t now_ms) const;
@@ -78,6 +84,7 @@ class Outbox final : private Journal::Visitor {
     std::span<const Entry> entries() const { return entries_; }
     const Budget& budget() const { return budget_; }
     std::uint64_t file_size() const { return journal_.size(); }
+    std::uint64_t commits() const { return journal_.commits(); }
 
   private:
     // Of what left and was not settled.
@@ -100,6 +107,7 @@ class Outbox final : private Journal::Visitor {
     Settings settings_;
     std::span<char> scratch_;
     Journal journal_;
+    bool to_confirm_ = false;
     Budget budget_;
     Entry entries_[max_entries];
     Reserved reserved_[max_entries + max_direct];

@@ -90,7 +90,9 @@ class Server {
     Outbox box_;
     int slmd_ = -1, signals_ = -1;
     bool cut_ = true, link_told_ = false, link_ = false, budget_changed_ = true;
-    std::int64_t connect_at_ = 0, waiting_at_ = 0, flush_at_ = 0;
+    std::int64_t connect_at_ = 0, waiting_at_ = 0;
+    std::int64_t flush_at_ = 0;    // when what waits for a commit is written: no other came before
+    std::int64_t confirm_at_ = 0;  // when the card may take writes again
     int failures_ = 0;
     std::uint64_t order_ = 0;
     Direct direct_[max_direct];
@@ -239,7 +241,13 @@ void Server::say_budget() {
     out_size_ += w.text().size();
 }
 
+// What is told is on the card: whatever was answered since, in one commit.
 void Server::flush() {
+    if (out_sent_ == out_size_ || now_ns() < confirm_at_) return;
+    if (auto kept = box_.confirm(); !kept) {
+        confirm_at_ = now_ns() + second;
+        return log_failed("the queue", kept.error());
+    }
     while (slmd_ >= 0 && out_sent_ < out_size_) {
         const ssize_t n = send(slmd_, out_ + out_sent_, out_size_ - out_sent_, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EINTR) continue;
@@ -320,7 +328,7 @@ void Server::keep(std::string_view members, const JsonReader& reader, const Json
                     say(text.value().starts_with("\"why\"") ? "gone" : "came", letter.key, text.value());
             return;
         }
-        if (auto kept = box_.put(letter, members); !kept) {
+        if (auto kept = box_.put(letter, members, false); !kept) {
             log_failed(letter.key, kept.error());
             say_error(letter.key, "full", kept.error());
         }
@@ -479,7 +487,6 @@ void Server::end() {
 
 void Server::end_direct(const Sender::Result& r, const Amounts& used, std::string_view came) {
     if (auto done = box_.settle(asked_, used); !done) log_failed(asked_, done.error());
-    flush_at_ = now_ns() + 5 * second;
     if (r.ok) return say("came", asked_, came);
     say_error(asked_, r.delivery == Delivery::not_sent ? "link" : "failed", r.error);
 }
@@ -517,14 +524,20 @@ void Server::run() {
         flush();
         if (flush_at_ != 0 && now_ns() >= flush_at_) {
             flush_at_ = 0;
-            if (auto ok = box_.flush(); !ok) log_failed("the budget", ok.error());
+            if (auto kept = box_.flush(); !kept) log_failed("the queue", kept.error());
         }
-        pollfd watched[] = {{signals_, POLLIN, 0},
-                            {sender_.fd(), POLLIN, 0},
-                            {slmd_, static_cast<short>(POLLIN | (out_size_ > 0 ? POLLOUT : 0)), 0}};
+        if (!box_.waits_for_commit())
+            flush_at_ = 0;
+        else if (flush_at_ == 0)
+            flush_at_ = now_ns() + 5 * second;
+        pollfd watched[] = {
+            {signals_, POLLIN, 0},
+            {sender_.fd(), POLLIN, 0},
+            {slmd_, static_cast<short>(POLLIN | (out_size_ > 0 && now_ns() >= confirm_at_ ? POLLOUT : 0)), 0}};
         std::int64_t until = now_ns() + 60 * second;  // deadlines of those that wait
         if (slmd_ < 0) until = std::min(until, connect_at_);
         if (flush_at_ != 0) until = std::min(until, flush_at_);
+        if (out_size_ > 0 && confirm_at_ > now_ns()) until = std::min(until, confirm_at_);
         if (!cut_ && box_.next(unix_ms()) != nullptr && asked_[0] == 0)
             until = std::min(until, std::max(waiting_at_, upstreams_.ready_at()));
         if (!link_) until = std::min(until, upstreams_.ready_at());

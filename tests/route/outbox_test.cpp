@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace slmd::route {
@@ -204,19 +205,70 @@ TEST_F(OutboxTest, ItWritesLittle) {
     }
     EXPECT_LT(blocks * 4096 * 2, 6'000'000u) << "for 1,000 that leave at once";
     std::printf("1,000 requests that leave at once: %.2f MB\n", static_cast<double>(blocks * 4096 * 2) * 1e-6);
+    // one after another: what was answered is told with the commit that lets the next one leave
     blocks = 0;
+    std::uint64_t commits = box->commits();
     for (int i = 0; i < 40; i++) {
-        ASSERT_TRUE(box->put(letter_of("w"), std::string(1000, 'x')));
+        ASSERT_TRUE(box->put(letter_of(i % 2 == 0 ? "w" : "v"), std::string(1000, 'x'), false));
+        ASSERT_TRUE(box->leave(i % 2 == 0 ? "w" : "v", {2, 0, 0}, now));
         sync();
+        ASSERT_TRUE(box->confirm());
+        if (i > 0) {
+            ASSERT_TRUE(box->drop(i % 2 == 0 ? "v" : "w"));
+        }
+        ASSERT_TRUE(box->answer(i % 2 == 0 ? "w" : "v", &one, std::string(200, 'y')));
+    }
+    EXPECT_EQ(box->commits() - commits, 40u);
+    ASSERT_TRUE(box->confirm());
+    ASSERT_TRUE(box->drop("v"));
+    EXPECT_LT(blocks * 4096 * 25, 9'000'000u) << "for 1,000 that wait in a row";
+    std::printf("1,000 requests that wait in a row: %.2f MB\n", static_cast<double>(blocks * 4096 * 25) * 1e-6);
+    blocks = 0, commits = box->commits();
+    for (int i = 0; i < 40; i++) {  // each alone
+        ASSERT_TRUE(box->put(letter_of("w"), std::string(1000, 'x'), false));
         ASSERT_TRUE(box->leave("w", {2, 0, 0}, now));
         sync();
         ASSERT_TRUE(box->answer("w", &one, std::string(200, 'y')));
+        ASSERT_TRUE(box->confirm());
         sync();
         ASSERT_TRUE(box->drop("w"));
-        sync();
     }
-    EXPECT_LT(blocks * 4096 * 25, 30'000'000u) << "for 1,000 that wait";
+    EXPECT_EQ(box->commits() - commits, 80u);
+    EXPECT_LT(blocks * 4096 * 25, 14'000'000u) << "for 1,000 that wait";
     std::printf("1,000 requests that wait first: %.2f MB\n", static_cast<double>(blocks * 4096 * 25) * 1e-6);
+}
+
+// What must be on the card is, with all before it; what need not waits.
+TEST_F(OutboxTest, OneCommitForWhatWasChangedSince) {
+    auto box = open();
+    auto commits = [&, last = box->commits()]() mutable {
+        return box->commits() - std::exchange(last, box->commits());
+    };
+    ASSERT_TRUE(box->put(letter_of("a"), "a"));
+    EXPECT_EQ(commits(), 1u);
+    ASSERT_TRUE(box->put(letter_of("b"), "b", false));
+    ASSERT_TRUE(box->put(letter_of("c"), "c", false));
+    EXPECT_TRUE(box->waits_for_commit());
+    EXPECT_EQ(commits(), 0u);
+    ASSERT_TRUE(box->confirm());  // nobody was told anything
+    EXPECT_EQ(commits(), 0u);
+    ASSERT_TRUE(box->leave("a", {1, 0, 0}, now));
+    EXPECT_EQ(commits(), 1u);
+    ASSERT_TRUE(box->answer("a", &nothing, "answer"));
+    EXPECT_EQ(commits(), 0u);
+    ASSERT_TRUE(box->confirm());
+    EXPECT_EQ(commits(), 1u);
+    ASSERT_TRUE(box->drop("a"));  // answered: nothing is lost with it
+    EXPECT_EQ(commits(), 0u);
+    ASSERT_TRUE(box->drop("b"));  // it would leave yet
+    EXPECT_EQ(commits(), 1u);
+    EXPECT_FALSE(box->waits_for_commit());
+    ASSERT_TRUE(box->leave("c", {1, 0, 0}, now));
+    ASSERT_TRUE(box->wait_again("c", &nothing));
+    EXPECT_EQ(commits(), 1u);
+    ASSERT_TRUE(box->confirm());
+    ASSERT_TRUE(box->confirm());
+    EXPECT_EQ(commits(), 1u);
 }
 
 TEST_F(OutboxTest, ItIsWrittenAnewWhenMostOfItIsOfNoUse) {
