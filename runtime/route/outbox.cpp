@@ -25,7 +25,7 @@ struct Leaving {
 };
 struct Settled {
     char key[Letter::key_bytes + 1];
-    bool in_full;  // used is not known: all that was reserved
+    std::uint8_t in_full;  // 1: used is not known: all that was reserved. Of a file, which may have anything here
     Amounts used;
 };
 
