@@ -4,6 +4,8 @@
   intents.py snips FOLDER > snips.tsv           the folders of the intents, with validate_INTENT.json in each: 700 lines, 7 labels
   intents.py clinc150 data_full.json > clinc150.tsv    its part "test": 4500 lines, 150 labels
   intents.py snips FOLDER --prompt N > prompt.txt      for --prompt @prompt.txt: N examples of each label from train_INTENT.json, then the text
+  intents.py clinc150 data_oos_plus.json --lines FOLDER    for models/recipes and slmctl: train.jsonl (15,000 lines, and twice the 250 out of scope), calibrate.jsonl
+                                                       (the parts val and oos_val, 3,100 lines), test.jsonl (5,500 lines, 1,000 of them out of scope); out of scope is "none"
 
 A line is a text, a tab and its label, in words: "search screening event", "pto request". White space within a text becomes one space.
 """
@@ -22,9 +24,9 @@ def snips(folder, part="validate", most=None):
                 yield "".join(part["text"] for part in example["data"]), re.sub("(?<!^)(?=[A-Z])", " ", intent).lower()
 
 
-def clinc150(path):
-    for text, intent in json.loads(pathlib.Path(path).read_text(encoding="utf-8"))["test"]:
-        yield text, intent.replace("_", " ")
+def clinc150(path, part="test"):
+    for text, intent in json.loads(pathlib.Path(path).read_text(encoding="utf-8"))[part]:
+        yield text, "none" if intent == "oos" else intent.replace("_", " ")
 
 
 def main():
@@ -35,6 +37,12 @@ def main():
         for text, label in [e for i in range(count) for e in examples[i::count]]:
             print(f"Text: {' '.join(text.split())}\nIntent: {label}\n")
         print("Text: {text}\nIntent: {label}")
+        return
+    if len(sys.argv) == 5 and sys.argv[1] == "clinc150" and sys.argv[3] == "--lines":
+        for name, parts in {"train": ["train", "oos_train", "oos_train"], "calibrate": ["val", "oos_val"], "test": ["test", "oos_test"]}.items():
+            with open(pathlib.Path(sys.argv[4]) / f"{name}.jsonl", "w", encoding="utf-8") as out:
+                for text, label in (e for part in parts for e in clinc150(sys.argv[2], part)):
+                    print(json.dumps({"input": " ".join(text.split()), "output": label}, ensure_ascii=False), file=out)
         return
     if len(sys.argv) != 3 or sys.argv[1] not in ("snips", "clinc150"):
         sys.exit(__doc__)

@@ -18,7 +18,7 @@
 namespace slmd::pack {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;  // in the order of keys: a vocabulary that keeps another takes the square of its size
 using Id = std::uint32_t;
 constexpr Id none = ~Id{0};
 
@@ -94,15 +94,16 @@ bool is_reserved(std::string_view token) {
 using NewId = std::function<std::optional<Id>(std::uint64_t)>;
 
 // A number, or a list of numbers. A token that is gone: null, and no member of a list.
-Json renumbered(const Json& v, const NewId& now) {
+template <class AnyJson>
+AnyJson renumbered(const AnyJson& v, const NewId& now) {
     if (!v.is_array()) {
         if (!v.is_number_unsigned()) return v;
-        const auto to = now(v.get<std::uint64_t>());
-        return to ? Json(*to) : Json(nullptr);
+        const auto to = now(v.template get<std::uint64_t>());
+        return to ? AnyJson(*to) : AnyJson(nullptr);
     }
-    Json list = Json::array();
-    for (const Json& id : v)
-        if (Json to = renumbered(id, now); !to.is_null()) list.push_back(std::move(to));
+    AnyJson list = AnyJson::array();
+    for (const AnyJson& id : v)
+        if (AnyJson to = renumbered(id, now); !to.is_null()) list.push_back(std::move(to));
     return list;
 }
 
@@ -115,7 +116,8 @@ NewId new_ids(std::span<const std::uint32_t> kept) {
 }
 
 // What stands under keys that name tokens. No such file nests as deep as `depth`.
-void renumber(Json& v, bool (*names_tokens)(const std::string& key), const NewId& now, int depth = 32) {
+template <class AnyJson>
+void renumber(AnyJson& v, bool (*names_tokens)(const std::string& key), const NewId& now, int depth = 32) {
     if (!v.is_structured() || depth == 0) return;
     for (auto& [key, value] : v.items())
         if (v.is_object() && names_tokens(key))
@@ -123,6 +125,8 @@ void renumber(Json& v, bool (*names_tokens)(const std::string& key), const NewId
         else
             renumber(value, names_tokens, now, depth - 1);
 }
+
+bool is_token_id(const std::string& key) { return key.ends_with("token_id"); }
 
 }  // namespace
 
@@ -187,9 +191,8 @@ bool names_vocabulary(const std::string& file) {
     return std::find(std::begin(names), std::end(names), file) != std::end(names);
 }
 
-void renumber_config(Json& config, std::span<const std::uint32_t> kept) {
-    renumber(
-        config, [](const std::string& key) { return key.ends_with("token_id"); }, new_ids(kept));
+void renumber_config(nlohmann::ordered_json& config, std::span<const std::uint32_t> kept) {
+    renumber(config, is_token_id, new_ids(kept));
 }
 
 Result<void> write_vocabulary(const std::string& from, std::span<const std::uint32_t> kept, const std::string& to) {
@@ -206,7 +209,7 @@ Result<void> write_vocabulary(const std::string& from, std::span<const std::uint
         return write_file((to + "/" + name).c_str(), std::as_bytes(std::span(written)));
     };
     TRY(rewrite("generation_config.json", [&](Json& json) -> Result<void> {
-        renumber_config(json, kept);
+        renumber(json, is_token_id, now);
         return {};
     }));
     TRY(rewrite("tokenizer_config.json", [&](Json& json) -> Result<void> {
