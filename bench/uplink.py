@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """A board and a large model, end to end: SmolLM2 in slmd, slm-uplink, a network that delays and loses, TLS, and llama.cpp's OpenAI server.
 
-  bench/uplink.py --build DIR --image SMALL.slm --large MODEL.gguf --python PYTHON --snips FOLDER [--cases N] [--calibrate N]
+  bench/uplink.py --build DIR --image SMALL.slm --large MODEL.gguf --python PYTHON (--snips FOLDER | --clinc150 data_oos_plus.json) [--cases N] [--calibrate N]
                   [--delay MS] [--loss PERCENT] [--prices IN,OUT] [--out FILE.svg]
 
-Needs root (network namespaces), ip and tc, openssl, stunnel4, and a Python that has the package xllamacpp. The agent is models/agents/intent.toml,
-allowed to leave. First one request with secrets in it, of which every byte is shown; then the agent is calibrated on cases of SNIPS' training part, and
-`slmctl compare` asks both models for cases of its validation part and prints how good they and their mixtures are.
+Needs root (network namespaces), ip and tc, openssl, stunnel4, and a Python that has the package xllamacpp. The agent is models/agents/intent.toml, or with
+--clinc150 models/adapters/clinc150 with its adapter, allowed to leave. First one request with secrets in it, of which every byte is shown; then the agent is
+calibrated on cases of SNIPS' training part (CLINC150: the parts val and oos_val), and `slmctl compare` asks both models for cases of the validation part (test
+and oos_test) and prints how good they and their mixtures are.
 """
 import argparse
 import json
@@ -52,8 +53,11 @@ def sh(command, **more):
 
 def main():
     p = argparse.ArgumentParser(usage=__doc__)
-    for name in ("build", "image", "large", "python", "snips"):
+    for name in ("build", "image", "large", "python"):
         p.add_argument(f"--{name}", required=True)
+    data = p.add_mutually_exclusive_group(required=True)
+    data.add_argument("--snips")
+    data.add_argument("--clinc150")
     p.add_argument("--cases", type=int, default=200)
     p.add_argument("--calibrate", type=int, default=200)
     p.add_argument("--delay", type=int, default=40)
@@ -104,11 +108,12 @@ def main():
             f"slmd = '{work}/up.sock'\nstate = '{work}/box'\n[budget]\nday = {{ money = 5.0 }}\n[[upstream]]\nname = 'llama.cpp'\n"
             f"url = 'https://10.77.0.2:8443/v1'\nmodel = 'large'\nca = '{work}/cert.pem'\nkey_file = '{work}/api-key'\nprice = {{ input = {price[0]}, output = {price[1]} }}\n")
         open(f"{work}/slmd.toml", "w").write(f"[uplink]\nsocket = '{work}/up.sock'\nuser = 'root'\n")
-        agent = (ROOT / "models/agents/intent.toml").read_text()
+        adapter = ROOT / "models/adapters/clinc150"
+        agent = (ROOT / "models/agents/intent.toml" if o.snips else adapter / "clinc150.toml").read_text()
         open(f"{work}/agents/intent.toml", "w").write(agent.replace("[input.text]", "escalate = 'unsure'\n[remote]\npolicy = 'allowed'\n[input.text]", 1))
         open(f"{work}/agents/contact.toml", "w").write(CONTACT)
         slmd = start(["unshare", "-n", build / "runtime/daemon/slmd", "--config", f"{work}/slmd.toml", "--model", o.image, "--socket", f"{work}/slmd.sock", "--state", f"{work}/state",
-               "--agents", f"{work}/agents"], "slmd.log")
+               "--agents", f"{work}/agents", *([] if o.snips else ["--adapter", f"clinc150={adapter}/clinc150.slm"])], "slmd.log")
         wait_for("slmd.log", "ready:")
         start(["ip", "netns", "exec", "slm-up", build / "runtime/uplink/slm-uplink", "--config", f"{work}/uplink.toml"], "uplink.log")
         wait_for("slmd.log", "slm-uplink is there")
@@ -119,19 +124,19 @@ def main():
             r = subprocess.run([*ask, "agent", "run", "contact", MESSAGE, "--route", route], capture_output=True, text=True)
             print(f"{route}: {r.stdout.strip()}\n  {r.stderr.strip()}")
 
-        def cases(name, part, n):
-            rows = list(intents.snips(o.snips, part))
+        def cases(name, parts, n):
+            rows = [row for part in parts for row in (intents.snips(o.snips, part) if o.snips else intents.clinc150(o.clinc150, part))]
             random.Random(7).shuffle(rows)
             with open(f"{work}/{name}", "w") as f:
                 for text, label in rows[:n]:
                     f.write(json.dumps({"input": text, "output": label}) + "\n")
             return f"{work}/{name}"
 
-        calibrated = subprocess.run([*ask, "calibrate", "intent", cases("train.jsonl", "train", o.calibrate)], capture_output=True, text=True)
+        calibrated = subprocess.run([*ask, "calibrate", "intent", cases("known.jsonl", ["train"] if o.snips else ["val", "oos_val"], o.calibrate)], capture_output=True, text=True)
         print("\n".join(calibrated.stdout.strip().splitlines()[-6:]), calibrated.stderr.strip())
         slmd.send_signal(signal.SIGHUP)  # it reads the calibration
         wait_for("slmd.log", "reload")
-        command = [*ask, "compare", cases("valid.jsonl", "validate", o.cases), "--agents", "intent", "--ask-upstream", "--upstream-answers", f"{work}/large.jsonl", "--prices", o.prices]
+        command = [*ask, "compare", cases("asked.jsonl", ["validate"] if o.snips else ["test", "oos_test"], o.cases), "--agents", "intent", "--ask-upstream", "--upstream-answers", f"{work}/large.jsonl", "--prices", o.prices]
         if o.out:
             command += ["--svg", o.out]
         r = subprocess.run(command, capture_output=True, text=True)
