@@ -47,18 +47,22 @@ Result<void> ask_upstream(Caller& caller, const CompareCommand& command) {
         const JsonNode& r =
             *TRY(caller.call("run", run_params(agent.c_str(), one.input, one.object) + ",\"route\":\"remote\"", true));
         const wire::JsonLine& reader = caller.reader();
-        if (text_of(reader, r, "route") != "escalate") {
-            const std::string reason = text_of(reader, r, "reason"), error = text_of(reader, r, "remote_error");
-            return Error::make(
-                Code::not_allowed, "the large model was not asked, or gave no answer that can be used: %s%s%s",
-                reason.empty() ? "slmd has no uplink" : reason.c_str(), error.empty() ? "" : ": ", error.c_str());
-        }
         const JsonNode* const remote = reader.find(r, "remote");
         const auto number = [&](const char* name) {
             const JsonNode* const n = remote == nullptr ? nullptr : reader.find(*remote, name);
             return n == nullptr ? 0.0 : n->number;
         };
-        const std::string answer = answer_of(reader, r);
+        std::string answer = answer_of(reader, r);
+        if (text_of(reader, r, "route") != "escalate") {
+            const std::string reason = text_of(reader, r, "reason"), error = text_of(reader, r, "remote_error");
+            if (number("tokens") == 0)
+                return Error::make(Code::not_allowed, "the large model was not asked, or did not answer: %s%s%s",
+                                   reason.empty() ? "slmd has no uplink" : reason.c_str(), error.empty() ? "" : ": ",
+                                   error.c_str());
+            // It was paid for, and is as good as a wrong one.
+            fprintf(stderr, "slmctl: %.60s: %s; it counts as wrong\n", one.input.c_str(), error.c_str());
+            answer.clear();
+        }
         const bool object = !answer.empty() && answer[0] == '{';
         fprintf(file, "{\"input\": %s, \"answer\": %s, \"tokens_in\": %.0f, \"tokens_out\": %.0f, \"ms\": %.0f}\n",
                 one.object ? one.input.c_str() : quoted(one.input).c_str(),

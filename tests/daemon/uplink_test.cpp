@@ -537,7 +537,7 @@ TEST(Uplink, compare_asks_the_large_model_once) {
     ChatServer server;
     server.answer = [](const ChatServer::Asked& a) {
         const std::string said = a.body["messages"].back()["content"];
-        return std::string(said.find("zwei") != said.npos ? "two" : "one");
+        return std::string(said.find("zwei") != said.npos ? "two" : said.find("drei") != said.npos ? "three" : "one");
     };
     Daemon d(p.options());
     const Uplink up(p, server.port);
@@ -548,19 +548,22 @@ TEST(Uplink, compare_asks_the_large_model_once) {
     const std::size_t before = server.asked().size();
     std::ofstream(p.path + "/cases.jsonl")
         << "{\"input\":\"eins\",\"output\":\"one\"}\n{\"input\":\"zwei\",\"output\":\"two\"}\n"
-           "{\"input\":\"zwei drei\",\"output\":\"two\"}\n";
+           "{\"input\":\"zwei drei\",\"output\":\"two\"}\n{\"input\":\"drei\",\"output\":\"two\"}\n";
     const std::string command = slmctl_path() + " --socket " + d.socket + " compare " + p.path +
                                 "/cases.jsonl --agents kind --ask-upstream --upstream-answers " + p.path +
                                 "/large.jsonl --prices 1,10";
     const Ran first = shell(command);
     EXPECT_EQ(first.code, 0) << first.err;
-    EXPECT_NE(first.out.find("large model           100.0 %"), std::string::npos) << first.out;
-    EXPECT_EQ(server.asked().size(), before + 3);
+    EXPECT_NE(first.out.find("large model            75.0 %"), std::string::npos) << first.out;
+    EXPECT_NE(first.err.find("drei: the large model said \"three\", which is none of the labels; it counts as wrong"),
+              std::string::npos)
+        << first.err;
+    EXPECT_EQ(server.asked().size(), before + 4);
     const std::string kept = slurp(p.path + "/large.jsonl");
-    EXPECT_EQ(std::count(kept.begin(), kept.end(), '\n'), 3) << kept;
+    EXPECT_EQ(std::count(kept.begin(), kept.end(), '\n'), 4) << kept;
     EXPECT_EQ(json::parse(kept.substr(0, kept.find('\n')))["tokens_in"], 100);
     EXPECT_EQ(shell(command).code, 0);
-    EXPECT_EQ(server.asked().size(), before + 3);
+    EXPECT_EQ(server.asked().size(), before + 4);
 
     const Ran budget = shell(slmctl_path() + " --socket " + d.socket + " route budget");
     EXPECT_EQ(budget.code, 0) << budget.err;
