@@ -246,24 +246,23 @@ TEST(Lines, an_edge_is_answered_where_it_should_be) {
     EXPECT_NE(told.find("#TRIG: \"door\",0,\"The capital of France is Paris.\""), std::string::npos) << told;
     for (int i = 0; i < 500 && slurp(state + "/triggers/note").empty(); i++) usleep(20'000);
     EXPECT_EQ(slurp(state + "/triggers/note"), "The capital of Italy is Rome.");
-    // The lines follow an answer, which is to take longer than slmd needs to look up.
-    bool busy = false, led = false;
-    const auto look = [&](bool wanted) {
-        for (int i = 0; i < patience_ms / 20; i++) {
-            for (const Change& c : lines("edges")) {
-                if (c.name == "gpio.BUSY") busy = c.level == 1;
-                led |= c.name == "led" && c.level == 1;
-            }
-            if (busy == wanted && led) return;
-            usleep(20'000);
-        }
+    // The lines follow an answer. On an overloaded machine one may be written before slmd looks up: then the next one.
+    const auto changes = [](const char* name, int level) {
+        const auto all = lines("edges");
+        return std::count_if(all.begin(), all.end(),
+                             [&](const Change& c) { return c.name == name && c.level == level; });
     };
-    generate_until_told(d);
-    look(true);
-    EXPECT_TRUE(busy && led);
-    d.tty.send("\x1b");
-    look(false);
-    EXPECT_FALSE(busy);
+    const auto before = changes("gpio.BUSY", 1);
+    d.tty.send("AT#SET=\"bias\",\"" + endless() + "\"\r");
+    d.tty.until("\r\nOK");
+    for (int i = 0; i < 100 && changes("gpio.BUSY", 1) == before; i++) {
+        d.tty.send("AT#GEN=\"count\",200\r");
+        d.tty.until("\r\nOK");
+    }
+    EXPECT_GT(changes("gpio.BUSY", 1), before);
+    for (int i = 0; i < patience_ms / 20 && changes("gpio.BUSY", 0) <= changes("gpio.BUSY", 1); i++) usleep(20'000);
+    EXPECT_EQ(changes("gpio.BUSY", 0), changes("gpio.BUSY", 1) + 1);  // and one at the start
+    EXPECT_GT(changes("led", 1), 0);
 }
 
 TEST(Lines, an_edge_asks_an_agent) {
