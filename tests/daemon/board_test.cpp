@@ -7,7 +7,7 @@
 #include <set>
 #include <thread>
 
-#include "hold.h"
+#include "harness.h"
 
 using namespace slmd::testing;
 
