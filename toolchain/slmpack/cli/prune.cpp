@@ -64,9 +64,10 @@ Result<void> prune(const PruneCommand& command) {
     if (command.vocab != 0)
         entries = TRY(choose_tokens(source->tokenizer, TRY(tokens_of(*source, tokenizer, text)),
                                     static_cast<std::uint32_t>(command.vocab)));
+    const bool priced = command.layers != 0 || command.channels != 0;
     Kept kept = whole(p);
     Prices prices{std::vector<double>(p.layers), std::vector(p.layers, std::vector<double>(p.hidden))};
-    if (command.layers != 0 || command.channels != 0) {
+    if (priced) {
         const auto sequences =
             TRY(text_windows(tokenizer, text, window, static_cast<std::size_t>(command.tokens) / window));
         prices = TRY(price(*source, sequences, static_cast<unsigned>(command.threads), remaining_line("looking")));
@@ -75,7 +76,7 @@ Result<void> prune(const PruneCommand& command) {
             choose(prices, static_cast<std::uint32_t>(command.layers), static_cast<std::uint32_t>(command.channels)));
     }
     kept.tokens = std::move(entries);
-    if (command.verbose && (command.layers != 0 || command.channels != 0))
+    if (command.verbose && priced)
         for (std::uint32_t layer = 0; layer < p.layers; layer++)
             std::printf("layer %2u: %.4f nats%s\n", layer, prices.layers[layer],
                         std::binary_search(kept.layers.begin(), kept.layers.end(), layer) ? "" : ", left out");

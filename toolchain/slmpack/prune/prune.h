@@ -47,10 +47,9 @@ Result<std::vector<std::uint32_t>> choose_tokens(const TokenizerSpec& tokenizer,
 
 // Writes the model that is left into a new folder, in the form of `source`, a Hugging Face folder: config.json with its
 // new sizes, model.safetensors in the source's number format, tokenizer.json of the entries that are left, everything
-// else as it was. There is no folder after an
-// error. Errors: not_supported (another form, weights in 4 bits, layers that differ in a fixed pattern, a
-// vocabulary that stands in no tokenizer.json), not_allowed
-// (the folder is there), model_format, storage_failure.
+// else as it was. There is no folder after an error. Errors: not_supported (another form, weights in 4 bits, layers
+// that differ in a fixed pattern, a vocabulary that stands in no tokenizer.json), not_allowed (the folder is there),
+// model_format, storage_failure.
 Result<void> write_pruned(const Source& source, const Kept& kept, const std::string& folder);
 
 }  // namespace slmd::pack

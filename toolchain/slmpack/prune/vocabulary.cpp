@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <numeric>
+#include <optional>
 #include <string_view>
 #include <unordered_map>
 
