@@ -37,12 +37,12 @@ bool can_begin(std::string_view t, std::size_t at) {
 
 const char* name_of(Kind kind) { return kind_names[static_cast<int>(kind)]; }
 
-std::size_t bare_placeholder_at(std::string_view t, std::size_t at, Kind* kind, unsigned* number) {
+std::size_t bare_placeholder_at(std::string_view t, std::size_t at, Kind* kind, unsigned* number, bool whole) {
     for (int k = 0; k < kinds; k++) {
         const std::string_view name = kind_names[k];
         if (t.substr(at, name.size()) != name || at_or_0(t, at + name.size()) != '_') continue;
         const std::size_t from = at + name.size() + 1, end = run(t, from, is_digit, 6);
-        if (end == from || t[from] == '0' || is_word(at_or_0(t, end))) continue;
+        if (end == from || t[from] == '0' || (whole && is_word(at_or_0(t, end)))) continue;
         if (kind != nullptr) *kind = static_cast<Kind>(k);
         if (number != nullptr) {
             *number = 0;
@@ -65,16 +65,21 @@ Result<std::size_t> find_secrets(std::string_view text, std::span<const std::str
         return Error::make(Code::invalid_characters, "the text is not UTF-8: what is secret in it cannot be told");
     std::size_t n = 0;
     for (std::size_t at = 0; at < text.size();) {
-        std::size_t end = 0;
         Kind kind{};
-        if (can_begin(text, at)) {
-            if ((end = placeholder_at(text, at)) != 0) kind = Kind::placeholder;
-            if (end == 0 && (end = term_at(text, at, terms)) != 0) kind = Kind::term;
-            for (std::size_t i = 0; i < std::size(finders) && (end == 0 || kind == Kind::term); i++)
+        std::size_t end = placeholder_at(text, at);
+        const bool ours = end != 0;
+        // Without its brackets it would be put back, too: where a word begins, or where the one before was taken out. An
+        // own pattern may also cut off what follows.
+        if (!ours && (at == 0 || (n > 0 && out[n - 1].end == at) || !is_word(text[at - 1])))
+            end = bare_placeholder_at(text, at, nullptr, nullptr, own.at == nullptr);
+        if (end != 0) kind = Kind::placeholder;
+        if (!ours && can_begin(text, at)) {
+            if (const std::size_t other = term_at(text, at, terms); other > end) end = other, kind = Kind::term;
+            for (std::size_t i = 0; i < std::size(finders) && (end == 0 || kind >= Kind::term); i++)
                 if (const std::size_t other = finders[i].second(text, at); other > end)
                     end = other, kind = finders[i].first;
         }
-        if (own.at != nullptr && (text[at] & 0xC0) != 0x80 && kind != Kind::placeholder)
+        if (!ours && own.at != nullptr && (text[at] & 0xC0) != 0x80)
             if (const std::size_t other = own.at(own.self, text, at); other > end) end = other, kind = Kind::own;
         if (end == 0) {
             at++;

@@ -57,7 +57,7 @@ std::size_t url_at(std::string_view text, std::size_t at);
 std::size_t key_at(std::string_view text, std::size_t at);
 std::size_t term_at(std::string_view text, std::size_t at, std::span<const std::string_view> terms);
 std::size_t placeholder_at(std::string_view text, std::size_t at, Kind* kind = nullptr, unsigned* number = nullptr);
-// The same without its brackets, up to where a word ends.
-std::size_t bare_placeholder_at(std::string_view text, std::size_t at, Kind* kind, unsigned* number);
+// The same without its brackets. whole: only where the word ends with it.
+std::size_t bare_placeholder_at(std::string_view text, std::size_t at, Kind* kind, unsigned* number, bool whole = true);
 
 }  // namespace slmd::route

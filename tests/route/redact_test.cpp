@@ -56,6 +56,22 @@ TEST(Redactor, what_looks_like_a_placeholder_is_one_of_a_text) {
     const std::string redacted = c.redact(text);
     EXPECT_EQ(redacted, "[TEXT_1] is not [EMAIL_1], nor is [TEXT_2].");
     EXPECT_EQ(c.restore(redacted), text);
+    // Without its brackets, too: models leave them out, and it is put back all the same.
+    const std::string bare = "EMAIL_1 is not [EMAIL_1, nor EMAIL_12, nor EMAIL_1@example.org";
+    EXPECT_EQ(c.redact(bare), "[TEXT_3] is not [[TEXT_3], nor [TEXT_4], nor [EMAIL_2]");
+    EXPECT_EQ(c.restore(c.redact(bare)), bare);
+    EXPECT_EQ(c.redact("API_KEY_1, EMAIL_1st, EMAIL_01"), "API_KEY_1, EMAIL_1st, EMAIL_01");
+}
+
+// It would stand alone then, and be put back.
+TEST(Redactor, a_pattern_that_cuts_a_word_beside_a_placeholder) {
+    Conversation c;
+    c.redactor.look_for({}, {[](const void*, std::string_view text, std::size_t at) -> std::size_t {
+                                 return text[at] == 'z' ? at + 1 : 0;
+                             },
+                             nullptr});
+    for (const std::string text : {"z EMAIL_1 ada@example.org", "zOWN_1", "OWN_1z", "OWN_12z", "[zOWN_1]", "OWN_1zOWN_1"})
+        EXPECT_EQ(c.restore(c.redact(text)), text);
 }
 
 TEST(Redactor, a_value_in_json_is_written_as_json_has_it) {
