@@ -419,6 +419,7 @@ Engine::State::Growth Engine::State::grow(const Step& step, int rows_before, int
     if (g.next == Tree::root) {
         if (!pick(tree, Tree::root, last_row)) return g;
         g.next = tree.fork_from(0);
+        if (tree.root_first) return g;
     }
     struct {
         int node, row;

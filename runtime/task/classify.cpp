@@ -12,6 +12,8 @@ using engine::Tree;
 using engine::TreeNode;
 
 constexpr int max_ends = 8;
+// With fewer rows behind the prompt, another pass over the weights costs more than what it saves.
+constexpr int worth_two_passes = 8;
 
 struct Shown {  // of a label in an error
     int size;
@@ -122,7 +124,14 @@ Result<void> Classification::open(const text::Tokenizer& tokenizer, const text::
                                size, text);
         TRY(add_label(static_cast<int>(i), std::span(of_label).first(n.value())));
     }
-    return add_ends();
+    TRY(add_ends());
+    const auto [least, most] = std::minmax_element(labels.begin(), labels.end(),
+                                                   [](const Label& a, const Label& b) { return a.prior < b.prior; });
+    uneven_ = static_cast<double>(most->prior) / static_cast<double>(least->prior);
+    int rows = 0;
+    for (int i = 0; i < tree_.size(); i++) rows += tree_.fork_from(i) < tree_.end(i);
+    tree_.root_first = rows >= worth_two_passes && tree_.forks(Tree::root);
+    return {};
 }
 
 Result<bool> Classification::ask(int slot, int chunk, const std::atomic<bool>& cancel, std::int64_t now_ns,
@@ -142,33 +151,59 @@ bool Classification::take(const engine::Engine::Step& step) {
         return true;
     }
     cached_ = std::min(step.cached, prompt_);
-    if (cached_ < prompt_ || !tree_.done()) return false;
+    if (cached_ < prompt_) return false;
+    const bool began = known_ != Tree::root;
+    normalise();
+    if (tree_.root_first && !began && known_ != Tree::root) skip();
+    if (!tree_.done()) return false;
+    normalise();
     score();
     finish_ = Finish::stop;
     return true;
 }
 
-// Logits become the probabilities among siblings, and those, multiplied along its tokens, a label's.
-void Classification::score() {
-    for (int parent = Tree::root; parent < tree_.size(); parent++) {
+// The logits that have come become the probabilities among siblings; those that nobody asked for are even.
+void Classification::normalise() {
+    const int until = tree_.done() ? tree_.size() : tree_.next;
+    int skipped = Tree::root;  // up to here nothing was asked for
+    for (int parent = known_; parent < until; parent++) {
         const int first = parent + 1, end = tree_.end(parent);
+        if (parent != Tree::root && tree_[parent].skipped) skipped = std::max(skipped, end);
         if (first >= end) continue;
-        if (!tree_.forks(parent)) {
-            tree_.nodes[static_cast<std::size_t>(first)].logit = 1;
-            continue;
-        }
+        const auto each = [&](auto&& f) {
+            for (int i = first; i < end; i = tree_.end(i)) f(tree_.nodes[static_cast<std::size_t>(i)].logit);
+        };
         double top = static_cast<double>(tree_[first].logit), total = 0;
-        for (int i = first; i < end; i = tree_.end(i)) top = std::max(top, static_cast<double>(tree_[i].logit));
-        for (int i = first; i < end; i = tree_.end(i))
-            total += engine::exp_of(static_cast<double>(tree_[i].logit) - top);
-        for (int i = first; i < end; i = tree_.end(i)) {
-            float& logit = tree_.nodes[static_cast<std::size_t>(i)].logit;
+        if (!tree_.forks(parent) || parent < skipped) each([&](float& logit) { logit = 0, top = 0; });
+        each([&](float& logit) { top = std::max(top, static_cast<double>(logit)); });
+        each([&](float& logit) { total += engine::exp_of(static_cast<double>(logit) - top); });
+        each([&](float& logit) {
             logit = static_cast<float>(engine::exp_of(static_cast<double>(logit) - top) / total);
-        }
+        });
     }
+    known_ = until;
+}
+
+// That an answer goes through a node, as far as it is known.
+double Classification::chance(int node) const {
+    double p = 1;
+    for (int i = node; i != Tree::root; i = tree_.parent(i)) p *= static_cast<double>(tree_[i].logit);
+    return p;
+}
+
+// By what the first tokens say, and nothing else: what more is known by then depends on how much fits a pass.
+void Classification::skip() {
+    for (int i = known_; i < tree_.size();) {
+        bool& skipped = tree_.nodes[static_cast<std::size_t>(i)].skipped;
+        skipped = tree_.parent(i) < known_ && chance(i) * uneven_ < negligible;
+        i = skipped ? tree_.end(i) : i + 1;
+    }
+}
+
+// A label's probability is the product of those along its tokens.
+void Classification::score() {
     const auto weight = [&](const Label& label) {
-        double p = static_cast<double>(label.prior);
-        for (int i = label.node; i != Tree::root; i = tree_.parent(i)) p *= static_cast<double>(tree_[i].logit);
+        const double p = static_cast<double>(label.prior) * chance(label.node);
         if (label.node + 1 == tree_.end(label.node)) return p;
         double ends = 0;
         for (int i = label.node + 1; i < tree_.end(label.node); i = tree_.end(i))

@@ -33,6 +33,7 @@ struct ClassifyOptions {
 class Classification {
   public:
     static constexpr int max_labels = 512, max_label_tokens = engine::max_tree_depth, max_nodes = 3072;
+    static constexpr double negligible = 1.0 / 1024;
 
     // Tokenizes prompt and labels, each label as an answer begins. The labels, with texts and priors, stay the
     // caller's, as long as the classification; so do the tokens, as many as the engine's context, and the nodes.
@@ -64,6 +65,9 @@ class Classification {
     int add_child(int parent, std::int32_t token);
     Result<void> add_label(int index, std::span<const std::int32_t> tokens);
     Result<void> add_ends();
+    void normalise();
+    double chance(int node) const;
+    void skip();
     void score();
 
     const text::Tokenizer* tokenizer_ = nullptr;
@@ -71,6 +75,8 @@ class Classification {
     std::span<Label> labels_;
     std::span<engine::TreeNode> nodes_;
     engine::Tree tree_{};
+    double uneven_ = 1;               // the greatest prior over the smallest
+    int known_ = engine::Tree::root;  // the first node whose children's logits are not probabilities yet
     int prompt_ = 0, cached_ = 0;
     Finish finish_ = Finish::none;
     std::int64_t deadline_ns_ = 0;

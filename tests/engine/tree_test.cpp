@@ -134,6 +134,35 @@ TEST(Tree, LogitsAreThoseOfPlainSequences) {
     }
 }
 
+TEST(Tree, WhatIsSkippedBehindTheRootIsNotComputed) {
+    const Tokens tokens = tokens_of(60);
+    RandomTree random(2, 120, 6, 14);
+    Tree tree = random.tree();
+    auto reference = make({.context = 512, .threads = 1});
+    const int first = tree.fork_from(0);
+    const auto skip = [&] {
+        for (int child = 0, n = 0; child < tree.size(); child = tree.end(child), n++)
+            random.nodes[static_cast<std::size_t>(child)].skipped = child >= first && n % 2 == 1;
+    };
+    skip();
+    const auto expected = plain(*reference, tokens, tree);  // of what is not skipped
+    for (const int batch : {1, 7, 128}) {
+        auto e = make({.context = 512, .threads = 2, .batch = batch});
+        for (TreeNode& n : random.nodes) n.skipped = false;
+        tree = random.tree();
+        tree.root_first = true;
+        Engine::Step step{.slot = 0, .tokens = tokens, .max_tokens = 1 << 30, .tree = &tree};
+        while (tree.next == Tree::root) ASSERT_TRUE(e->advance({&step, 1}));
+        EXPECT_EQ(tree.next, first) << batch;
+        for (int child = 0; child < tree.size(); child = tree.end(child))
+            EXPECT_EQ(tree[child].logit, expected[static_cast<std::size_t>(child)]) << batch;
+        skip();
+        while (!tree.done()) ASSERT_TRUE(e->advance({&step, 1}));
+        for (std::size_t i = 0; i < expected.size(); i++)
+            EXPECT_EQ(tree.nodes[i].logit, expected[i]) << batch << ' ' << i;
+    }
+}
+
 TEST(Tree, SlidingLayersSeeTheirWindow) {
     for (const int prompt : {50, 99, 127, 255, 390}) {
         const Tokens tokens = tokens_of(prompt);

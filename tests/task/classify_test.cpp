@@ -24,7 +24,7 @@ struct Scored {
     std::vector<float> probabilities;
     std::vector<std::string> best;
     task::Finish finish = task::Finish::none;
-    int prompt_tokens = 0, passes = 0;
+    int prompt_tokens = 0, passes = 0, skipped = 0;
     Code error{};
     std::string text;
     Features features;
@@ -72,6 +72,7 @@ Scored classify(const Case& c, engine::Engine& engine = *model().engine) {
     }
     run.finish = job.finish();
     run.prompt_tokens = job.prompt_tokens();
+    for (const engine::TreeNode& n : job.tree().nodes) run.skipped += n.skipped;
     for (const task::Label& l : job.labels()) run.probabilities.push_back(l.probability);
     run.features = job.features();
     const task::Label* best[4];
@@ -173,6 +174,46 @@ TEST(Classification, ProbabilitiesAreThoseOfTheDefinition) {
             }
 }
 
+// Many rows behind the prompt: what is unlikely from its first token on is not told apart.
+Labels cities_and_more() {
+    Labels labels;
+    for (const char* const city : {"Paris", "Rome", "Madrid", "London", "Berlin", "Vienna", "Lisbon"})
+        for (const char* const more : {"", " is", " is the capital", " is a city", ", of course"})
+            labels.push_back(std::string(city) + more);
+    return labels;
+}
+
+TEST(Classification, WhatIsUnlikelyIsNotToldApart) {
+    for (const auto& priors : {std::vector<float>{}, std::vector<float>(35, 2)})
+        for (const char* const prompt : {"What is the capital of France?", "What is the capital of Italy?", "x"}) {
+            const Case c{.prompt = prompt, .labels = cities_and_more(), .priors = priors};
+            const auto expected = by_definition(c);
+            const Scored run = classify(c);
+            ASSERT_EQ(run.finish, task::Finish::stop) << run.text;
+            EXPECT_GE(run.passes, 2);
+            if (prompt[0] != 'x') {
+                EXPECT_GE(run.skipped, 1) << prompt;
+            }
+            double sum = 0;
+            for (std::size_t i = 0; i < expected.size(); i++) {
+                EXPECT_NEAR(static_cast<double>(run.probabilities[i]), expected[i], task::Classification::negligible);
+                sum += static_cast<double>(run.probabilities[i]);
+            }
+            EXPECT_NEAR(sum, 1, 1e-5);
+            const auto first = std::max_element(expected.begin(), expected.end()) - expected.begin();
+            EXPECT_EQ(run.best[0], c.labels[static_cast<std::size_t>(first)]);
+        }
+    // What is rare by its first token may be frequent by its prior.
+    std::vector<float> priors(35, 1);
+    priors[34] = 1e6f;
+    const Case c{.labels = cities_and_more(), .priors = priors};
+    const auto expected = by_definition(c);
+    const Scored run = classify(c);
+    EXPECT_EQ(run.skipped, 0);
+    for (std::size_t i = 0; i < expected.size(); i++)
+        EXPECT_NEAR(static_cast<double>(run.probabilities[i]), expected[i], 2e-6);
+}
+
 TEST(Classification, TheModelKnowsTheCapital) {
     Labels answers;
     for (const char* city : {"Rome", "Madrid", "Paris", "Berlin"})
@@ -186,8 +227,8 @@ TEST(Classification, TheModelKnowsTheCapital) {
 }
 
 TEST(Classification, IsTheSameForEveryBatchAndThreadCount) {
-    const Case whole{.labels = cities};
-    const Scored expected = classify(whole);
+    const Case whole{.labels = cities}, many{.labels = cities_and_more()};
+    const Scored expected = classify(whole), of_many = classify(many);
     for (const int threads : {1, 2})
         for (const int batch : {1, 3, 32, 128}) {
             auto opened = engine::Engine::open(*model().image, {.context = 128, .threads = threads, .batch = batch});
@@ -197,6 +238,10 @@ TEST(Classification, IsTheSameForEveryBatchAndThreadCount) {
                 Case c = whole;
                 c.chunk = chunk;
                 EXPECT_EQ(classify(c, *engine).probabilities, expected.probabilities)
+                    << threads << ' ' << batch << ' ' << chunk;
+                c = many;
+                c.chunk = chunk;
+                EXPECT_EQ(classify(c, *engine).probabilities, of_many.probabilities)
                     << threads << ' ' << batch << ' ' << chunk;
             }
         }
