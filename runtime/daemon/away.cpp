@@ -7,10 +7,12 @@
 
 #include "base/ascii.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/sha256.h"
 #include "base/unix_time.h"
 #include "base/utf8.h"
 #include "daemon/log.h"
+#include "daemon/remote_text.h"
 #include "daemon/service.h"
 
 namespace slmd::daemon {
@@ -23,63 +25,18 @@ route::Policy policy_of(const agent::Agent& a) {
                                                         : route::Policy::never;
 }
 
-constexpr std::string_view white = " \t\r\n";
-
-std::string_view trim(std::string_view s) {
-    const std::size_t begin = s.find_first_not_of(white);
-    return begin == std::string_view::npos ? std::string_view()
-                                           : s.substr(begin, s.find_last_not_of(white) - begin + 1);
-}
-
-// A schema without what is ours: "from": "source". Returns the size of what is in out, which has room for it.
-std::size_t without_source(std::string_view schema, char* out) {
-    constexpr std::string_view key = "\"from\"", value = "\"source\"";
-    std::size_t n = 0;
-    for (std::size_t i = 0; i < schema.size();) {
-        std::size_t end = i;
-        if (schema.substr(i).starts_with(key)) {
-            end = schema.find_first_not_of(white, i + key.size());
-            if (end != schema.npos && schema[end] == ':') end = schema.find_first_not_of(white, end + 1);
-            if (end == schema.npos || !schema.substr(end).starts_with(value)) end = i;
-        }
-        if (end == i) {
-            out[n++] = schema[i++];
-            continue;
-        }
-        i = end + value.size();
-        std::size_t before = n;
-        while (before > 0 && white.find(out[before - 1]) != white.npos) before--;
-        const std::size_t behind = schema.find_first_not_of(white, i);
-        if (before > 0 && out[before - 1] == ',')
-            n = before - 1;
-        else if (behind != schema.npos && schema[behind] == ',')
-            i = behind + 1;
+// The answer of an example, as the large model is to write it. Without room for it: the label alone.
+std::string_view as_label(std::string_view label, std::span<char> room) {
+    constexpr std::string_view before = "{\"label\":\"", behind = "\"}";
+    if (before.size() + 6 * label.size() + behind.size() > room.size()) return label;
+    char* at = std::copy(before.begin(), before.end(), room.data());
+    char written[6];
+    for (const char& c : label) {
+        const std::string_view as = json_written(c, written);
+        at = std::copy(as.begin(), as.end(), at);
     }
-    return n;
-}
-
-// JSON without the white space between its parts, in place.
-std::size_t compact(char* text, std::size_t size) {
-    std::size_t n = 0;
-    bool inside = false;
-    for (std::size_t i = 0; i < size; i++) {
-        const char c = text[i];
-        if (!inside && white.find(c) != white.npos) continue;
-        if (inside && c == '\\' && i + 1 < size)
-            text[n++] = text[i++];
-        else if (c == '"')
-            inside = !inside;
-        text[n++] = text[i];
-    }
-    return n;
-}
-
-// Models put an answer into a fence of Markdown, whatever they are told.
-std::string_view without_fence(std::string_view s) {
-    s = trim(s);
-    if (!s.starts_with("```") || !s.ends_with("```") || s.size() < 6) return s;
-    const std::size_t line = s.find('\n');
-    return line == s.npos || line + 4 > s.size() ? s : trim(s.substr(line + 1, s.size() - line - 4));
+    at = std::copy(behind.begin(), behind.end(), at);
+    return {room.data(), static_cast<std::size_t>(at - room.data())};
 }
 
 bool same_label(std::string_view a, std::string_view b) {
@@ -384,8 +341,9 @@ Result<std::string_view> Service::write_down(Job& job, Uplink::Going& g) {
     std::string_view labels;
     std::span<char> scratch = uplink.scratch();
     if (a.output == agent::Output::choice) {
-        std::size_t n = static_cast<std::size_t>(snprintf(
-            scratch.data(), scratch.size(), "Answer with one of these labels, as it is written, and nothing else:"));
+        std::size_t n = static_cast<std::size_t>(
+            snprintf(scratch.data(), scratch.size(),
+                     "Answer as {\"label\": ...} with one of these labels, as it is written, and nothing else:"));
         for (const agent::Label& l : a.labels) {
             if (n + l.name.size() + 2 > scratch.size()) break;
             scratch[n++] = &l == a.labels.data() ? ' ' : ',';
@@ -402,16 +360,25 @@ Result<std::string_view> Service::write_down(Job& job, Uplink::Going& g) {
         else
             say("system", a.system, labels);
     }
-    for (const agent::Shot& s : a.shots) say("user", s.prompt), say("assistant", s.answer);
+    for (const agent::Shot& s : a.shots) {
+        say("user", s.prompt);
+        say("assistant", a.output == agent::Output::choice ? as_label(s.answer, scratch) : s.answer);
+    }
     say("user", TRY(agent::fill_in(a, a.prompt, job.values, scratch)));
     TRY(bad);
     body.put("]");
     g.learns = a.remote.learn;
-    g.json = a.output == agent::Output::schema;
-    if (g.json) {
+    g.form = a.output == agent::Output::schema   ? Uplink::Form::json
+             : a.output == agent::Output::choice ? Uplink::Form::label
+                                                 : Uplink::Form::text;
+    if (a.output == agent::Output::schema) {
         const std::span<char> room = uplink.scratch();
         if (a.schema.size() > room.size()) return Error::make(Code::text_too_long, "the schema is too long");
         body.put(",\"schema\":").put({room.data(), without_source(a.schema, room.data())});
+    } else if (a.output == agent::Output::choice) {  // words alone do not bind a model
+        body.put(",\"schema\":{\"type\":\"object\",\"properties\":{\"label\":{\"type\":\"string\",\"enum\":[");
+        for (const agent::Label& l : a.labels) body.put(&l == a.labels.data() ? "" : ",").string(l.name);
+        body.put("]}},\"required\":[\"label\"],\"additionalProperties\":false}");
     }
     if (body.full()) return Error::make(Code::text_too_long, "the request is too long to leave");
     return body.view();
@@ -447,11 +414,8 @@ Result<void> Service::read_back(Job& job) {
     job.remote_size = a.output == agent::Output::schema ? compact(at, inside.size()) : inside.size();
     const std::string_view text{at, job.remote_size};
     if (a.output == agent::Output::choice) {
-        std::string_view label = text;
-        while (!label.empty() && (label.back() == '.' || label.back() == '"')) label.remove_suffix(1);
-        if (label.starts_with('"')) label.remove_prefix(1);
         const auto found = std::find_if(a.labels.begin(), a.labels.end(),
-                                        [&](const agent::Label& l) { return same_label(l.name, label); });
+                                        [&](const agent::Label& l) { return same_label(l.name, text); });
         if (found == a.labels.end())
             return Error::make(Code::incorrect_parameters, "the large model said \"%.*s\", which is none of the labels",
                                static_cast<int>(std::min<std::size_t>(text.size(), 40)), text.data());

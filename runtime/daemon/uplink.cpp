@@ -19,6 +19,7 @@
 #include "base/json.h"
 #include "base/unix_time.h"
 #include "daemon/log.h"
+#include "daemon/remote_text.h"
 
 namespace slmd::daemon {
 namespace {
@@ -52,9 +53,12 @@ void read_told(const JsonReader& reader, const JsonNode& what, wire::Away& told)
     told.bytes_out = number("bytes_out"), told.bytes_in = number("bytes_in");
 }
 
+constexpr std::size_t label_bytes = 1024;  // of an answer that is a label, as JSON
+
 // What one that waits is kept with: this, the values that were taken out, the members that are sent.
 struct Kept {
-    bool json, learns;
+    Uplink::Form form;
+    bool learns;
     std::uint32_t values, input;  // bytes
     std::uint64_t recorded;
 };
@@ -288,7 +292,7 @@ Result<void> Uplink::queue(Going& going, const route::Letter& of, std::string_vi
     Body kept({scratch_ + route::Journal::max_record, route::Journal::max_record});
     Kept head;
     memset(static_cast<void*>(&head), 0, sizeof head);
-    head.json = going.json, head.learns = going.learns;
+    head.form = going.form, head.learns = going.learns;
     head.recorded = going.recorded;
     head.input = static_cast<std::uint32_t>(input.size());
     for (const route::Redactor::Value& v : going.redactor->values())
@@ -479,12 +483,14 @@ void Uplink::came(const JsonReader& reader, const JsonNode& what, bool failed) {
                                static_cast<int>(std::min<std::size_t>(text.size(), 200)), text.data());
         return;
     }
-    const std::string_view text = text_of(reader.find(what, "text"));
+    char label[label_bytes];
+    std::string_view text = text_of(reader.find(what, "text"));
+    if (g->form == Form::label) text = label_in(text, label);
     if (g->learns && !text.empty() && text.size() <= text_bytes) {
         memcpy(g->raw, text.data(), text.size());
         g->raw_size = text.size();
     }
-    const auto restored = g->redactor->restore(text, {g->text, text_bytes}, g->json);
+    const auto restored = g->redactor->restore(text, {g->text, text_bytes}, g->form == Form::json);
     if (restored)
         g->text_size = restored.value().size();
     else
@@ -502,7 +508,9 @@ void Uplink::came_late(const Entry& entry, const JsonReader& reader, const JsonN
     const auto read = waiting_->text(entry, {scratch_, route::Journal::max_record});
     KeptParts kept{};
     if (read) take_apart(read.value(), kept);
+    char label[label_bytes];
     std::string_view text = text_of(reader.find(what, "text"));
+    if (kept.head.form == Form::label) text = label_in(text, label);
     wire::Away told;
     read_told(reader, what, told);
     if (kept.head.learns && !failed) learn_late(entry.letter.agent, kept.members, text);
@@ -520,7 +528,7 @@ void Uplink::came_late(const Entry& entry, const JsonReader& reader, const JsonN
     char* const at = out + sizeof head + kept.input.size();  // there is room: what was queued was larger
     if (!failed) {
         remember(*late_, kept.values);
-        const auto restored = late_->restore(text, {at, text_bytes}, kept.head.json);
+        const auto restored = late_->restore(text, {at, text_bytes}, kept.head.form == Form::json);
         late_->forget();
         if (!restored) head.failed = true, head.code = static_cast<int>(restored.error().code);
         text = restored ? restored.value() : "the answer does not fit";

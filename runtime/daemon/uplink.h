@@ -52,6 +52,9 @@ class Uplink {
         bool full_ = false;
     };
 
+    // What an answer is to be. Kept on the card by these numbers.
+    enum class Form : unsigned char { text, json, label };
+
     // One that left or is about to: whose it is, and what came.
     struct Going {
         enum State : unsigned char { free, taken, away, came } state;
@@ -63,7 +66,7 @@ class Uplink {
         route::Facts facts;
         route::Redactor* redactor;
         std::string_view terms[Config::Uplink::max_terms + agent::Agent::max_terms];
-        bool json;  // the answer is to be
+        Form form;
         // When it came: a text that is restored, or an error.
         bool failed;
         enum Why : unsigned char { other, budget, link } why;

@@ -271,7 +271,8 @@ TEST(Uplink, its_answer_is_held_to_what_the_local_one_is) {
     p.agent("word", "[remote]\npolicy = 'allowed'\n",
             "schema = '{\"type\":\"object\",\"required\":[\"word\"],\"additionalProperties\":false,\"properties\":"
             "{\"word\":{\"type\":\"string\",\"from\":\"source\",\"minLength\":1,\"maxLength\":12}}}'\n");
-    p.agent("kind", "[remote]\npolicy = 'allowed'\n", "choice = ['one', 'two', 'three']\n");
+    p.agent("kind", "[remote]\npolicy = 'allowed'\nlearn = true\n",
+            "choice = ['one', 'two', 'say \"three\"']\n[[example]]\ninput = 'x'\nshow = true\noutput = 'say \"three\"'\n");
     ChatServer server;
     std::string says;
     server.answer = [&](const ChatServer::Asked&) { return says; };
@@ -297,9 +298,33 @@ TEST(Uplink, its_answer_is_held_to_what_the_local_one_is) {
         EXPECT_TRUE(r["value"].contains("word")) << r;  // what the local model has
         EXPECT_EQ(r["remote"]["tokens"], 20);           // it was paid for
     }
-    says = "Two.";
-    r = run(d, "kind", "x", far);
-    EXPECT_EQ(r["label"], "two") << r;
+    for (const char* const two :
+         {"{\"label\":\"two\"}", "```json\n{ \"label\" : \"t\\u0077o\" }\n```", "Two.", "\"two\""}) {
+        says = two;
+        r = run(d, "kind", "x", far);
+        EXPECT_EQ(r["label"], "two") << r;
+    }
+    says = "{\"label\":\"say \\\"three\\\"\"}";
+    EXPECT_EQ(run(d, "kind", "x", far)["label"], "say \"three\"");
+    // A server that takes a schema is bound by it, and what is learnt is the label alone.
+    const json asked = server.asked().back().body;
+    EXPECT_EQ(asked["response_format"]["json_schema"]["strict"], true) << asked;
+    EXPECT_EQ(
+        asked["response_format"]["json_schema"]["schema"],
+        json::parse(R"({"type":"object","properties":{"label":{"type":"string","enum":["one","two","say \"three\""]}},
+                              "required":["label"],"additionalProperties":false})"));
+    EXPECT_EQ(asked["messages"][0]["content"],
+              "Answer as {\"label\": ...} with one of these labels, as it is written, and nothing else: one, two, say "
+              "\"three\"");
+    EXPECT_EQ(asked["messages"][2]["content"], says) << asked;
+    const std::string pairs = slurp(p.path + "/state/pairs/kind.jsonl");
+    EXPECT_NE(pairs.find("{\"role\":\"assistant\",\"content\":\"two\"}"), pairs.npos) << pairs;
+    EXPECT_EQ(pairs.find("label"), pairs.npos) << pairs;
+    for (const char* const bad :
+         {"{\"label\":\"seven\"}", "{\"label\":2}", "{\"label\":\"two\"", "{\"kind\":\"two\"}", "[\"two\"]"}) {
+        says = bad;
+        EXPECT_EQ(run(d, "kind", "x", far)["route"], "refuse") << bad;
+    }
     says = "seven";
     r = run(d, "kind", "x", far);
     EXPECT_EQ(r["route"], "refuse");
@@ -369,7 +394,7 @@ TEST(Uplink, what_waited_is_held_to_what_a_local_answer_is) {
     const Place p;
     const std::string remote = "[remote]\npolicy = 'redacted'\nwait = true\n";
     p.agent("topic", remote, std::string("text = 200\n") + fails);
-    p.agent("kind", remote, "choice = ['one', 'two', 'three']\n");
+    p.agent("kind", remote + "learn = true\n", "choice = ['one', 'two', 'three']\n");
     p.agent("gone", remote);
     std::ofstream(p.path + "/agents/word.toml")
         << "prompt = '{n}: {text}'\nescalate = 'fail'\n" + remote +
@@ -383,7 +408,7 @@ TEST(Uplink, what_waited_is_held_to_what_a_local_answer_is) {
         if (said.find("[EMAIL_1]") != said.npos)
             return good ? "```json\n{ \"to\" : \"[EMAIL_1]\" }\n```" : "{\"to\":\"nobody\"}";
         const bool kind = a.raw.find("labels") != a.raw.npos;
-        return kind ? good ? "Two." : "seven" : good ? "about it" : "it";
+        return kind ? good ? "{\"label\":\"two\"}" : "seven" : good ? "about it" : "it";
     };
     const json far{{"route", "remote"}};
     const json mail = {{"n", 3}, {"text", std::string("Write to \"") + secret_mail + "\"."}};
@@ -415,6 +440,8 @@ TEST(Uplink, what_waited_is_held_to_what_a_local_answer_is) {
             ASSERT_EQ(word["spans"].size(), 1u) << word;
             EXPECT_EQ(word["spans"][0]["begin"], 10);
             EXPECT_EQ(kind["label"], "two") << kind;
+            const std::string pairs = slurp(p.path + "/state/pairs/kind.jsonl");
+            EXPECT_NE(pairs.find("{\"role\":\"assistant\",\"content\":\"two\"}"), pairs.npos) << pairs;
         } else {
             EXPECT_EQ(word["text"], "{\"to\":\"nobody\"}") << word;
             EXPECT_EQ(word["remote_error"], "the large model's answer does not obey the schema") << word;
