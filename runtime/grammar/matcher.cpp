@@ -614,6 +614,15 @@ bool Matcher::in_free_string(std::size_t characters) const {
     return true;
 }
 
+bool Matcher::begins_string() const {
+    const Level& top = levels_[level_count_ - 1];
+    return std::all_of(threads_ + top.first, threads_ + top.first + top.count, [&](std::uint32_t t) {
+        const Frame& f = frames_[t];
+        return f.kind == Kind::string ? f.begin + 1 == length_
+                                      : f.kind == Kind::object && f.phase == 2 && f.item + 1 == length_;
+    });
+}
+
 bool Matcher::finished() {
     if (!accepting()) return false;
     const Bytes bytes = next();

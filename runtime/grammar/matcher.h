@@ -55,6 +55,8 @@ class Matcher {
     // A string is being written, between two characters, that may contain anything, end here, and go on for at least so
     // many characters more.
     bool in_free_string(std::size_t characters) const;
+    // A string or a key has just begun: nothing but its quote is written.
+    bool begins_string() const;
     std::string_view text() const { return {text_, length_}; }
 
   private:

@@ -158,4 +158,21 @@ void Vocabulary::allowed(Matcher& matcher, const Matcher::Bytes& first, std::spa
                 });
 }
 
+bool Vocabulary::may_be_longer(Matcher& matcher, std::int32_t token) const {
+    const std::string_view begin = piece(token);
+    if (begin.empty()) return false;
+    const Matcher::Bytes next = matcher.next();
+    const std::int32_t* const all = sorted_;
+    const std::int32_t* const end = all + pieces_;
+    for (const auto *t = std::upper_bound(all, end, begin,
+                                          [&](std::string_view b, std::int32_t other) { return b < piece(other); });
+         t != end; t++) {
+        const std::string_view longer = piece(*t);
+        if (!longer.starts_with(begin)) return false;
+        const std::string_view rest = longer.substr(begin.size());
+        if (next.has(static_cast<unsigned char>(rest[0])) && matcher.would_take(rest)) return true;
+    }
+    return false;
+}
+
 }  // namespace slmd::grammar

@@ -28,6 +28,8 @@ class Vocabulary {
     void allowed(Matcher& matcher, std::span<std::uint64_t> bits) const;
     // The same where matcher.next() is known to be `first`.
     void allowed(Matcher& matcher, const Matcher::Bytes& first, std::span<std::uint64_t> bits) const;
+    // A longer token may stand in the place of this one, which the matcher has just taken.
+    bool may_be_longer(Matcher& matcher, std::int32_t token) const;
 
   private:
     std::string_view ending(std::int32_t token) const;

@@ -129,20 +129,28 @@ Result<bool> Generation::force(TextSink& sink) {
     if (n > 0) {
         const auto rest = tokens_.subspan(static_cast<std::size_t>(count_));
         const auto tokens = tokenizer_->encode({text, n}, {}, false, rest, scratch_);
-        std::size_t taken = 0;
+        std::size_t taken = 0, count = tokens ? tokens.value() : 0;
         while (tokens && taken < n && matcher.push(text[taken])) taken++;
-        if (!tokens || taken < n || !fits(static_cast<int>(tokens.value()))) {
+        if (!tokens || taken < n || !fits(static_cast<int>(count))) {
             while (taken-- > 0) matcher.pop();
             end(Finish::length, sink);
             return true;
         }
+        // The last one may only be the beginning of what the model would write as one token, and then says that the
+        // rest of it does not follow: behind "[" alone there is no string, where a model is used to "[\"". So it draws
+        // this one. Only the quote that a string begins with stands by itself.
+        if (!matcher.accepting() && !matcher.begins_string() && constraint_->may_be_longer(rest[count - 1])) {
+            const std::size_t size = tokenizer_->piece(rest[--count]).size(),
+                              left = count == 0 ? 0 : n - std::min(n, size);
+            for (; taken > left; taken--) matcher.pop();
+        }
         matcher.keep();
-        guess_end_ = 0;
-        count_ += static_cast<int>(tokens.value());
-        answer_ += static_cast<int>(tokens.value());
-        strip_space_ = false;
-        for (std::size_t at = 0; at < n; at += held_bytes / 2)
-            accept({text + at, std::min(n - at, held_bytes / 2)}, sink);
+        guess_end_ = count == 0 ? guess_end_ : 0;
+        count_ += static_cast<int>(count);
+        answer_ += static_cast<int>(count);
+        strip_space_ &= count == 0;
+        for (std::size_t at = 0; at < taken; at += held_bytes / 2)
+            accept({text + at, std::min(taken - at, held_bytes / 2)}, sink);
     }
     if (!matcher.finished()) return false;
     end(Finish::stop, sink);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 #include "compiled.h"
@@ -89,6 +90,45 @@ TEST(Vocabulary, allows_together_what_it_allows_one_by_one) {
     EXPECT_GT(masks, 500);
     EXPECT_GT(free_strings, 50);
     EXPECT_GT(bits, 10000);
+}
+
+// By brute force over all tokens: which of them begin as this one does and may stand in its place.
+TEST(Vocabulary, knows_whether_a_longer_token_may_stand_there) {
+    const std::vector<std::string> list = tokens();
+    TestVocabulary v(list);
+    Compiled c;
+    TestMatcher m;
+    std::mt19937 random(12);
+    int yes = 0, no = 0;
+    for (
+        const char* schema :
+        {R"({"type":"array","items":{"type":"string"}})", R"({"type":"array","items":{"type":"integer"}})",
+         R"({"type":"object","properties":{"name":{"enum":["a","ab","null"]}},"required":["name"],"additionalProperties":false})"}) {
+        const auto ok = c.schema(schema);
+        ASSERT_TRUE(ok) << ok.error().what();
+        for (int walk = 0; walk < 30; walk++) {
+            m.open(c.grammar);
+            for (int step = 0; step < 12; step++) {
+                const std::string before(m.text());
+                std::vector<std::int32_t> may;
+                for (std::size_t t = 0; t < list.size(); t++)
+                    if (!list[t].empty() && list[t].size() <= Vocabulary::max_piece && m.would_take(list[t]))
+                        may.push_back(static_cast<std::int32_t>(t));
+                if (may.empty()) break;
+                const auto token = may[random() % may.size()];
+                const std::string& piece = list[static_cast<std::size_t>(token)];
+                const bool longer = std::any_of(may.begin(), may.end(), [&](std::int32_t other) {
+                    const std::string& o = list[static_cast<std::size_t>(other)];
+                    return o.size() > piece.size() && o.starts_with(piece);
+                });
+                ASSERT_TRUE(m.take(piece));
+                EXPECT_EQ(v.may_be_longer(m, token), longer) << before << " and " << piece;
+                (longer ? yes : no)++;
+            }
+        }
+    }
+    EXPECT_GT(yes, 50);
+    EXPECT_GT(no, 50);
 }
 
 }  // namespace

@@ -203,6 +203,22 @@ TEST(Generation, FeaturesUnderAConstraintAreOfWhatItAllows) {
     EXPECT_EQ(forced.features, Features{});
 }
 
+// What is forced ends before a token that the model would write whole: here "Wh", of "What".
+TEST(Generation, WhatIsForcedLeavesTheLastTokenToTheModel) {
+    ASSERT_GT(token_of("Wh"), 0);
+    const engine::Bias whole{token_of("What"), 1000};
+    for (const char* const regex : {"Wh(at|y)", "(What|Why) end"}) {
+        Bound b(regex);
+        task::GenerateOptions options;
+        options.constraint = &b.constraint;
+        options.sampler.bias = {&whole, 1};
+        const Outcome r = generate("x", options);
+        ASSERT_GT(r.written.size(), static_cast<std::size_t>(r.prompt_tokens));
+        EXPECT_EQ(r.written[static_cast<std::size_t>(r.prompt_tokens)], token_of("What")) << regex;
+        EXPECT_EQ(r.sink.text, regex[0] == 'W' ? "What" : "What end");
+    }
+}
+
 // Also under a constraint, where a guess may reach from where much is allowed to where little is.
 TEST(Generation, GuessesChangeNoBoundAnswer) {
     int guessed = 0;
