@@ -91,6 +91,12 @@ int main(int argc, char** argv) {
             if (forced_bytes >= piece.size()) {
                 forced_bytes -= piece.size();
                 constraint.matcher().take(piece);
+                // The last one is drawn where it could have been longer, as Generation has it.
+                const grammar::Matcher& m = constraint.matcher();
+                if (forced_bytes == 0 && !m.accepting() && !m.begins_string() && constraint.may_be_longer(tokens[i])) {
+                    asked++;
+                    forced_bytes = constraint.matcher().forced(forced);
+                }
             } else {
                 asked++;
                 if (constraint.few(t).empty()) good = constraint.allows(t, tokens[i]);
