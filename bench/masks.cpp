@@ -92,8 +92,7 @@ int main(int argc, char** argv) {
                 forced_bytes -= piece.size();
                 constraint.matcher().take(piece);
                 // The last one is drawn where it could have been longer, as Generation has it.
-                const grammar::Matcher& m = constraint.matcher();
-                if (forced_bytes == 0 && !m.accepting() && !m.begins_string() && constraint.may_be_longer(tokens[i])) {
+                if (forced_bytes == 0 && constraint.draws_last(tokens[i])) {
                     asked++;
                     forced_bytes = constraint.matcher().forced(forced);
                 }

@@ -18,6 +18,7 @@ regard to case, spaces and ,./-_*^. Of irrelevance, no call is right. Prints acc
 milliseconds of a request as the client sees them.
 """
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -152,9 +153,9 @@ def main():
         said = peer.call("/completion", {"prompt": prompt, "temperature": 0, "n_predict": 400, "cache_prompt": True})["content"]
         return calls_in(said), time.perf_counter() - begin
 
-    with Slmd(o.slmd, o.image, 1, ["--threads", str(o.threads), *sys.argv[end + 1 :]]) as slmd:
+    beside = Peer(o.python, o.peer, o.threads) if o.peer else contextlib.nullcontext()
+    with Slmd(o.slmd, o.image, 1, ["--threads", str(o.threads), *sys.argv[end + 1 :]]) as slmd, beside as peer:
         client = Client(slmd.path)
-        peer = Peer(o.python, o.peer, o.threads) if o.peer else None
         out = open(o.wrong, "w", encoding="utf-8") if o.wrong else None
         for category in o.categories.split(","):
             ours, theirs = Tally(category), Tally(f"{category}, llama.cpp unconstrained")
@@ -169,8 +170,6 @@ def main():
                 print(theirs, flush=True)
                 print(f"right here alone {sum(a and not b for a, b in zip(ours.good, theirs.good))}, there alone {sum(b and not a for a, b in zip(ours.good, theirs.good))}, "
                       f"median time {statistics.median(ours.times) / statistics.median(theirs.times):.2f} of the peer's", flush=True)
-        if peer:
-            peer.__exit__()
 
 
 if __name__ == "__main__":

@@ -30,6 +30,10 @@ struct ClassifyOptions {
 // rows of the output matrix are computed, and a token without an alternative costs nothing. Where a label begins
 // another one, the end of an answer (any of the model's end tokens) is such an alternative. Priors are multiplied in,
 // and the sum is 1 again. It is the model's own number and not calibrated.
+//
+// Of many labels the first tokens are scored alone, and those with one beginning that are less likely than `negligible`
+// all together are not told apart but share what it has. That is less than 1 / max_labels: the most probable label is
+// none of them, and no other probability is wrong by more.
 class Classification {
   public:
     static constexpr int max_labels = 512, max_label_tokens = engine::max_tree_depth, max_nodes = 3072;

@@ -34,8 +34,11 @@ class Constraint {
     std::span<const std::uint64_t> allowed(const text::Tokenizer& tokenizer);
     // The same where few bytes may come next, so that only few logits have to be computed; else nothing.
     std::span<const std::uint64_t> few(const text::Tokenizer& tokenizer);
-    // A longer token may stand in the place of this one, which the matcher has just taken.
-    bool may_be_longer(std::int32_t token) { return vocabulary_->may_be_longer(matcher_, token); }
+    // Of the last token of what is forced, which the matcher has just taken: a longer one may stand in its place, so
+    // the model draws it. The quote that a string begins with stands by itself, whatever may follow.
+    bool draws_last(std::int32_t token) {
+        return !matcher_.accepting() && !matcher_.begins_string() && vocabulary_->may_be_longer(matcher_, token);
+    }
 
   private:
     grammar::Heap heap_;

@@ -138,8 +138,8 @@ Result<bool> Generation::force(TextSink& sink) {
         }
         // The last one may only be the beginning of what the model would write as one token, and then says that the
         // rest of it does not follow: behind "[" alone there is no string, where a model is used to "[\"". So it draws
-        // this one. Only the quote that a string begins with stands by itself.
-        if (!matcher.accepting() && !matcher.begins_string() && constraint_->may_be_longer(rest[count - 1])) {
+        // this one.
+        if (constraint_->draws_last(rest[count - 1])) {
             const std::size_t size = tokenizer_->piece(rest[--count]).size(),
                               left = count == 0 ? 0 : n - std::min(n, size);
             for (; taken > left; taken--) matcher.pop();
