@@ -16,6 +16,20 @@ namespace {
 static_assert(agent::max_calls == task::max_calls);
 constexpr std::size_t results_bytes = agent::max_calls * 512;  // of one answer's calls, an error's text each
 
+class BufferSink final : public task::TextSink {
+  public:
+    explicit BufferSink(char* begin) : begin_(begin) {}
+    void append(std::string_view text) override {
+        std::copy(text.begin(), text.end(), begin_ + size_);
+        size_ += text.size();
+    }
+    std::span<char> text() const { return {begin_, size_}; }
+
+  private:
+    char* begin_;
+    std::size_t size_ = 0;
+};
+
 bool has_output(const Config& config, std::string_view name) {
     return std::any_of(config.outputs, config.outputs + config.output_count,
                        [&](const OutputConfig& o) { return name == o.name; });
@@ -63,6 +77,7 @@ Result<void> Service::check_tools(const agent::Agent& agent, bool trusted) const
 // Behind all that was said so far: the tools as the model reads them, and what its next answer obeys.
 Result<void> Service::offer_tools(Job& job) {
     const agent::Agent& a = *job.agent;
+    job.call_form = a.told ? task::CallForm::bare : task::CallForm::listed;
     std::uint32_t at = job.step == 0 ? job.turns[0].end : job.dialog;
     job.dialog = at;
     if (prompt_bytes - at < a.tool_list.size() + task::words_schema.size())
@@ -70,8 +85,8 @@ Result<void> Service::offer_tools(Job& job) {
                            static_cast<int>(a.name.size()), a.name.data(), prompt_bytes);
     const std::size_t end = prompt_bytes - a.tool_list.size();  // read behind what is written
     std::copy(a.tool_list.begin(), a.tool_list.end(), job.text + end);
-    auto texts =
-        TRY(task::describe_tools({job.text + end, a.tool_list.size()}, "auto", a.system, {job.text + at, end - at}));
+    auto texts = TRY(task::describe_tools({job.text + end, a.tool_list.size()}, "auto", a.system, job.call_form,
+                                          {job.text + at, end - at}));
     char* const schema = job.text + at + texts.system.size();
     if (a.steps > 1 && job.step + 1 == a.steps) {
         std::copy(task::words_schema.begin(), task::words_schema.end(), schema);
@@ -93,17 +108,25 @@ Result<bool> Service::take_calls(Job& job) {
     const agent::Agent& a = *job.agent;
     const std::string_view said = memory_.constraints[job.constraint].matcher().text();
     const std::size_t n = said.size();
-    if (2 * n + results_bytes > prompt_bytes - job.dialog)
+    constexpr std::size_t around = 16;  // of the list that it is then
+    if (2 * n + around + results_bytes > prompt_bytes - job.dialog)
         return Error::make(Code::text_too_long, "the answer does not fit behind what was said before");
     char* const kept = job.text + job.dialog;
     std::copy(said.begin(), said.end(), kept);
-    std::copy(said.begin(), said.end(), kept + n);
-    const agent::Calls calls = TRY(agent::read_calls(a, {kept + n, n}));
+    BufferSink list(kept + n);
+    if (job.lists_calls()) {
+        task::CallList calls;
+        calls.append(said, list);
+        calls.end(list);
+    } else {
+        list.append(said);
+    }
+    const agent::Calls calls = TRY(agent::read_calls(a, list.text()));
     job.head = job.used = 0;
     const bool whole = job.how() == task::Finish::stop;  // what was cut short is not done
     if (calls.count > 0 && whole) {
         job.turns[job.turn_count++] = {true, job.dialog, job.dialog + static_cast<std::uint32_t>(n)};
-        job.dialog += static_cast<std::uint32_t>(2 * n);
+        job.dialog += static_cast<std::uint32_t>(n + list.text().size());
         std::copy(calls.calls, calls.calls + calls.count, job.pending);
         job.pending_count = calls.count;
         return true;

@@ -21,6 +21,7 @@
 #include "task/constraint.h"
 #include "task/embed.h"
 #include "task/generate.h"
+#include "task/tools.h"
 #include "wire/session.h"
 
 namespace slmd::daemon {
@@ -75,6 +76,8 @@ struct Job {
     std::uint32_t source_begin, source_end;    // what its values stand in; none: the last turn
     task::Constraint::Kind bound;
     int constraint;                       // of Memory::constraints, -1: none
+    task::CallForm call_form;             // of what is said, where there are tools
+    task::CallList call_list;             // engine thread only
     char* text;                           // [prompt_bytes] turns
     std::int32_t* tokens;                 // [context] engine thread only
     task::Generation generation;          // engine thread only
@@ -134,6 +137,8 @@ struct Job {
     bool late;                      // it had come before this asked for it
 
     bool is_bound() const { return bound != task::Constraint::Kind::none; }
+    bool has_tools() const { return tools || (agent != nullptr && !agent->tools.empty()); }
+    bool lists_calls() const { return has_tools() && is_bound() && call_form == task::CallForm::bare; }
     // Engine thread only.
     bool writes() const { return !classifies && !embeds; }
     std::span<const std::int32_t> begun() const {

@@ -32,6 +32,22 @@ struct RingSink final : task::TextSink {
     }
 };
 
+// What a generation says, calls as a list.
+struct AnswerSink final : task::TextSink {
+    RingSink ring;
+    AnswerSink(Job& job, pthread_mutex_t& lock) : ring(job, lock) {}
+    void append(std::string_view text) override {
+        if (ring.job.lists_calls())
+            ring.job.call_list.append(text, ring);
+        else
+            ring.append(text);
+    }
+    // Once the generation has ended.
+    void end() {
+        if (ring.job.lists_calls()) ring.job.call_list.end(ring);
+    }
+};
+
 bool has_room(const Job& job) {
     using task::Generation;
     return job.used + Generation::append_bytes + (job.is_bound() ? Generation::bound_bytes : 0) <= answer_bytes;
@@ -508,6 +524,7 @@ Result<void> Service::open_task(Job& job, std::span<const text::Message> message
     o.deadline_ns = job.deadline_ns;
     if (job.is_bound()) {
         o.constraint = &memory_.constraints[job.constraint];
+        job.call_list = {};
         const std::string_view source = job.source();
         TRY(o.constraint->open(job.bound, {job.text + job.grammar_begin, job.grammar_end - job.grammar_begin},
                                source.empty() ? messages.back().text : source, memory_.grammar_scratch));
@@ -527,7 +544,7 @@ void Service::step(const Round& round) {
     }
     for (int i = 0; i < round.count; i++) {
         Job& job = *round.jobs[i];
-        RingSink sink(job, lock_);
+        AnswerSink sink(job, lock_);
         bring_prefix(job);
         bool full;
         {
@@ -554,7 +571,7 @@ void Service::step(const Round& round) {
     const auto passed = engine_->advance({steps, n});
     for (std::size_t i = 0; i < n; i++) {
         Job& job = *asking[i];
-        RingSink sink(job, lock_);
+        AnswerSink sink(job, lock_);
         if (!passed)
             settle(job, passed.error());
         else
@@ -566,6 +583,7 @@ void Service::step(const Round& round) {
 
 void Service::settle(Job& job, const Result<bool>& ended) {
     const bool again = job.wording > 0, done = ended && ended.value();
+    if (done && job.writes()) AnswerSink(job, lock_).end();
     if (done) note_prefix(job);
     if (done && !again) {
         const Lock guard(lock_);
@@ -810,8 +828,9 @@ Result<void> Service::copy(Job& job, const wire::Request& request) {
                                                 : "tools are told by a chat template, and this model has none");
         const std::size_t end = prompt_bytes - request.tools.size();  // read behind what is written
         std::copy(request.tools.begin(), request.tools.end(), job.text + end);
+        job.call_form = task::CallForm::bare;
         const auto texts = TRY(task::describe_tools({job.text + end, request.tools.size()}, request.tool_choice,
-                                                    config_.system, {job.text + at, end - at}));
+                                                    config_.system, job.call_form, {job.text + at, end - at}));
         job.system_begin = at;
         job.system_end = job.grammar_begin = at + static_cast<std::uint32_t>(texts.system.size());
         job.grammar_end = job.grammar_begin + static_cast<std::uint32_t>(texts.schema.size());

@@ -106,6 +106,7 @@ void Matcher::open(const Grammar& grammar, const Source* source) {
     grammar_ = &grammar;
     source_ = source;
     frame_count_ = 0, level_count_ = 1, length_ = 0;
+    controls_ = true;
     Frame f = blank<Frame>();
     f.parent = none;
     f.kind = grammar.kind == Grammar::json ? Kind::begin : Kind::text;
@@ -398,6 +399,7 @@ void Matcher::string_byte(const Frame& f, char c) {
     if (next.string.state == Automaton::dead) return;
     if (rule->from_source && !follow_source(f, next, c)) return;
     if (rule->any) {
+        if (!controls_ && c == 'u' && f.string.state != 0 && text_[length_ - 1] == '\\') return;
         if (f.string.state == 0 && f.string.characters == rule->max) return;
         // Counted up to where it no longer matters, so that equal states look equal.
         if (next.string.state == 0 && (rule->max != never || f.string.characters < rule->min)) next.string.characters++;

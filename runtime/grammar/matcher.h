@@ -25,6 +25,10 @@ class Matcher {
     // Begins anew. The grammar and the source, where values have to stand in one, must outlive this.
     void open(const Grammar& grammar, const Source* source = nullptr);
 
+    // From here on a model writes: in strings that may be anything, no control character that has no short escape. It
+    // would be meant as \u00e9, which is no form of ours, and all that \u00 leaves.
+    void refuse_controls() { controls_ = false; }
+
     // Takes one byte; false, and nothing changes, when the grammar does not. What was taken since keep() can be given
     // back, last byte first.
     bool push(char byte);
@@ -133,7 +137,7 @@ class Matcher {
     mutable std::uint16_t* queue_ = nullptr;  // [2 * max_keys]
     char* text_ = nullptr;                    // [max_text]
     std::uint32_t frame_count_ = 0, level_count_ = 0, length_ = 0, new_first_ = 0, new_count_ = 0;
-    bool overflow_ = false;
+    bool overflow_ = false, controls_ = true;
 };
 
 }  // namespace slmd::grammar

@@ -38,6 +38,7 @@ Result<void> Generation::open(const text::Tokenizer& tokenizer, const text::Chat
         return Error::make(Code::incorrect_parameters, "an answer under a schema ends by itself: leave out \"stop\"");
     tokenizer_ = &tokenizer;
     constraint_ = options.constraint;
+    if (constraint_ != nullptr) constraint_->matcher().refuse_controls();
     scratch_ = workspace.scratch;
     tokens_ = tokens;
     max_ = options.max_tokens;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/json.h"
+#include "task/generate.h"
 
 namespace slmd::task {
 namespace {
@@ -87,7 +88,7 @@ void write_parameters(Writer& w, std::string_view parameters, int number) {
 
 }  // namespace
 
-Result<ToolTexts> describe_tools(std::span<char> tools, std::string_view choice, std::string_view before,
+Result<ToolTexts> describe_tools(std::span<char> tools, std::string_view choice, std::string_view before, CallForm form,
                                  std::span<char> out) {
     constexpr int members = 9;  // of a tool, at most, with the objects
     JsonNode nodes[members * max_tools + 1];
@@ -130,9 +131,11 @@ Result<ToolTexts> describe_tools(std::span<char> tools, std::string_view choice,
     if (none) {
         w.put("Answer in words; do not call them now.");
     } else {
-        w.put(
-            "To call functions, answer with {\"calls\":[{\"name\":<function-name>,\"arguments\":<args-json-object>}]}"
-            ", one element for each call.");
+        w.put(form == CallForm::bare
+                  ? "For each function call, return a json object with function name and arguments:\n{\"name\": "
+                    "<function-name>, \"arguments\": <args-json-object>}\nSeveral calls are an array of such objects."
+                  : "To call functions, answer with {\"calls\":[{\"name\":<function-name>,\"arguments\":"
+                    "<args-json-object>}]}, one element for each call.");
         if (words) w.put(" If none of the functions can help with the query, answer with {\"text\":<answer>}.");
     }
     const std::size_t system = w.size();
@@ -148,11 +151,7 @@ Result<ToolTexts> describe_tools(std::span<char> tools, std::string_view choice,
             write_parameters(w, all[i].parameters, i);
             comma = ",";
         }
-        w.put("},\"anyOf\":[");
-        if (words) w.put(words_schema).put(",");
-        w.put(object).put("\"required\":[\"calls\"],\"properties\":{\"calls\":{\"type\":\"array\",\"minItems\":1,");
-        static_assert(max_calls == 8);
-        w.put("\"maxItems\":8,\"items\":{\"anyOf\":[");
+        w.put(comma).put("\"$call\":{\"anyOf\":[");  // no tool has such a name
         comma = "";
         for (const Tool& t : std::span(all, static_cast<std::size_t>(count))) {
             if (!may_come(t)) continue;
@@ -161,11 +160,40 @@ Result<ToolTexts> describe_tools(std::span<char> tools, std::string_view choice,
             w.put(t.name).put("\",\"unevaluatedProperties\":false}}}");
             comma = ",";
         }
-        w.put("]}}}}]}");
+        w.put("]}},\"anyOf\":[");
+        if (words) w.put(words_schema).put(",");
+        constexpr std::string_view list =
+            "{\"type\":\"array\",\"minItems\":1,\"maxItems\":8,\"items\":{\"$ref\":\"#/$defs/$call\"}}";
+        static_assert(max_calls == 8);
+        if (form == CallForm::bare)
+            w.put("{\"$ref\":\"#/$defs/$call\"},").put(list);
+        else
+            w.put(object).put("\"required\":[\"calls\"],\"properties\":{\"calls\":").put(list).put("}}");
+        w.put("]}");
     }
     if (w.full())
         return Error::make(Code::text_too_long, "the tools take more than %zu bytes in the prompt", out.size());
     return ToolTexts{{out.data(), system}, {out.data() + system, w.size() - system}};
+}
+
+// {"name"... is a call, {"text"... are words, [ begins several calls: the third byte tells.
+void CallList::append(std::string_view text, TextSink& sink) {
+    for (; !text.empty() && at_ < words; text.remove_prefix(1)) {
+        if (at_ == nothing)
+            at_ = text[0] == '[' ? several : brace;
+        else
+            at_ = at_ == brace ? quote : text[0] == 't' ? words : one;
+        if (at_ == several) sink.append("{\"calls\":");
+        if (at_ == words) sink.append("{\"");
+        if (at_ == one) sink.append("{\"calls\":[{\"");
+        if (at_ >= words) break;
+    }
+    if (!text.empty()) sink.append(text);
+}
+
+void CallList::end(TextSink& sink) {
+    if (at_ == one) sink.append("]}");
+    if (at_ == several) sink.append("}");
 }
 
 }  // namespace slmd::task

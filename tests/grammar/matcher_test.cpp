@@ -38,6 +38,22 @@ TEST(Matcher, takes_what_obeys_and_nothing_else) {
         EXPECT_FALSE(accepts(m, c.grammar, bad)) << bad;
 }
 
+TEST(Matcher, refuses_the_control_character_that_another_escape_begins_with) {
+    Compiled c;
+    TestMatcher m;
+    const auto takes = [&](std::string_view text) {
+        m.open(c.grammar);
+        m.refuse_controls();
+        return m.take(text) && m.accepting();
+    };
+    ASSERT_TRUE(
+        c.schema(R"({"anyOf":[{"type":"object","additionalProperties":{"type":"string"}},{"const":"\u0001"}]})"));
+    EXPECT_TRUE(accepts(m, c.grammar, R"({"a":"\u000b3"})"));
+    EXPECT_FALSE(takes(R"({"a":"\u000b3"})"));
+    EXPECT_TRUE(takes("{\"a\":\"m\u00b3 \\\\u000b \\n\"}"));
+    EXPECT_TRUE(takes(R"("\u0001")"));  // where nothing else is right
+}
+
 TEST(Matcher, forces_what_can_only_come_next) {
     Compiled c;
     TestMatcher m;

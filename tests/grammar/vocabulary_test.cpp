@@ -68,6 +68,7 @@ TEST(Vocabulary, allows_together_what_it_allows_one_by_one) {
         ASSERT_TRUE(ok) << ok.error().what();
         for (int walk = 0; walk < 12; walk++) {
             m.open(c.grammar);
+            m.refuse_controls();
             for (int step = 0; step < 25; step++) {
                 std::vector<std::uint64_t> mask(v.words(), ~std::uint64_t{0});
                 v.allowed(m, mask);

@@ -8,6 +8,7 @@
 
 #include "grammar/grammar.h"
 #include "grammar/matcher.h"
+#include "task/generate.h"
 
 namespace slmd::task {
 namespace {
@@ -19,9 +20,10 @@ struct Described {
     std::vector<std::byte> block = std::vector<std::byte>(1 << 20), scratch = std::vector<std::byte>(4 << 20),
                            memory = std::vector<std::byte>(4 << 20);
 
-    Described(std::string tools, std::string_view choice = "", std::string_view before = "", std::size_t room = 65536) {
+    Described(std::string tools, std::string_view choice = "", std::string_view before = "", std::size_t room = 65536,
+              CallForm form = CallForm::listed) {
         std::vector<char> out(room);
-        const auto r = describe_tools(tools, choice, before, out);
+        const auto r = describe_tools(tools, choice, before, form, out);
         if (!r) error = r.error().text;
         if (r) system = r.value().system, schema = r.value().schema;
     }
@@ -72,6 +74,42 @@ TEST(Tools, are_told_to_the_model_and_bind_its_answer) {
     EXPECT_FALSE(d.takes(nine + "]}"));
 }
 
+struct Text final : TextSink {
+    std::string text;
+    void append(std::string_view more) override { text += more; }
+};
+
+TEST(Tools, of_the_bare_form_are_called_alone_or_in_an_array_and_listed_as_they_come) {
+    Described d(weather, "auto", "", 65536, CallForm::bare);
+    const std::string beep = R"({"name":"beep","arguments":{}})",
+                      rome = R"({"name":"get_weather","arguments":{"city":"Rome"}})";
+    const auto listed = [](const std::string& answer, std::size_t step) {
+        CallList list;
+        Text out;
+        for (std::size_t at = 0; at < answer.size(); at += step)
+            list.append(std::string_view(answer).substr(at, step), out);
+        list.end(out);
+        return out.text;
+    };
+    for (const auto& [answer, list] : {std::pair{beep, "{\"calls\":[" + beep + "]}"},
+                                       {rome, "{\"calls\":[" + rome + "]}"},
+                                       {"[" + beep + "]", "{\"calls\":[" + beep + "]}"},
+                                       {"[" + rome + "," + beep + "]", "{\"calls\":[" + rome + "," + beep + "]}"},
+                                       {R"({"text":"name"})", R"({"text":"name"})"},
+                                       {R"({"text":""})", R"({"text":""})"}}) {
+        EXPECT_TRUE(d.takes(answer)) << answer;
+        for (const std::size_t step : {1, 2, 3, 5, 1000}) EXPECT_EQ(listed(answer, step), list);
+    }
+    for (const std::string& bad : {"{\"calls\":[" + beep + "]}", std::string("[]"), "[" + beep, beep + beep})
+        EXPECT_FALSE(d.takes(bad)) << bad;
+    std::string nine = "[" + beep;
+    for (int i = 1; i < 9; i++) nine += "," + beep;
+    EXPECT_FALSE(d.takes(nine + "]"));
+    EXPECT_FALSE(Described(weather, "beep", "", 65536, CallForm::bare).takes(rome));
+    EXPECT_FALSE(Described(weather, "required", "", 65536, CallForm::bare).takes(R"({"text":"x"})"));
+    EXPECT_EQ(listed("", 1), "");  // one that was cancelled
+}
+
 TEST(Tools, choice_says_whether_and_which) {
     Described required(weather, "required");
     EXPECT_FALSE(required.takes(R"({"text":"x"})"));
@@ -90,13 +128,14 @@ TEST(Tools, choice_says_whether_and_which) {
 TEST(Tools, all_of_many_can_be_called) {
     json many = json::array();
     for (int i = 0; i < 64; i++) many.push_back({{"name", "read_the_sensor_of_line_" + std::to_string(i)}});
-    Described d(many.dump());
+    Described d(many.dump()), bare(many.dump(), "", "", 65536, CallForm::bare);
     ASSERT_EQ(d.error, "");
     for (int i = 0; i < 64; i++) {
         const std::string call = R"({"name":"read_the_sensor_of_line_)" + std::to_string(i) + R"(","arguments":{}})";
         EXPECT_TRUE(d.takes("{\"calls\":[" + call + "," + call + "]}")) << i;
+        EXPECT_TRUE(bare.takes(call) && bare.takes("[" + call + "," + call + "]")) << i;
     }
-    EXPECT_TRUE(d.takes(R"({"text":"x"})"));
+    EXPECT_TRUE(d.takes(R"({"text":"x"})") && bare.takes(R"({"text":"x"})"));
 }
 
 // Whatever stands in the parameters, arguments are an object of what is named; further down, what their schemas say.
