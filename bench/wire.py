@@ -25,12 +25,12 @@ class Client:
 
 
 class Slmd:
-    """Runs while the block does; path is its socket."""
+    """Runs while the block does; path is its socket. program: a path, or a list that begins with what runs it."""
 
     def __init__(self, program, image, slots, arguments):
         self.folder = tempfile.TemporaryDirectory()
         self.path = os.path.join(self.folder.name, "s")
-        self.process = subprocess.Popen([program, "--model", image, "--socket", self.path, "--slots", str(slots), *arguments], stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([*([program] if isinstance(program, str) else program), "--model", image, "--socket", self.path, "--slots", str(slots), *arguments], stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
             if "ready:" in line:
                 break

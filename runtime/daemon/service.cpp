@@ -807,9 +807,10 @@ Result<void> Service::copy(Job& job, const wire::Request& request) {
     job.adapter = TRY(find_adapter(config_, job.settings.adapter));
     std::uint32_t at = 0;
     for (const wire::Turn& t : request.turns) {
-        memcpy(job.text + at, t.text.data(), t.text.size());
-        job.turns[job.turn_count++] = {t.assistant, at, at + static_cast<std::uint32_t>(t.text.size())};
-        at += static_cast<std::uint32_t>(t.text.size());
+        const std::string_view text = t.assistant && !request.tools.empty() ? task::bare_calls(t.text) : t.text;
+        memcpy(job.text + at, text.data(), text.size());
+        job.turns[job.turn_count++] = {t.assistant, at, at + static_cast<std::uint32_t>(text.size())};
+        at += static_cast<std::uint32_t>(text.size());
     }
     const auto keep = [&](std::string_view text, std::uint32_t& begin, std::uint32_t& end) {
         std::copy(text.begin(), text.end(), job.text + at);

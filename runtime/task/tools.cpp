@@ -176,6 +176,27 @@ Result<ToolTexts> describe_tools(std::span<char> tools, std::string_view choice,
     return ToolTexts{{out.data(), system}, {out.data() + system, w.size() - system}};
 }
 
+std::string_view bare_calls(std::string_view answer) {
+    constexpr std::string_view begin = "{\"calls\":[";
+    if (!answer.starts_with(begin) || !answer.ends_with("]}")) return answer;
+    const std::string_view list = answer.substr(begin.size() - 1, answer.size() - begin.size()),
+                           inside = list.substr(1, list.size() - 2);
+    int depth = 0;
+    bool quoted = false;
+    for (std::size_t i = 0; i < inside.size(); i++) {
+        const char c = inside[i];
+        if (quoted)
+            i += c == '\\', quoted = c != '"';
+        else if (c == '"')
+            quoted = true;
+        else if (c == ',' && depth == 0)
+            return list;
+        else
+            depth += (c == '{' || c == '[') - (c == '}' || c == ']');
+    }
+    return inside;
+}
+
 // {"name"... is a call, {"text"... are words, [ begins several calls: the third byte tells.
 void CallList::append(std::string_view text, TextSink& sink) {
     for (; !text.empty() && at_ < words; text.remove_prefix(1)) {

@@ -32,6 +32,9 @@ enum class CallForm : unsigned char { bare, listed };
 Result<ToolTexts> describe_tools(std::span<char> tools, std::string_view choice, std::string_view before,
                                  CallForm form, std::span<char> out);
 
+// An answer of the form listed as the model wrote it, when it was bare; other texts as they are.
+std::string_view bare_calls(std::string_view answer);
+
 // Turns an answer of the form bare, as it comes, into one of the form listed.
 class CallList {
   public:

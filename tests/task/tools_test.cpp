@@ -98,6 +98,7 @@ TEST(Tools, of_the_bare_form_are_called_alone_or_in_an_array_and_listed_as_they_
                                        {R"({"text":"name"})", R"({"text":"name"})"},
                                        {R"({"text":""})", R"({"text":""})"}}) {
         EXPECT_TRUE(d.takes(answer)) << answer;
+        EXPECT_EQ(bare_calls(list), answer == "[" + beep + "]" ? beep : answer);
         for (const std::size_t step : {1, 2, 3, 5, 1000}) EXPECT_EQ(listed(answer, step), list);
     }
     for (const std::string& bad : {"{\"calls\":[" + beep + "]}", std::string("[]"), "[" + beep, beep + beep})
@@ -108,6 +109,9 @@ TEST(Tools, of_the_bare_form_are_called_alone_or_in_an_array_and_listed_as_they_
     EXPECT_FALSE(Described(weather, "beep", "", 65536, CallForm::bare).takes(rome));
     EXPECT_FALSE(Described(weather, "required", "", 65536, CallForm::bare).takes(R"({"text":"x"})"));
     EXPECT_EQ(listed("", 1), "");  // one that was cancelled
+    EXPECT_EQ(bare_calls(R"({"calls":[{"name":"a","arguments":{"b":"},{\"\\","c":[1,2]}}]})"),
+              R"({"name":"a","arguments":{"b":"},{\"\\","c":[1,2]}})");
+    for (const char* text : {"", "It rains.", "{\"calls\":[", "{\"calls\":5}"}) EXPECT_EQ(bare_calls(text), text);
 }
 
 TEST(Tools, choice_says_whether_and_which) {
