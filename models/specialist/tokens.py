@@ -1,7 +1,8 @@
 """The specialist's tokens: byte-level BPE for what is said, and whole pieces for what is answered.
 
 An answer is written by slmd as the model draws it and as its schema allows: what can only come next is not drawn but forced, a text at a
-time. segments() cuts an answer in exactly these pieces, so that training sees what the board will see.
+time, but for its last token where the vocabulary has a longer one that may come, too. segments() cuts an answer in exactly these pieces, so
+that training sees what the board will see.
 """
 import json
 import random
@@ -14,7 +15,7 @@ VOCAB = 1024
 TOOLS = ["switch", "read", "state", "door"]
 HEADS = ['{"name":"%s","arguments":{%s' % (t, "}" if t == "door" else '"name":"') for t in TOOLS]
 NONE = 'text":"not for me"}'
-FORCED = ['{"', '","on":', '"}}', '","', "}}}"]
+FORCED = ['{"', '","on":', '"}}', '","']
 PIECES = (['calls":[' + h for h in HEADS] + [NONE] + [o for o in generate.OUTPUTS if "_" in o] + [',"ms":', ',"times":', ',"if":{"name":"', 'above":', 'below":', "000"] +
           [c + "," + h for c in ("", "}", "}}", "}}}") for h in HEADS] + [c + "]}" for c in ("", "}", "}}", "}}}")] + FORCED)
 # Ordinary words that are answered as one token, too.
@@ -41,16 +42,12 @@ def segments(answer):
         head = re.search(r'"name":"(\w+)","arguments":', piece)
         if head:
             call, in_if = head.group(1), False
-            if call == "door":
-                take("}", False)
         elif piece == ',"if":{"name":"':
             in_if = True
         elif in_if and piece == "door":
             take('","on":', False)
         elif in_if and piece in generate.CONDITIONS:
             take('","', False)
-        elif in_if and piece in ("true", "false"):
-            take("}}}", False)
         elif call == "switch" and piece in generate.OUTPUTS:
             take('","on":', False)
         elif call in ("read", "state") and piece in generate.OUTPUTS + generate.READINGS:

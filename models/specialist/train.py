@@ -3,8 +3,8 @@
     python3 train.py --out FOLDER [--steps N]
 
 FOLDER gets config.json, model.safetensors (float32), tokenizer.json, tokenizer_config.json, and checkpoint.pt: the same command goes on where an
-interrupted run was. In the second half the network sees every matrix rounded to 4 bits (straight-through), as the image will have it.
-requirements.txt has the versions. Another machine sums in another order: a new run gives a model as good, not the same bits.
+interrupted run was. For most of the run it learns from the hardest third of the commands alone. requirements.txt has the versions. Another machine
+sums in another order: a new run gives a model as good, not the same bits.
 """
 import argparse
 import ctypes
@@ -65,15 +65,6 @@ def initial():
     return w
 
 
-def four_bit(x, play):
-    """The matrix as a plain rounding to 4 bits leaves it: groups of 32 inputs, 15 levels; the gradient passes as if it were not there."""
-    with torch.no_grad():
-        g = x.reshape(-1, 32)
-        scale = g.abs().amax(1, keepdim=True) / 7 * play + 1e-12
-        rounded = ((g / scale).round().clamp(-7, 7) * scale).reshape(x.shape)
-    return x + (rounded - x).detach()
-
-
 def rope(T):
     a = torch.arange(T)[:, None] * 10000.0 ** (-torch.arange(0, HEAD_DIM, 2) / HEAD_DIM)[None]
     return torch.cos(a).repeat(1, 2), torch.sin(a).repeat(1, 2)
@@ -124,26 +115,59 @@ def batch(examples):
     return ids, torch.tensor(at), torch.tensor(want)
 
 
-def batches(vocabulary, block):
-    """Batches of alike lengths, of the block's own seed."""
-    r = random.Random(1000 + block)
-    examples = vocabulary.examples([generate.command(r) for _ in range(6000)])
-    examples.sort(key=lambda e: len(e[0]))
+def batches(examples):
+    """Batches of examples of alike lengths."""
     out, part = [], []
-    for e in examples:
+    for e in sorted(examples, key=lambda e: len(e[0])):
         if part and (len(part) + 1) * len(e[0]) > BATCH:
             out.append(part)
             part = []
         part.append(e)
-    out.append(part)
-    r.shuffle(out)
-    return [batch(p) for p in out]
+    return out + [part]
 
 
-def gradient(w, ids, at, want, play):
-    """Adds it to the weights' own; the loss. play: 0: as they are; else rounded to 4 bits with this in the scale."""
-    seen = {n: four_bit(x, play) if x.ndim == 2 and play else x for n, x in w.items()}
-    loss = F.cross_entropy(forward(seen, ids, at), want)
+@torch.no_grad()
+def hardest(w, examples, keep):
+    """The examples, as many as `keep`, whose answers the model finds least likely."""
+    losses = []
+    for part in batches(examples):
+        ids, at, want = batch(part)
+        of = F.cross_entropy(forward(w, ids, at), want, reduction="none")
+        losses += zip(torch.zeros(len(part)).index_add_(0, at // ids.shape[1], of).tolist(), part)
+    losses.sort(key=lambda l: -l[0])
+    return [e for _, e in losses[:keep]]
+
+
+class Stream:
+    """Batches without an end. A seed of its own for every start, so that a run that goes on does not see again what it saw."""
+
+    def __init__(self, w, vocabulary, seed):
+        self.w, self.vocabulary, self.r, self.made = w, vocabulary, random.Random(seed), []
+
+    def next(self, hard):
+        if not self.made:
+            keep, of = (3000, 9000) if hard else (6000, 6000)
+            examples = self.vocabulary.examples([disturbed(self.r, generate.command(self.r)) for _ in range(of)])
+            self.made = batches(hardest(self.w, examples, keep) if hard else examples)
+            self.r.shuffle(self.made)
+        return batch(self.made.pop())
+
+
+def disturbed(r, command):
+    """One command in twelve with a word that means nothing, so that words which the generator does not have are passed over."""
+    text, answer = command
+    if r.random() < 1 / 12:
+        said = text.split(" ")
+        at = r.randint(0, len(said))
+        if not at or said[at - 1] not in ("the", "a", "an", "our", "my", "that"):  # there it would be the name of another device
+            made_up = "".join(r.choice("bcdfghjklmnprstvwz") + r.choice("aeiou") + r.choice(("", "", "l", "n", "r", "s", "t")) for _ in range(r.randint(1, 3)))
+            text = " ".join(said[:at] + [made_up] + said[at:])
+    return text, answer
+
+
+def gradient(w, ids, at, want):
+    """Adds it to the weights' own; the loss."""
+    loss = F.cross_entropy(forward(w, ids, at), want)
     loss.backward()
     return loss.item()
 
@@ -152,25 +176,21 @@ class Helper:
     """Another process that computes the gradient of a second batch meanwhile. Threads of one process wait for each other after every operation, which on
     cores that others use, too, is what they mostly do."""
 
-    def __init__(self, w, vocabulary):
+    def __init__(self, w, stream):
         self.w, self.grad = w, {n: torch.zeros_like(x).share_memory_() for n, x in w.items()}
         self.ours, theirs = multiprocessing.get_context("fork").Pipe()
-        multiprocessing.get_context("fork").Process(target=self.work, args=(theirs, vocabulary), daemon=True).start()
+        multiprocessing.get_context("fork").Process(target=self.work, args=(theirs, stream), daemon=True).start()
 
-    def work(self, pipe, vocabulary):
-        block, made = None, []
+    def work(self, pipe, stream):
         while True:
-            wanted, i, play = pipe.recv()
-            if wanted != block:
-                block, made = wanted, batches(vocabulary, wanted)
-            loss = gradient(self.w, *made[i], play)
+            loss = gradient(self.w, *stream.next(pipe.recv()))
             for n, x in self.w.items():
                 self.grad[n].copy_(x.grad)
                 x.grad = None
             pipe.send(loss)
 
-    def ask(self, block, i, play):
-        self.ours.send((block, i, play))
+    def ask(self, hard):
+        self.ours.send(hard)
 
     def add(self):
         """The mean of both gradients; the loss."""
@@ -180,14 +200,38 @@ class Helper:
         return loss
 
 
+class Muon:
+    """Momentum whose direction is the nearest orthogonal matrix, found by Newton-Schulz steps (Jordan et al., 2024; steps as large as AdamW's: Liu et al., 2025)."""
+
+    def __init__(self, matrices, momentum=0.95, weight_decay=0.05):
+        self.matrices, self.momentum, self.weight_decay = matrices, momentum, weight_decay
+        self.mean = [torch.zeros_like(x) for x in matrices]
+
+    @torch.no_grad()
+    def step(self, rate):
+        alike = {}
+        for x, mean in zip(self.matrices, self.mean):
+            mean.mul_(self.momentum).add_(x.grad)
+            direction = x.grad + self.momentum * mean
+            wide = direction if x.shape[0] <= x.shape[1] else direction.T
+            alike.setdefault(wide.shape, []).append((x, wide))
+        for shape, some in alike.items():
+            u = torch.stack([wide for _, wide in some])
+            u = u / (u.norm(dim=(1, 2), keepdim=True) + 1e-7)
+            for _ in range(5):
+                a = u @ u.mT
+                u = 3.4445 * u + (-4.7750 * a + 2.0315 * a @ a) @ u
+            for (x, _), direction in zip(some, u):
+                x.mul_(1 - rate * self.weight_decay).add_(direction if x.shape == shape else direction.T, alpha=-rate * 0.2 * math.sqrt(max(shape)))
+
+
 @torch.no_grad()
 def examine(w, vocabulary, pairs):
     """How many of the answers the model draws letter for letter, greedily (what is forced is given)."""
-    seen = {n: four_bit(x, 1.0) if x.ndim == 2 else x for n, x in w.items()}
     examples, right = vocabulary.examples(pairs), 0
     for i in range(0, len(examples), 64):
         ids, at, want = batch(examples[i:i + 64])
-        hit = forward(seen, ids, at).argmax(-1) == want
+        hit = forward(w, ids, at).argmax(-1) == want
         wrong = set((at[~hit] // ids.shape[1]).tolist())
         right += len(examples[i:i + 64]) - len(wrong)
     return right
@@ -206,64 +250,64 @@ def save(folder, w):
 def main():
     arg = argparse.ArgumentParser()
     arg.add_argument("--out", required=True)
-    arg.add_argument("--steps", type=int, default=5000)
+    arg.add_argument("--steps", type=int, default=4500)
     arg.add_argument("--rate", type=float, default=3e-3)
+    arg.add_argument("--seed", type=int, default=1)
     arg = arg.parse_args()
     torch.set_num_threads(1)
-    torch.set_float32_matmul_precision("medium")  # bfloat16 within the products, where the CPU can
     libc = ctypes.CDLL(None)  # what a step frees stays with the process: giving it back and asking again costs more than the arithmetic
     libc.mallopt(-3, 1 << 30), libc.mallopt(-1, 1 << 30)
     torch.manual_seed(1)
     os.makedirs(arg.out, exist_ok=True)
     tokens.train(os.path.join(arg.out, "tokenizer.json"))
     vocabulary = tokens.Tokens(os.path.join(arg.out, "tokenizer.json"))
-    exam = [(text, answer) for _, text, answer in generate.held_out(7, 600)]  # watched, not what is reported: that has a seed of its own
+    exam = {"text": [], "phrase": [], "pair": []}  # watched, not what is reported: that has a seed of its own
+    for kind, text, answer in generate.held_out(7, 600):
+        exam[kind].append((text, answer))
 
     w = initial()
-    helper = Helper(w, vocabulary)
-    print(sum(x.numel() for x in w.values()), "parameters", flush=True)
-    groups = [{"params": [x for x in w.values() if x.ndim == 2], "weight_decay": 0.05}, {"params": [x for x in w.values() if x.ndim == 1], "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=arg.rate, betas=(0.9, 0.98), fused=True)
     average = {n: x.detach().clone() for n, x in w.items()}
-    step, block, spent, checkpoint = 0, 0, 0.0, os.path.join(arg.out, "checkpoint.pt")
+    matrices = [x for n, x in w.items() if x.ndim == 2 and "embed" not in n]
+    muon = Muon(matrices)
+    adam = torch.optim.AdamW([x for n, x in w.items() if x.ndim == 1 or "embed" in n], lr=arg.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    step, spent, checkpoint = 0, 0.0, os.path.join(arg.out, "checkpoint.pt")
     if os.path.exists(checkpoint):
         c = torch.load(checkpoint)
         for n in w:
             w[n].data.copy_(c["w"][n])
             average[n].copy_(c["average"][n])
-        optimizer.load_state_dict(c["optimizer"])
-        step, block, spent = c["step"], c["block"], c["spent"]
+        muon.mean = c["muon"]
+        adam.load_state_dict(c["adam"])
+        step, spent = c["step"], c["spent"]
+    stream, helper = (Stream(w, vocabulary, f"{arg.seed} {which} {step}") for which in range(2))
+    helper = Helper(w, helper)
+    print(sum(x.numel() for x in w.values()), "parameters", flush=True)
     start, running = time.time() - spent, None
     while step < arg.steps:
-        made = batches(vocabulary, block)
-        for i in range(0, len(made) - 1, 2):
-            step += 1
-            done = step / arg.steps
-            for g in optimizer.param_groups:
-                g["lr"] = arg.rate * min(1, step / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, done))))
-            play = random.Random(step).uniform(0.9, 1.05) if done > 0.5 else 0
-            optimizer.zero_grad()
-            helper.ask(block, i + 1, play)
-            loss = (gradient(w, *made[i], play) + helper.add()) / 2
-            torch.nn.utils.clip_grad_norm_(list(w.values()), 1.0)
-            optimizer.step()
-            with torch.no_grad():
-                decay = min(0.995, step / (step + 100))
-                for n in w:
-                    average[n].lerp_(w[n].detach(), 1 - decay)
-            running = loss if running is None else 0.98 * running + 0.02 * loss
-            if step % 50 == 0:
-                print(f"step {step} loss {running:.4f} {time.time() - start:.0f} s", flush=True)
-            if step % 500 == 0 or step == arg.steps:
-                print(f"step {step} right {examine(average, vocabulary, exam)} of {len(exam)} (rounded to 4 bits)", flush=True)
-            if step >= arg.steps:
-                break
-        block += 1
-        if block % 2 == 0 or step >= arg.steps:
-            torch.save({"w": w, "average": average, "optimizer": optimizer.state_dict(), "step": step, "block": block, "spent": time.time() - start}, checkpoint + ".new")
+        step += 1
+        done = step / arg.steps
+        rate = arg.rate * min(1, step / 100, 0.02 + (1 - done) / 0.6)  # rises, stays, falls to nothing over the last 60 %
+        hard = 0.1 < done < 0.8
+        helper.ask(hard)
+        loss = gradient(w, *stream.next(hard))
+        loss = (loss + helper.add()) / 2
+        muon.step(rate)
+        adam.param_groups[0]["lr"] = rate
+        adam.step()
+        with torch.no_grad():
+            decay = min(0.995, step / (step + 100))
+            for n, x in w.items():
+                x.grad = None
+                average[n].lerp_(x, 1 - decay)
+        running = loss if running is None else 0.98 * running + 0.02 * loss
+        if step % 50 == 0:
+            print(f"step {step} loss {running:.4f} {time.time() - start:.0f} s", flush=True)
+        if step % 500 == 0 or step == arg.steps:
+            right = [examine(average, vocabulary, pairs) for pairs in exam.values()]
+            print(f"step {step} right of 200 each: " + ", ".join(f"{k} {n}" for k, n in zip(exam, right)), flush=True)
+            torch.save({"w": w, "average": average, "muon": muon.mean, "adam": adam.state_dict(), "step": step, "spent": time.time() - start}, checkpoint + ".new")
             os.replace(checkpoint + ".new", checkpoint)
             save(arg.out, average)
-    save(arg.out, average)
 
 
 if __name__ == "__main__":

@@ -16,20 +16,6 @@ namespace {
 static_assert(agent::max_calls == task::max_calls);
 constexpr std::size_t results_bytes = agent::max_calls * 512;  // of one answer's calls, an error's text each
 
-class BufferSink final : public task::TextSink {
-  public:
-    explicit BufferSink(char* begin) : begin_(begin) {}
-    void append(std::string_view text) override {
-        std::copy(text.begin(), text.end(), begin_ + size_);
-        size_ += text.size();
-    }
-    std::span<char> text() const { return {begin_, size_}; }
-
-  private:
-    char* begin_;
-    std::size_t size_ = 0;
-};
-
 bool has_output(const Config& config, std::string_view name) {
     return std::any_of(config.outputs, config.outputs + config.output_count,
                        [&](const OutputConfig& o) { return name == o.name; });
@@ -106,27 +92,20 @@ Result<void> Service::offer_tools(Job& job) {
 // What a complete answer of the model says: true, calls, which wait for act(); false, words, which are the answer.
 Result<bool> Service::take_calls(Job& job) {
     const agent::Agent& a = *job.agent;
-    const std::string_view said = memory_.constraints[job.constraint].matcher().text();
+    // As the model wrote it, which is what it will read, and as a list.
+    const std::string_view said = memory_.constraints[job.constraint].matcher().text(), list(job.answer, job.used);
     const std::size_t n = said.size();
-    constexpr std::size_t around = 16;  // of the list that it is then
-    if (2 * n + around + results_bytes > prompt_bytes - job.dialog)
+    if (n + list.size() + results_bytes > prompt_bytes - job.dialog)
         return Error::make(Code::text_too_long, "the answer does not fit behind what was said before");
     char* const kept = job.text + job.dialog;
     std::copy(said.begin(), said.end(), kept);
-    BufferSink list(kept + n);
-    if (job.lists_calls()) {
-        task::CallList calls;
-        calls.append(said, list);
-        calls.end(list);
-    } else {
-        list.append(said);
-    }
-    const agent::Calls calls = TRY(agent::read_calls(a, list.text()));
+    std::copy(list.begin(), list.end(), kept + n);
+    const agent::Calls calls = TRY(agent::read_calls(a, {kept + n, list.size()}));
     job.head = job.used = 0;
     const bool whole = job.how() == task::Finish::stop;  // what was cut short is not done
     if (calls.count > 0 && whole) {
         job.turns[job.turn_count++] = {true, job.dialog, job.dialog + static_cast<std::uint32_t>(n)};
-        job.dialog += static_cast<std::uint32_t>(n + list.text().size());
+        job.dialog += static_cast<std::uint32_t>(n + list.size());
         std::copy(calls.calls, calls.calls + calls.count, job.pending);
         job.pending_count = calls.count;
         return true;
