@@ -1020,9 +1020,9 @@ TEST(Slmctl, over_a_serial_line) {
     char name[64];
     ptsname_r(mine.fd(), name, sizeof name);
     const int keep = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    std::atomic<bool> stop{false};
-    std::thread cable([&] {
-        while (!stop) {
+    // Ends with the test, however that ends.
+    std::jthread cable([&](const std::stop_token& stop) {
+        while (!stop.stop_requested()) {
             if (const std::string s = mine.some(5); !s.empty()) d.tty.send(s);
             if (const std::string s = d.tty.some(5); !s.empty()) mine.send(s);
         }
@@ -1041,7 +1041,7 @@ TEST(Slmctl, over_a_serial_line) {
     EXPECT_EQ(r.out, d.answer(longer) + "\n");
     r = shell(slmctl_path() + " --tty " + name + " plan");
     EXPECT_NE(r.out.find("total"), std::string::npos) << r.err;
-    stop = true;
+    cable.request_stop();
     cable.join();
     ::close(keep);
 }
