@@ -123,7 +123,7 @@ Result<ToolTexts> describe_tools(std::span<char> tools, std::string_view choice,
         "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with "
         "function signatures within <tools></tools> XML tags:\n<tools>\n");
     for (const Tool& t : std::span(all, static_cast<std::size_t>(count))) {
-        w.put("{\"type\": \"function\", \"function\": {\"name\":").string(t.name);
+        w.put("{\"type\": \"function\", \"function\": {\"name\": ").string(t.name);
         if (!t.description.empty()) w.put(", \"description\": ").string(t.description);
         w.put(", \"parameters\": ").put(t.parameters.empty() ? "{}" : t.parameters).put("}}\n");
     }

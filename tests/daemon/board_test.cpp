@@ -126,6 +126,15 @@ pin = 'door'
 name = 'wind'
 hardware = 'wind'
 )";
+constexpr char feels[] = R"(
+prompt = '{wish}'
+input.wish = {}
+output = { text = 40, must_call = true }
+limits = { steps = 2, max_tokens = 500 }
+[[tool]]
+name = 'heat'
+hardware = ['temperature', 'model']
+)";
 constexpr char lost[] = R"(
 prompt = '{wish}'
 input.wish = {}
@@ -143,6 +152,7 @@ TEST(Tools, do_on_the_board_what_the_model_calls) {
     for (const auto& [name, text] : {std::pair<std::string, std::string>{"acts", caller_of("lamp")},
                                      {"asks", asks},
                                      {"rings", caller_of("bell")},
+                                     {"feels", feels},
                                      {"lost", lost}})
         std::ofstream(agents + "/" + name + ".toml") << text;
     auto arguments = board("tools", lamp_and_door, lamp_is_there);
@@ -152,12 +162,10 @@ TEST(Tools, do_on_the_board_what_the_model_calls) {
     EXPECT_NE(slurp(d.log).find("agent lost, tool pump: the configuration has no [[output]] \"pump\""),
               std::string::npos);
     int acted = 0, worded = 0, lit = 0, rung = 0, heard = 0;
-    for (int i = 0; i < 24; i++) {
-        const bool one = i % 3 != 0;
-        const json reply = w.call("run", {{"agent", i % 3 == 0   ? "asks"
-                                                    : i % 3 == 1 ? "acts"
-                                                                 : "rings"},
-                                          {"input", "Wish " + std::to_string(i * 7)}});
+    for (int i = 0; i < 32; i++) {
+        const bool one = i % 4 == 1 || i % 4 == 2;
+        constexpr const char* names[] = {"asks", "acts", "rings", "feels"};
+        const json reply = w.call("run", {{"agent", names[i % 4]}, {"input", "Wish " + std::to_string(i * 7)}});
         ASSERT_TRUE(reply.contains("result")) << reply.dump();
         const json r = reply["result"];
         bool failed = false;

@@ -885,6 +885,7 @@ TEST(Bound, tools_are_called_as_they_are_described) {
         ASSERT_TRUE(reply.contains("result")) << reply.dump();
         const json r = reply["result"];
         if (r.contains("text")) {
+            EXPECT_FALSE(params.contains("tool_choice")) << reply.dump();
             said++;
             continue;
         }
@@ -900,7 +901,7 @@ TEST(Bound, tools_are_called_as_they_are_described) {
                     << r.dump();
         }
     }
-    EXPECT_GT(called, 10);
+    EXPECT_GE(called, 10);
     std::printf("%d called, %d in words\n", called, said);
     EXPECT_TRUE(
         w.call("gen", {{"prompt", "x"}, {"tools", tools}, {"tool_choice", "none"}, {"max", 4}})["result"].contains(
