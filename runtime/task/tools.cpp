@@ -194,7 +194,7 @@ std::string_view bare_calls(std::string_view answer) {
         else
             depth += (c == '{' || c == '[') - (c == '}' || c == ']');
     }
-    return inside;
+    return inside.empty() ? answer : inside;
 }
 
 // {"name"... is a call, {"text"... are words, [ begins several calls: the third byte tells.

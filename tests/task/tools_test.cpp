@@ -111,7 +111,8 @@ TEST(Tools, of_the_bare_form_are_called_alone_or_in_an_array_and_listed_as_they_
     EXPECT_EQ(listed("", 1), "");  // one that was cancelled
     EXPECT_EQ(bare_calls(R"({"calls":[{"name":"a","arguments":{"b":"},{\"\\","c":[1,2]}}]})"),
               R"({"name":"a","arguments":{"b":"},{\"\\","c":[1,2]}})");
-    for (const char* text : {"", "It rains.", "{\"calls\":[", "{\"calls\":5}"}) EXPECT_EQ(bare_calls(text), text);
+    for (const char* text : {"", "It rains.", "{\"calls\":[", "{\"calls\":5}", "{\"calls\":[]}"})
+        EXPECT_EQ(bare_calls(text), text);
 }
 
 TEST(Tools, choice_says_whether_and_which) {
