@@ -63,7 +63,6 @@ Result<void> Service::check_tools(const agent::Agent& agent, bool trusted) const
 // Behind all that was said so far: the tools as the model reads them, and what its next answer obeys.
 Result<void> Service::offer_tools(Job& job) {
     const agent::Agent& a = *job.agent;
-    job.call_form = a.told ? task::CallForm::bare : task::CallForm::listed;
     std::uint32_t at = job.step == 0 ? job.turns[0].end : job.dialog;
     job.dialog = at;
     if (prompt_bytes - at < a.tool_list.size() + task::words_schema.size())
@@ -71,7 +70,7 @@ Result<void> Service::offer_tools(Job& job) {
                            static_cast<int>(a.name.size()), a.name.data(), prompt_bytes);
     const std::size_t end = prompt_bytes - a.tool_list.size();  // read behind what is written
     std::copy(a.tool_list.begin(), a.tool_list.end(), job.text + end);
-    auto texts = TRY(task::describe_tools({job.text + end, a.tool_list.size()}, "auto", a.system, job.call_form,
+    auto texts = TRY(task::describe_tools({job.text + end, a.tool_list.size()}, "auto", a.system, job.call_form(),
                                           {job.text + at, end - at}));
     char* const schema = job.text + at + texts.system.size();
     if (a.steps > 1 && job.step + 1 == a.steps) {

@@ -76,7 +76,6 @@ struct Job {
     std::uint32_t source_begin, source_end;    // what its values stand in; none: the last turn
     task::Constraint::Kind bound;
     int constraint;                       // of Memory::constraints, -1: none
-    task::CallForm call_form;             // of what is said, where there are tools
     task::CallList call_list;             // engine thread only
     char* text;                           // [prompt_bytes] turns
     std::int32_t* tokens;                 // [context] engine thread only
@@ -138,7 +137,11 @@ struct Job {
 
     bool is_bound() const { return bound != task::Constraint::Kind::none; }
     bool has_tools() const { return tools || (agent != nullptr && !agent->tools.empty()); }
-    bool lists_calls() const { return has_tools() && is_bound() && call_form == task::CallForm::bare; }
+    // A model that is told of tools calls as models are trained to.
+    task::CallForm call_form() const {
+        return agent == nullptr || agent->told ? task::CallForm::bare : task::CallForm::listed;
+    }
+    bool lists_calls() const { return has_tools() && is_bound() && call_form() == task::CallForm::bare; }
     // Engine thread only.
     bool writes() const { return !classifies && !embeds; }
     std::span<const std::int32_t> begun() const {

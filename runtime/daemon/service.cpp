@@ -829,9 +829,8 @@ Result<void> Service::copy(Job& job, const wire::Request& request) {
                                                 : "tools are told by a chat template, and this model has none");
         const std::size_t end = prompt_bytes - request.tools.size();  // read behind what is written
         std::copy(request.tools.begin(), request.tools.end(), job.text + end);
-        job.call_form = task::CallForm::bare;
         const auto texts = TRY(task::describe_tools({job.text + end, request.tools.size()}, request.tool_choice,
-                                                    config_.system, job.call_form, {job.text + at, end - at}));
+                                                    config_.system, job.call_form(), {job.text + at, end - at}));
         job.system_begin = at;
         job.system_end = job.grammar_begin = at + static_cast<std::uint32_t>(texts.system.size());
         job.grammar_end = job.grammar_begin + static_cast<std::uint32_t>(texts.schema.size());
