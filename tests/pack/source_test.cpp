@@ -10,6 +10,7 @@
 #include "toolchain/slmpack/npy.h"
 #include "toolchain/slmpack/source/gguf.h"
 #include "toolchain/slmpack/source/gguf_source.h"
+#include "toolchain/slmpack/source/one_matrix.h"
 #include "toolchain/slmpack/source/stored.h"
 
 namespace slmd::pack {
@@ -341,6 +342,52 @@ TEST(GgufSource, RopeFrequencies) {
     g.erase("llama.rope.scaling.type");
     g.text("llama.rope.scaling.type", "longrope");
     EXPECT_REFUSED(g.file(), "RoPE scaling \"longrope\"");
+}
+
+// The tiny model with an output matrix of its own in F32: the embedding (of 8 bits), each value moved by up to `part`.
+std::string with_output(float part) {
+    const std::string tied = tiny::llama_gguf().file();
+    const auto source = open_bytes(tied).value();
+    auto values = source->read(*source->find("token_embd")).value();
+    std::mt19937 random(3);
+    std::uniform_real_distribution<float> move(1 - part, 1 + part);
+    for (float& v : values) v *= move(random);
+    tiny::Gguf g = tiny::llama_gguf();
+    auto& t = g.tensor("output.weight");
+    t.dims = g.tensor("token_embd.weight").dims;
+    t.data = {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)};
+    return g.file();
+}
+
+TEST(OneMatrix, KeepsTheFinerOfTwoRoundings) {
+    const std::string file = with_output(0.01f);
+    auto two = open_bytes(file).value();
+    ASSERT_NE(two->find("output"), nullptr);
+    const auto output = two->read(*two->find("output")).value();
+    const std::size_t tensors = two->tensors.size();
+    const auto one = with_one_matrix(std::move(two)).value();
+    EXPECT_EQ(one->find("output"), nullptr);
+    EXPECT_EQ(one->tensors.size(), tensors - 1);
+    EXPECT_NE(one->params.flags & image::flag_tied_output, 0u);
+    const SourceTensor& kept = *one->find("token_embd");
+    EXPECT_EQ(kept.type, "F32");
+    EXPECT_EQ(one->read(kept).value(), output);
+    EXPECT_FALSE(one->codes(kept).value());
+    EXPECT_TRUE(one->codes(*one->find("blk.0.attn_q")).value());
+    ASSERT_EQ(one->warnings.size(), 1u);
+    EXPECT_EQ(one->warnings[0],
+              "token_embd (Q8_0) is output (F32) rounded once more: one matrix is kept for both, output");
+}
+
+TEST(OneMatrix, LeavesTwoMatricesAndOneAsTheyAre) {
+    const std::string apart = with_output(0.1f), tied = tiny::llama_gguf().file();
+    for (const std::string* file : {&apart, &tied}) {
+        auto source = open_bytes(*file).value();
+        const Source* const before = source.get();
+        const auto after = with_one_matrix(std::move(source)).value();
+        EXPECT_EQ(after.get(), before);
+        EXPECT_TRUE(after->warnings.empty());
+    }
 }
 
 TEST(GgufSource, RefusalsNameWhatIsWrong) {

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,9 +11,13 @@
 
 namespace slmd::pack {
 
+class Source;
+// A source that becomes an image; its warnings on stderr. one_matrix: see with_one_matrix().
+Result<std::unique_ptr<Source>> open_source(const std::string& path, bool one_matrix);
+
 struct ImportCommand {
     std::string source, output, kind, name, chat_template;
-    bool raw = false, no_golden = false;
+    bool raw = false, no_golden = false, one_matrix = false;
     double least_saving = 0;
     int level = 0;
 };

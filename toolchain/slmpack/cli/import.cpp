@@ -11,6 +11,7 @@
 #include "image/layout.h"
 #include "toolchain/slmpack/image/adapter.h"
 #include "toolchain/slmpack/image/amend.h"
+#include "toolchain/slmpack/source/one_matrix.h"
 
 namespace slmd::pack {
 
@@ -18,6 +19,13 @@ int fail(const std::string& what) {
     end_progress();
     std::fprintf(stderr, "slmpack: %s\n", what.c_str());
     return 1;
+}
+
+Result<std::unique_ptr<Source>> open_source(const std::string& path, bool one_matrix) {
+    std::unique_ptr<Source> source = TRY(Source::open(path));
+    if (one_matrix) source = TRY(with_one_matrix(std::move(source)));
+    for (const std::string& warning : source->warnings) std::fprintf(stderr, "slmpack: warning: %s\n", warning.c_str());
+    return source;
 }
 
 namespace {
@@ -71,10 +79,8 @@ void warn_of_signature(const AmendSummary& summary, const std::string& image) {
 
 int run_import(const ImportCommand& command) {
     const auto start = std::chrono::steady_clock::now();
-    const auto source = Source::open(command.source);
+    const auto source = open_source(command.source, command.one_matrix || !command.kind.empty());
     if (!source) return fail(source.error().text);
-    for (const std::string& warning : source.value()->warnings)
-        std::fprintf(stderr, "slmpack: warning: %s\n", warning.c_str());
     ImportOptions options;
     if (!command.kind.empty())
         options.kind = command.kind == "i4"   ? image::Kind::i4

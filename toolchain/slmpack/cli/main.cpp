@@ -25,6 +25,9 @@ int main(int argc, char** argv) {
                   "Round every matrix to i4 or i8, also where the source's own codes would do; f32: keep an encoder's "
                   "as they are")
         ->check(CLI::IsMember({"i4", "i8", "f32"}));
+    c->add_flag("--one-matrix", import.one_matrix,
+                "Where output and embedding are one matrix that was rounded twice, keep the finer for both; --kind and "
+                "quantize do so unasked");
     c->add_flag("--raw", import.raw, "Write the raw form, which is mapped in place");
     c->add_option("--name", import.name, "The model's name, for people");
     c->add_option("--chat-template", import.chat_template,

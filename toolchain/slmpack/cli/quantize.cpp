@@ -149,7 +149,7 @@ Result<QuantizeSummary> quantize(const QuantizeCommand& command, const Source& s
 }  // namespace
 
 int run_quantize(const QuantizeCommand& command) {
-    const auto source = Source::open(command.source);
+    const auto source = open_source(command.source, true);
     if (!source) return fail(source.error().text);
     if ((source.value()->params.flags & image::flag_encoder) != 0) {
         const auto embeds = quantize_one_that_embeds(command, *source.value());
