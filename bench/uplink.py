@@ -1,19 +1,21 @@
 #!/usr/bin/env python3
 """A board and a large model, end to end: SmolLM2 in slmd, slm-uplink, a network that delays and loses, TLS, and llama.cpp's OpenAI server.
 
-  bench/uplink.py --build DIR --image SMALL.slm --large MODEL.gguf --python PYTHON (--snips FOLDER | --clinc150 data_oos_plus.json) [--cases N] [--calibrate N]
-                  [--delay MS] [--loss PERCENT] [--prices IN,OUT] [--out FILE.svg]
+  bench/uplink.py --build DIR --image SMALL.slm --large MODEL.gguf --python PYTHON (--snips FOLDER | --clinc150 data_oos_plus.json | --invoices) [--cases N]
+                  [--calibrate N] [--delay MS] [--loss PERCENT] [--prices IN,OUT] [--out FILE.svg]
 
-Needs root (network namespaces), ip and tc, openssl, stunnel4, and a Python that has the package xllamacpp. The agent is models/agents/intent.toml, or with
---clinc150 models/adapters/clinc150 with its adapter, allowed to leave. First one request with secrets in it, of which every byte is shown; then the agent is
-calibrated on cases of SNIPS' training part (CLINC150: the parts val and oos_val), and `slmctl compare` asks both models for cases of the validation part (test
-and oos_test) and prints how good they and their mixtures are.
+Needs root (network namespaces), ip and tc, openssl, stunnel4, and a Python that has the package xllamacpp. The agent is models/agents/intent.toml, with
+--clinc150 models/adapters/clinc150 with its adapter, with --invoices models/agents/invoice.toml, allowed to leave. First one request with secrets in it, of which
+every byte is shown; then the agent is calibrated on cases of SNIPS' training part (CLINC150: the parts val and oos_val; invoices: generated ones), and `slmctl
+compare` asks both models for cases of the validation part (test and oos_test; other invoices) and prints how good they and their mixtures are. An invoice is
+right when all five fields are, word for word.
 """
 import argparse
 import json
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +53,22 @@ def sh(command, **more):
     return subprocess.run(command, shell=isinstance(command, str), check=True, capture_output=True, text=True, **more).stdout
 
 
+def invoices(n, seed):
+    """(text, its five fields as they stand in it)"""
+    rows = []
+    # A third of the documents are no invoices.
+    for line in sh([sys.executable, ROOT / "tests/agent/documents.py", str(3 * n), str(seed)]).splitlines():
+        document = json.loads(line)
+        text, fields = document["text"], document["fields"]
+        if document["kind"].startswith("invoice"):
+            digits = re.sub(r"[.,]", "", fields["total"] if isinstance(fields["total"], str) else f"{fields['total']:.2f}")
+            total = next((t for t in re.findall(r"\d[\d.,]*\d", text) if re.sub(r"[.,]", "", t) == digits), None)
+            answer = {**{k: fields[k] for k in ("number", "date", "due", "iban")}, "total": total}
+            if all(v and v in text for v in answer.values()):
+                rows.append((text, answer))
+    return rows
+
+
 def main():
     p = argparse.ArgumentParser(usage=__doc__)
     for name in ("build", "image", "large", "python"):
@@ -58,6 +76,7 @@ def main():
     data = p.add_mutually_exclusive_group(required=True)
     data.add_argument("--snips")
     data.add_argument("--clinc150")
+    data.add_argument("--invoices", action="store_true")
     p.add_argument("--cases", type=int, default=200)
     p.add_argument("--calibrate", type=int, default=200)
     p.add_argument("--delay", type=int, default=40)
@@ -109,11 +128,11 @@ def main():
             f"url = 'https://10.77.0.2:8443/v1'\nmodel = 'large'\nca = '{work}/cert.pem'\nkey_file = '{work}/api-key'\nprice = {{ input = {price[0]}, output = {price[1]} }}\n")
         open(f"{work}/slmd.toml", "w").write(f"[uplink]\nsocket = '{work}/up.sock'\nuser = 'root'\n")
         adapter = ROOT / "models/adapters/clinc150"
-        agent = (ROOT / "models/agents/intent.toml" if o.snips else adapter / "clinc150.toml").read_text()
-        open(f"{work}/agents/intent.toml", "w").write(agent.replace("[input.text]", "escalate = 'unsure'\n[remote]\npolicy = 'allowed'\n[input.text]", 1))
+        agent = (adapter / "clinc150.toml" if o.clinc150 else ROOT / "models/agents" / ("intent.toml" if o.snips else "invoice.toml")).read_text()
+        open(f"{work}/agents/asked.toml", "w").write(agent.replace("[input.text]", "escalate = 'unsure'\n[remote]\npolicy = 'allowed'\n[input.text]", 1))
         open(f"{work}/agents/contact.toml", "w").write(CONTACT)
         slmd = start(["unshare", "-n", build / "runtime/daemon/slmd", "--config", f"{work}/slmd.toml", "--model", o.image, "--socket", f"{work}/slmd.sock", "--state", f"{work}/state",
-               "--agents", f"{work}/agents", *([] if o.snips else ["--adapter", f"clinc150={adapter}/clinc150.slm"])], "slmd.log")
+               "--agents", f"{work}/agents", *(["--adapter", f"clinc150={adapter}/clinc150.slm"] if o.clinc150 else [])], "slmd.log")
         wait_for("slmd.log", "ready:")
         start(["ip", "netns", "exec", "slm-up", build / "runtime/uplink/slm-uplink", "--config", f"{work}/uplink.toml"], "uplink.log")
         wait_for("slmd.log", "slm-uplink is there")
@@ -124,19 +143,25 @@ def main():
             r = subprocess.run([*ask, "agent", "run", "contact", MESSAGE, "--route", route], capture_output=True, text=True)
             print(f"{route}: {r.stdout.strip()}\n  {r.stderr.strip()}")
 
-        def cases(name, parts, n):
-            rows = [row for part in parts for row in (intents.snips(o.snips, part) if o.snips else intents.clinc150(o.clinc150, part))]
+        def cases(name, n):
+            known = name == "known.jsonl"
+            if o.invoices:
+                rows = invoices(n, 1 if known else 2)
+            elif o.snips:
+                rows = intents.snips(o.snips, "train" if known else "validate")
+            else:
+                rows = [row for part in (("val", "oos_val") if known else ("test", "oos_test")) for row in intents.clinc150(o.clinc150, part)]
             random.Random(7).shuffle(rows)
             with open(f"{work}/{name}", "w") as f:
-                for text, label in rows[:n]:
-                    f.write(json.dumps({"input": text, "output": label}) + "\n")
+                for text, answer in rows[:n]:
+                    f.write(json.dumps({"input": text, "output": answer}) + "\n")
             return f"{work}/{name}"
 
-        calibrated = subprocess.run([*ask, "calibrate", "intent", cases("known.jsonl", ["train"] if o.snips else ["val", "oos_val"], o.calibrate)], capture_output=True, text=True)
+        calibrated = subprocess.run([*ask, "calibrate", "asked", cases("known.jsonl", o.calibrate)], capture_output=True, text=True)
         print("\n".join(calibrated.stdout.strip().splitlines()[-6:]), calibrated.stderr.strip())
         slmd.send_signal(signal.SIGHUP)  # it reads the calibration
         wait_for("slmd.log", "reload")
-        command = [*ask, "compare", cases("asked.jsonl", ["validate"] if o.snips else ["test", "oos_test"], o.cases), "--agents", "intent", "--ask-upstream", "--upstream-answers", f"{work}/large.jsonl", "--prices", o.prices]
+        command = [*ask, "compare", cases("asked.jsonl", o.cases), "--agents", "asked", "--ask-upstream", "--upstream-answers", f"{work}/large.jsonl", "--prices", o.prices]
         if o.out:
             command += ["--svg", o.out]
         r = subprocess.run(command, capture_output=True, text=True)

@@ -374,7 +374,8 @@ Result<std::string_view> Service::write_down(Job& job, Uplink::Going& g) {
     if (a.output == agent::Output::schema) {
         const std::span<char> room = uplink.scratch();
         if (a.schema.size() > room.size()) return Error::make(Code::text_too_long, "the schema is too long");
-        body.put(",\"schema\":").put({room.data(), without_source(a.schema, room.data())});
+        const std::size_t told = compact(room.data(), without_source(a.schema, room.data()));  // in one line
+        body.put(",\"schema\":").put({room.data(), told});
     } else if (a.output == agent::Output::choice) {  // words alone do not bind a model
         body.put(",\"schema\":{\"type\":\"object\",\"properties\":{\"label\":{\"type\":\"string\",\"enum\":[");
         for (const agent::Label& l : a.labels) body.put(&l == a.labels.data() ? "" : ",").string(l.name);
