@@ -148,7 +148,7 @@ def main():
             if o.invoices:
                 rows = invoices(n, 1 if known else 2)
             elif o.snips:
-                rows = intents.snips(o.snips, "train" if known else "validate")
+                rows = list(intents.snips(o.snips, "train" if known else "validate"))
             else:
                 rows = [row for part in (("val", "oos_val") if known else ("test", "oos_test")) for row in intents.clinc150(o.clinc150, part)]
             random.Random(7).shuffle(rows)

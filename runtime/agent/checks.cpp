@@ -172,7 +172,9 @@ struct Reader {
         } else if (key == "format") {
             check.format = TRY(text(key, node));
             if (!is_date_format(check.format))
-                return at(node, "format has yyyy, mm, dd (or m, d), HH, MM, SS, each once: \"dd.mm.yyyy\"");
+                return at(node,
+                          "format has yyyy, mm, dd (or m, d), HH, MM, SS, each once: \"dd.mm.yyyy\", or several: "
+                          "\"yyyy-mm-dd or dd.mm.yyyy\"");
         } else if (key == "after") {
             check.after = TRY(date(key, node));
         } else if (key == "before") {

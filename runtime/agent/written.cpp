@@ -285,7 +285,19 @@ bool multiply(Decimal a, Decimal b, Decimal& product) {
     return product <= grammar::decimal_max && product >= -grammar::decimal_max;
 }
 
-bool is_date_format(std::string_view format) {
+namespace {
+
+constexpr std::string_view between = " or ";
+
+// Cuts the first of several formats off.
+std::string_view next_format(std::string_view& formats) {
+    const std::size_t end = formats.find(between);
+    const std::string_view first = formats.substr(0, end);
+    formats.remove_prefix(end == formats.npos ? formats.size() : end + between.size());
+    return first;
+}
+
+bool is_one_format(std::string_view format, bool& date) {
     bool has[token_count] = {};
     for (std::size_t at = 0; at < format.size();) {
         const std::size_t token = token_of(format[at]), begin = at;
@@ -298,11 +310,12 @@ bool is_date_format(std::string_view format) {
         if (has[token] || n < tokens[token].least || n > tokens[token].most) return false;
         has[token] = true;
     }
-    const bool date = has[0] && has[1] && has[2], part = has[0] || has[1] || has[2];
+    date = has[0] && has[1] && has[2];
+    const bool part = has[0] || has[1] || has[2];
     return date == part && (date || has[3]) && (has[3] || !has[4]) && (has[4] || !has[5]);
 }
 
-bool read_date(std::string_view text, std::string_view format, std::int64_t& seconds) {
+bool read_as(std::string_view text, std::string_view format, std::int64_t& seconds) {
     int part[token_count] = {1970, 1, 1, 0, 0, 0};
     std::size_t from = 0;
     for (std::size_t at = 0; at < format.size();) {
@@ -323,6 +336,23 @@ bool read_date(std::string_view text, std::string_view format, std::int64_t& sec
         return false;
     seconds = days_until(part[0], part[1], part[2]) * 86400 + part[3] * 3600 + part[4] * 60 + part[5];
     return true;
+}
+
+}  // namespace
+
+bool is_date_format(std::string_view format) {
+    bool date, other;
+    if (format.ends_with(between) || !is_one_format(next_format(format), date)) return false;
+    while (!format.empty())
+        if (!is_one_format(next_format(format), other) || other != date) return false;
+    return true;
+}
+
+bool read_date(std::string_view text, std::string_view format, std::int64_t& seconds) {
+    do {
+        if (read_as(text, next_format(format), seconds)) return true;
+    } while (!format.empty());
+    return false;
 }
 
 std::string_view fold_space(std::string_view text, std::span<char> out) {

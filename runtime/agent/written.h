@@ -21,7 +21,8 @@ std::string_view write_number(Decimal value, int decimals, std::span<char, 48> o
 bool multiply(Decimal a, Decimal b, Decimal& product);
 
 // yyyy, mm, dd, HH, MM, SS; m and d for months and days of one digit or two; other characters stand for themselves.
-// A date has all of year, month and day, or none; then at least the hours.
+// A date has all of year, month and day, or none; then at least the hours. Several formats, all of dates or none, have
+// " or " between them; the first that fits counts.
 constexpr std::string_view iso_date = "yyyy-mm-dd";
 bool is_date_format(std::string_view format);
 // Seconds since 1970-01-01, without time zones. False when it is not of the format, or there is no such day or time.

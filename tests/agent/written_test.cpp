@@ -83,10 +83,18 @@ TEST(Written, Dates) {
         EXPECT_FALSE(read_date(bad, iso_date, s)) << bad;
     EXPECT_FALSE(read_date("24:00", "HH:MM", s));
     EXPECT_TRUE(read_date("00:00", "HH:MM", s));
-    for (const char* good : {"yyyy-mm-dd", "d.m.yyyy", "yyyymmddTHHMMSSZ", "HH:MM", "HH"})
+    const char* const several = "yyyy-mm-dd or dd.mm.yyyy or mm/dd/yyyy";
+    for (const char* day : {"2024-07-04", "04.07.2024", "07/04/2024"}) {
+        ASSERT_TRUE(read_date(day, several, s)) << day;
+        EXPECT_EQ(s, 1720051200) << day;
+    }
+    for (const char* bad : {"2024.07.04", "04.07.2024 or", "14/07/2024", ""})
+        EXPECT_FALSE(read_date(bad, several, s)) << bad;
+    for (const char* good : {"yyyy-mm-dd", "d.m.yyyy", "yyyymmddTHHMMSSZ", "HH:MM", "HH", several, "HH:MM or HHMM"})
         EXPECT_TRUE(is_date_format(good)) << good;
     for (const char* bad :
-         {"", "yy-mm-dd", "yyyy-mm", "dd.mmm.yyyy", "yyyy-mm-dd dd", "MM:SS", "HH:SS", "yyyy-mm-dd MM"})
+         {"", "yy-mm-dd", "yyyy-mm", "dd.mmm.yyyy", "yyyy-mm-dd dd", "MM:SS", "HH:SS", "yyyy-mm-dd MM",
+          "yyyy-mm-dd or HH:MM", "yyyy-mm-dd or ", " or yyyy-mm-dd", "yyyy-mm-dd or yy"})
         EXPECT_FALSE(is_date_format(bad)) << bad;
 }
 
