@@ -269,10 +269,12 @@ TEST(Uplink, nothing_leaves_without_a_policy_or_against_a_wish) {
 TEST(Uplink, its_answer_is_held_to_what_the_local_one_is) {
     const Place p;
     p.agent("word", "[remote]\npolicy = 'allowed'\n",
-            "schema = '''\n{\"type\": \"object\", \"required\": [\"word\"], \"additionalProperties\": false,\n \"properties\":\t"
+            "schema = '''\n{\"type\": \"object\", \"required\": [\"word\"], \"additionalProperties\": false,\n "
+            "\"properties\":\t"
             "{\r\n  \"word\": {\"type\":\"string\", \"from\": \"source\", \"minLength\":1, \"maxLength\":12}}}'''\n");
-    p.agent("kind", "[remote]\npolicy = 'allowed'\nlearn = true\n",
-            "choice = ['one', 'two', 'say \"three\"']\n[[example]]\ninput = 'x'\nshow = true\noutput = 'say \"three\"'\n");
+    p.agent(
+        "kind", "[remote]\npolicy = 'allowed'\nlearn = true\n",
+        "choice = ['one', 'two', 'say \"three\"']\n[[example]]\ninput = 'x'\nshow = true\noutput = 'say \"three\"'\n");
     ChatServer server;
     std::string says;
     server.answer = [&](const ChatServer::Asked&) { return says; };
