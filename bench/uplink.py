@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A board and a large model, end to end: SmolLM2 in slmd, slm-uplink, a network that delays and loses, TLS, and llama.cpp's OpenAI server.
+"""A board and a large model, end to end: a small model in slmd, slm-uplink, a network that delays and loses, TLS, and llama.cpp's OpenAI server.
 
   bench/uplink.py --build DIR --image SMALL.slm --large MODEL.gguf --python PYTHON (--snips FOLDER | --clinc150 data_oos_plus.json | --invoices) [--cases N]
                   [--calibrate N] [--delay MS] [--loss PERCENT] [--prices IN,OUT] [--out FILE.svg]
@@ -143,8 +143,8 @@ def main():
             r = subprocess.run([*ask, "agent", "run", "contact", MESSAGE, "--route", route], capture_output=True, text=True)
             print(f"{route}: {r.stdout.strip()}\n  {r.stderr.strip()}")
 
-        def cases(name, n):
-            known = name == "known.jsonl"
+        def cases(known, n):
+            name = "known.jsonl" if known else "asked.jsonl"
             if o.invoices:
                 rows = invoices(n, 1 if known else 2)
             elif o.snips:
@@ -157,11 +157,11 @@ def main():
                     f.write(json.dumps({"input": text, "output": answer}) + "\n")
             return f"{work}/{name}"
 
-        calibrated = subprocess.run([*ask, "calibrate", "asked", cases("known.jsonl", o.calibrate)], capture_output=True, text=True)
+        calibrated = subprocess.run([*ask, "calibrate", "asked", cases(True, o.calibrate)], capture_output=True, text=True)
         print("\n".join(calibrated.stdout.strip().splitlines()[-6:]), calibrated.stderr.strip())
         slmd.send_signal(signal.SIGHUP)  # it reads the calibration
         wait_for("slmd.log", "reload")
-        command = [*ask, "compare", cases("asked.jsonl", o.cases), "--agents", "asked", "--ask-upstream", "--upstream-answers", f"{work}/large.jsonl", "--prices", o.prices]
+        command = [*ask, "compare", cases(False, o.cases), "--agents", "asked", "--ask-upstream", "--upstream-answers", f"{work}/large.jsonl", "--prices", o.prices]
         if o.out:
             command += ["--svg", o.out]
         r = subprocess.run(command, capture_output=True, text=True)

@@ -26,9 +26,8 @@ double distance(const std::vector<float>& a, const std::vector<float>& b) {
 
 class OneMatrix : public Source {
   public:
-    OneMatrix(std::unique_ptr<Source> whole, const std::string& kept) : whole_(std::move(whole)) {
+    OneMatrix(std::unique_ptr<Source> whole, SourceTensor kept) : whole_(std::move(whole)), kept_(std::move(kept)) {
         static_cast<Source&>(*this) = *whole_;
-        kept_ = *whole_->find(kept);
         params.flags |= image::flag_tied_output;
         std::erase_if(tensors, [](const SourceTensor& t) { return t.name == "output"; });
         for (SourceTensor& t : tensors)
@@ -52,14 +51,14 @@ Result<std::unique_ptr<Source>> with_one_matrix(std::unique_ptr<Source> source) 
         return source;
     const std::uint32_t coarser = std::min({bits(*embedding), bits(*output), 8u});
     if (coarser == 0) return source;
-    // A normal matrix in groups of 32 is rounded by 0.64 of this; BF16 by less than 8 bits are.
+    // Rounding moves a normal matrix in groups of 32 by 0.64 * 2^(1 - bits), BF16's by less than that of 8 bits.
     const double most = 1.3 * std::ldexp(1.0, 1 - int(coarser));
     if (distance(TRY(source->read(*embedding)), TRY(source->read(*output))) > most) return source;
     const SourceTensor &kept = bits(*output) >= bits(*embedding) ? *output : *embedding,
                        &left = &kept == output ? *embedding : *output;
     const std::string line = left.name + " (" + left.type + ") is " + kept.name + " (" + kept.type +
                              ") rounded once more: one matrix is kept for both, " + kept.name;
-    std::unique_ptr<Source> one = std::make_unique<OneMatrix>(std::move(source), std::string(kept.name));
+    std::unique_ptr<Source> one = std::make_unique<OneMatrix>(std::move(source), SourceTensor(kept));
     one->warnings.push_back(line);
     return one;
 }
