@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Values from documents whose fields are known: slmd bound to a schema with "from": "source", beside llama.cpp free, the same prompt.
+"""Values from documents whose fields are known: slmd bound to a schema with "from": "source" and what a field looks like, beside llama.cpp free, the same prompt.
 
   extract.py IMAGE --peer GGUF --python PYTHON [--documents N] [--seed N] [--threads N] [--slmd PROGRAM] [-- ARGUMENTS of slmd]
 
@@ -30,6 +30,19 @@ ASKED = {
     "mail": {"sender": "who writes", "order": "the order's number", "ordered": "the day when it was ordered", "delivery": "the day when it is to be delivered", "ean": "the article's EAN",
              "quantity": "how many"},
 }
+DATE = "^([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{4})$"
+AMOUNT = "^[0-9]{1,3}([., ']?[0-9]{3})*[.,][0-9]{2}$"
+CODE = "^[A-Za-z0-9./_-]*[0-9][A-Za-z0-9./_-]*$"
+READING = "^-?[0-9]+([.,][0-9]+)?$"
+PATTERNS = {"number": CODE, "date": DATE, "due": DATE, "iban": "^[A-Z]{2}[0-9]{2}( ?[0-9A-Z]){11,30}$", "currency": "^[A-Z]{3}$", "net": AMOUNT, "tax": AMOUNT, "total": AMOUNT,
+            "time": "^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}$", "temperature": READING, "limit": READING, "order": CODE, "ordered": DATE, "delivery": DATE, "ean": "^[0-9]{13}$",
+            "quantity": "^[0-9]+$"}
+
+
+def source(key):
+    if key in PATTERNS:
+        return {"type": ["string", "null"], "from": "source", "pattern": PATTERNS[key], "maxLength": 60}
+    return {"type": "string", "from": "source", "minLength": 1, "maxLength": 60}
 
 
 def asked_of(document):
@@ -101,8 +114,7 @@ with Slmd(o.slmd, o.image, 1, ["--threads", str(o.threads), *sys.argv[end + 1 :]
         kind, truth = asked_of(document)
         prompt = (f"{document['text']}\n\nReturn these values of the text above as a JSON object, each word for word as it stands there:\n"
                   + "".join(f"- {k}: {ASKED[kind][k]}\n" for k in truth))
-        source = {"type": "string", "from": "source", "minLength": 1, "maxLength": 60}
-        schema = {"type": "object", "properties": {k: source for k in truth}, "required": list(truth), "additionalProperties": False}
+        schema = {"type": "object", "properties": {k: source(k) for k in truth}, "required": list(truth), "additionalProperties": False}
         begin = time.perf_counter()
         r = client.call("gen", prompt=prompt, schema=schema, source=document["text"], temp=0, max=400)
         ours.add(document, read(r["text"]), time.perf_counter() - begin)

@@ -54,16 +54,17 @@ def sh(command, **more):
 
 
 def invoices(n, seed):
-    """(text, its five fields as they stand in it)"""
+    """(text, its fields as they stand in it)"""
     rows = []
     # A third of the documents are no invoices.
     for line in sh([sys.executable, ROOT / "tests/agent/documents.py", str(3 * n), str(seed)]).splitlines():
         document = json.loads(line)
         text, fields = document["text"], document["fields"]
         if document["kind"].startswith("invoice"):
-            digits = re.sub(r"[.,]", "", fields["total"] if isinstance(fields["total"], str) else f"{fields['total']:.2f}")
-            total = next((t for t in re.findall(r"\d[\d.,]*\d", text) if re.sub(r"[.,]", "", t) == digits), None)
-            answer = {**{k: fields[k] for k in ("number", "date", "due", "iban")}, "total": total}
+            answer = {k: fields[k] for k in ("number", "date", "due", "iban")}
+            for k in ("net", "tax", "total"):
+                digits = re.sub(r"[.,]", "", fields[k] if isinstance(fields[k], str) else f"{fields[k]:.2f}")
+                answer[k] = next((t for t in re.findall(r"\d[\d.,]*\d", text) if re.sub(r"[.,]", "", t) == digits), None)
             if all(v and v in text for v in answer.values()):
                 rows.append((text, answer))
     return rows

@@ -167,8 +167,9 @@ struct Reader {
             check.unit = TRY(text(key, node));
         } else if (key == "decimal") {
             const auto v = node.value<std::string_view>();
-            if (!v || (*v != "." && *v != ",")) return at(node, "decimal is \".\" or \",\": the mark before decimals");
-            check.decimal = (*v)[0];
+            if (!v || (*v != "." && *v != "," && *v != "any"))
+                return at(node, "decimal is \".\" or \",\": the mark before decimals; or \"any\"");
+            check.decimal = *v == "any" ? any_mark : (*v)[0];
         } else if (key == "format") {
             check.format = TRY(text(key, node));
             if (!is_date_format(check.format))

@@ -142,7 +142,7 @@ bool amount(const Check& c, const JsonNode& n, Decimal& value) {
 }
 // As written, for messages.
 int decimals_of(const Check& c, const JsonNode& n) {
-    const std::size_t mark = n.text.rfind(n.type == JsonType::number ? '.' : c.decimal);
+    const std::size_t mark = n.text.rfind(n.type == JsonType::number ? '.' : mark_of(n.text, c.decimal));
     if (mark == std::string_view::npos) return 0;
     const auto rest = n.text.substr(mark + 1);
     return static_cast<int>(std::count_if(rest.begin(), rest.end(), [](char d) { return d >= '0' && d <= '9'; }));

@@ -39,7 +39,7 @@ struct Check {
     grammar::Automaton pattern{};
     grammar::Decimal low = -grammar::decimal_max, high = grammar::decimal_max, tolerance = 0;
     std::int64_t after = INT64_MIN, before = INT64_MAX;  // a date lies between them, in seconds since 1970
-    char decimal = '.';                                  // mark in numbers that are texts
+    char decimal = '.';                                  // mark in numbers that are texts, or any_mark
     bool ignore_case = false;
 };
 // It speaks of values within a JSON answer.

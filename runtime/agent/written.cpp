@@ -77,6 +77,7 @@ bool take_sign(std::string_view& text) {
 }
 
 bool read_unsigned(std::string_view text, char decimal_mark, Decimal& value) {
+    decimal_mark = mark_of(text, decimal_mark);
     std::size_t at = 0;
     int digits = 0;
     value = 0;
@@ -235,6 +236,17 @@ constexpr Marks quotation_marks[] = {
 };
 
 }  // namespace
+
+char mark_of(std::string_view number, char decimal_mark) {
+    if (decimal_mark != any_mark) return decimal_mark;
+    const std::size_t last = number.find_last_of(".,");
+    if (last == std::string_view::npos) return '.';
+    std::size_t after = last + 1, before = last;
+    while (digit_at(number, after)) after++;
+    while (before > 0 && digit_at(number, before - 1)) before--;
+    const bool group = after - last - 1 == 3 && last - before >= 1 && last - before <= 3 && number[before] != '0';
+    return (number[last] == '.') != group ? '.' : ',';
+}
 
 bool read_number(std::string_view text, char decimal_mark, Decimal& value) {
     const bool negative = take_sign(text);

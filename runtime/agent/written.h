@@ -10,6 +10,11 @@ namespace slmd::agent {
 
 using grammar::Decimal;
 
+// A decimal mark for texts of which some have a point and some a comma: the last of the two in the number, unless it
+// stands between one to three digits, of which the first is no 0, and just three more, which are a group.
+constexpr char any_mark = '*';
+// The mark before the decimals of this one: decimal_mark, unless that is any_mark.
+char mark_of(std::string_view number, char decimal_mark);
 // A number from end to end: a sign, digits, whole groups of three of them between equal marks (one of , . ' a space,
 // but not the decimal mark), decimals. False when it is none, or has more than 18 digits on a side of the mark.
 bool read_number(std::string_view text, char decimal_mark, Decimal& value);

@@ -34,8 +34,8 @@ struct List {
     }
     T& operator[](std::size_t i) { return data[i]; }
     std::span<T> view() { return {data, size}; }
-    T* begin() { return data; }
-    T* end() { return data + size; }
+    T* begin() const { return data; }
+    T* end() const { return data + size; }
 };
 
 // Bytes of a string as it is written between quotes.
@@ -122,6 +122,8 @@ class Compiler {
     Result<Automaton> pattern(const Fact& f, bool whole, std::string_view text);
     Result<Automaton> any_string();
     Result<Automaton> copied(const Automaton& a);
+    Result<int> search(const Automaton& content);
+    Result<void> check_searches() const;
     Result<void> literals_of(const Draft& d, std::string_view name, bool named, unsigned patterns, LiteralList& out);
     bool evaluates(const Fact* inner, std::string_view name, bool named, unsigned patterns) const;
     Result<std::uint16_t> shortest_other(const ObjectRule& rule);
@@ -150,6 +152,9 @@ class Compiler {
     List<Node> nodes_;
     Automaton any_{};
     bool has_any_ = false;
+    Automaton searches_[Grammar::max_searches];
+    std::size_t search_count_ = 0;
+    List<std::pair<const StringRule*, int>> searching_;  // and where its "from" stands
     // Patterns of the object rule that is being built.
     struct {
         int node;  // where it stands
@@ -231,6 +236,7 @@ Result<Grammar> Compiler::run() {
         if (i != nothing) TRY(build(i));
     TRY(count_values(nodes_.view(), heap_, scratch_));
     TRY(price_values(nodes_.view(), heap_));
+    TRY(check_searches());
     if (nodes_[0].cost >= never) return wrong(Code::incorrect_parameters, 0, "no value obeys it");
     if (nodes_[0].depth > max_depth) return wrong(Code::not_supported, 0, "its values are nested too deeply");
     Node* const nodes = TRY(result<Node>(nodes_.size));
@@ -239,6 +245,9 @@ Result<Grammar> Compiler::run() {
     g.nodes = {nodes, nodes_.size};
     for (const Node& n : g.nodes)
         for (const StringRule* r : n.strings) g.from_source |= r->from_source;
+    Automaton* const searches = TRY(result<Automaton>(search_count_));
+    std::copy_n(searches_, search_count_, searches);
+    g.searches = {searches, search_count_};
     return g;
 }
 
@@ -360,8 +369,10 @@ Result<const StringRule*> Compiler::string_rule(const Draft& d) {
     StringRule r;
     const Fact* listed = nullptr;
     bool patterns = false;
+    int from = 0;
     for (const Fact* f = d.facts; f != nullptr; f = f->next) {
         if (f->kind == Fact::one_of) listed = f;
+        if (f->kind == Fact::from) from = f->node;
         if (f->kind == Fact::min_length) r.min = std::max(r.min, f->count);
         if (f->kind == Fact::max_length) r.max = std::min(r.max, f->count);
         r.from_source |= f->kind == Fact::from;
@@ -369,10 +380,9 @@ Result<const StringRule*> Compiler::string_rule(const Draft& d) {
             f->kind == Fact::pattern || (f->kind == Fact::format && options_.formats) || f->kind == Fact::none_of;
     }
     if (r.min > r.max) return nullptr;
-    if (r.from_source && (patterns || listed != nullptr || r.min > 1))
-        return Error::make(
-            Code::not_supported,
-            "schema: \"from\" cannot be together with pattern, format, enum, const or a minLength above 1");
+    if (r.from_source && listed != nullptr)
+        return Error::make(Code::not_supported, "schema: \"from\" cannot be together with enum or const");
+    patterns |= r.from_source && r.min > 1;
     if (listed != nullptr) {
         List<std::string_view> words_list;
         for (int i = listed->single ? listed->node : schema_.first(listed->node); i < schema_.end(listed->node);
@@ -433,9 +443,45 @@ Result<const StringRule*> Compiler::string_rule(const Draft& d) {
     if (r.content.states == 0) return nullptr;
     if (!r.any) r.content = TRY(copied(r.content));
     r.cost = 2 + (r.any ? r.min : r.content.to_end[0]);
+    if (r.from_source && !r.any) {
+        r.search = TRY(search(r.content));
+        if (r.content.label[0] == 0) r.cost = never;  // until there is a source
+    }
     StringRule* const kept = TRY(result<StringRule>(1));
     *kept = r;
+    if (r.search >= 0) TRY(searching_.add({kept, from}, heap_));
     return kept;
+}
+
+// Which of the searches it is, a new one unless there is one like it.
+Result<int> Compiler::search(const Automaton& content) {
+    const auto same = [&](const Automaton& a) {
+        return a.states == content.states && a.classes == content.classes &&
+               std::equal(a.byte_class, a.byte_class + 256, content.byte_class) &&
+               std::equal(a.next, a.next + a.states * a.classes, content.next) &&
+               std::equal(a.label, a.label + a.states, content.label);
+    };
+    const auto found = std::find_if(searches_, searches_ + search_count_, same);
+    if (found == searches_ + search_count_) {
+        if (search_count_ == Grammar::max_searches)
+            return Error::make(Code::not_supported, "schema: \"from\" is beside more than %zu different patterns",
+                               Grammar::max_searches);
+        searches_[search_count_++] = content;
+    }
+    return static_cast<int>(found - searches_);
+}
+
+// A source may have nothing that is searched for, and then there must be something else to say.
+Result<void> Compiler::check_searches() const {
+    for (const Node& n : nodes_)
+        for (const StringRule* r : n.strings)
+            if (n.cost >= never)
+                for (const auto& [rule, from] : searching_)
+                    if (rule == r)
+                        return wrong(Code::not_supported, from,
+                                     "a source may have nothing that fits the pattern: another type is needed, as in "
+                                     "\"type\": [\"string\", \"null\"]");
+    return {};
 }
 
 Result<const NumberRule*> Compiler::number_rule(const Draft& d) {

@@ -17,9 +17,11 @@ struct StringRule {
     Automaton content;                          // between the quotes, in json encoding
     bool any = false;                           // content is every string: its state 0 stands between two characters
     bool from_source = false;                   // and of those, what stands in the source
+    int search = -1;                            // with from_source, unless any: which of the grammar's searches it is
     std::uint32_t min = 0, max = never;         // characters; only with any
     const std::uint8_t* completions = nullptr;  // [states] texts that follow, 255: or more; null: not counted
-    std::uint32_t cost = never;                 // bytes of the shortest one, quotes included
+    std::uint32_t cost = never;                 // bytes of the shortest one, quotes included; never, too, where that is
+                                                // the source's to say
 };
 
 struct ArrayRule {
@@ -85,10 +87,13 @@ struct Node {
 };
 
 struct Grammar {
+    static constexpr std::size_t max_searches = 8;
+
     enum Kind : std::uint8_t { json, text } kind = json;
-    std::span<const Node> nodes;  // json: the value is of node 0
-    Automaton text_rule{};        // text: what may be written
-    bool from_source = false;     // a value has to stand in the source
+    std::span<const Node> nodes;          // json: the value is of node 0
+    Automaton text_rule{};                // text: what may be written
+    bool from_source = false;             // a value has to stand in the source
+    std::span<const Automaton> searches;  // what such values have to be besides: contents of string rules
 };
 
 struct CompileOptions {

@@ -215,6 +215,7 @@ void Matcher::begin(std::uint32_t parent, std::uint16_t node, char c, unsigned d
                 if (r->from_source) {
                     if (source_ == nullptr || source_->size() == 0) continue;
                     f.string.part = source_->whole();
+                    if (!can_match(f)) continue;
                 }
                 thread(f);
             }
@@ -373,25 +374,42 @@ bool Matcher::differs(const Frame& array, std::uint32_t end) const {
     return true;
 }
 
+// What has been said ends in the middle of an escape.
+bool Matcher::in_escape(const Frame& f) const {
+    std::uint32_t at = length_;
+    while (at > f.begin + 1 && text_[at - 1] == '\\') at--;
+    return (length_ - at) % 2 != 0;
+}
+
+// What has been said of the source can become what is searched for, if anything is.
+bool Matcher::can_match(const Frame& f) const {
+    const int search = static_cast<const StringRule*>(f.rule)->search;
+    return search < 0 || source_->can_match(f.string.part, search);
+}
+
 // The byte, or the character that it escapes, stands in the source after what has been said. Control characters that
 // have no short escape are not said again.
 bool Matcher::follow_source(const Frame& f, Frame& next, char c) const {
-    constexpr std::string_view from = "\"\\\b\f\n\r\t", to = "\"\\bfnrt";
-    if (f.string.state != 0 && text_[length_ - 1] == '\\') {
-        const std::size_t i = to.find(c);
-        return i != std::string_view::npos && source_->step(next.string.part, from[i]);
-    }
-    if (c != '\\') return source_->step(next.string.part, c);
-    return std::any_of(from.begin(), from.end(), [&](char e) {
-        Source::Part part = f.string.part;
-        return source_->step(part, e);
+    const auto follow = [&](Frame& frame, char byte) {
+        return source_->step(frame.string.part, byte) && can_match(frame);
+    };
+    if (in_escape(f)) return Source::unescaped(c) != '\0' && follow(next, Source::unescaped(c));
+    if (c != '\\') return Source::escaped(c) == '\0' && follow(next, c);
+    constexpr std::string_view escapes = "\"\\bfnrt";
+    return std::any_of(escapes.begin(), escapes.end(), [&](char e) {
+        if (static_cast<const StringRule*>(f.rule)->content.step(next.string.state, static_cast<unsigned char>(e)) ==
+            Automaton::dead)
+            return false;
+        Frame tried = f;
+        return follow(tried, Source::unescaped(e));
     });
 }
 
 void Matcher::string_byte(const Frame& f, char c) {
     const auto* const rule = static_cast<const StringRule*>(f.rule);
     if (c == '"' && rule->content.label[f.string.state] != 0) {
-        if (f.string.characters >= rule->min) leave(f, c, true);
+        if (f.string.characters >= rule->min && (rule->search < 0 || source_->is_match(f.string.part, rule->search)))
+            leave(f, c, true);
         return;
     }
     Frame next = f;
@@ -654,7 +672,7 @@ Matcher::Bytes Matcher::candidates(const Frame& f) const {
             const Source::Part& part = f.string.part;
             add("\"");
             // Where few places are left, the source says what may follow.
-            if (rule.from_source && f.string.state == 0 && part.last - part.first <= 64) {
+            if (rule.from_source && !in_escape(f) && part.last - part.first <= 64) {
                 add("\\");
                 for (std::uint32_t k = 0; k < part.last - part.first; k++)
                     if (const int b = source_->follows(part, k); b >= 0) bytes.add(static_cast<unsigned char>(b));
@@ -760,7 +778,9 @@ std::uint32_t Matcher::cost(const Frame& top) const {
             case Kind::number: own = remaining(*static_cast<const NumberRule*>(f->rule), f->number); break;
             case Kind::string: {
                 const auto& r = *static_cast<const StringRule*>(f->rule);
-                own = 1u + r.content.to_end[f->string.state];
+                own = 1u + (r.search < 0
+                                ? r.content.to_end[f->string.state]
+                                : source_->bytes_to_match(f->string.part, r.search, f->string.state, in_escape(*f)));
                 if (r.any && f->string.characters < r.min)
                     own += r.min - f->string.characters - (f->string.state != 0 ? 1 : 0);
                 break;

@@ -118,6 +118,8 @@ class Matcher {
     bool can_begin_key(const Frame& object, std::uint16_t state, std::string_view written) const;
     bool other_fits(const ObjectRule& rule, const ObjectRule::Set& seen, std::uint32_t count) const;
     bool has_key(const Frame& object, std::string_view key) const;
+    bool in_escape(const Frame& string) const;
+    bool can_match(const Frame& string) const;
     bool follow_source(const Frame& frame, Frame& next, char c) const;
     bool has_item(const Frame& array, std::string_view begun) const;
     bool is_left(const Frame& child, const Automaton& values, const std::uint8_t* completions,

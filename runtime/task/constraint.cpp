@@ -32,7 +32,7 @@ Result<void> Constraint::open(Kind kind, std::span<char> written, std::string_vi
     } else {
         grammar_ = TRY(grammar::compile_regex({written.data(), written.size()}, heap_));
     }
-    if (grammar_.from_source) TRY(source_.open(text));
+    if (grammar_.from_source) TRY(source_.open(text, grammar_.searches, heap_));
     matcher_.open(grammar_, &source_);
     return {};
 }

@@ -212,6 +212,11 @@ TEST(Evidence, Sum) {
     EXPECT_EQ(check(c + "tolerance = 0.01", R"({"l": [{"a": 1.00}], "t": 1.011})"),
               "fail: the items add up to 1.000, /t is 1.011");
     EXPECT_EQ(check(c + "decimal = ','", R"({"l": [{"a": "1.000,50"}, {"a": 0.5}], "t": "1.001,00"})"), "pass");
+    const std::string any = c + "decimal = 'any'";
+    EXPECT_EQ(check(any, R"({"l": [{"a": "1.000,50"}, {"a": 0.5}], "t": "1.001,00"})"), "pass");
+    EXPECT_EQ(check(any, R"({"l": [{"a": "1,000.50"}, {"a": "0,50"}], "t": "1.001,01"})"),
+              "fail: the items add up to 1001.00, /t is 1001.01");
+    EXPECT_EQ(check(any, R"({"l": [{"a": null}], "t": "1,00"})"), "absent: there is no /l/*/a");
     std::string huge = "{\"t\": 1, \"l\": [";
     for (int i = 0; i < 200; i++) huge += std::string(i > 0 ? "," : "") + "{\"a\": 999999999999999999}";
     EXPECT_EQ(check(c, huge + "]}"), "fail: item 171: the sum has too many digits");

@@ -41,6 +41,19 @@ TEST(Written, Numbers) {
         EXPECT_EQ(number(bad), "none") << bad;
 }
 
+TEST(Written, NumbersOfAnyMark) {
+    const struct {
+        const char *text, *value;
+    } cases[] = {{"12", "12"},         {"12.5", "12.5"},       {"12,5", "12.5"},         {"1.134,00", "1134"},
+                 {"1,134.00", "1134"}, {"1.134", "1134"},      {"1,134", "1134"},        {"1.134.000", "1134000"},
+                 {"0.125", "0.125"},   {"0,125", "0.125"},     {"1234,567", "1234.567"}, {"1'134,5", "1134.5"},
+                 {"-1.5", "-1.5"},     {"1 134,50", "1134.5"}, {"1,2345", "1.2345"},     {"1,134,5", "none"},
+                 {"1.1,134", "none"},  {".", "none"},          {"1.", "none"},           {"", "none"}};
+    for (const auto& c : cases) EXPECT_EQ(number(c.text, any_mark), c.value) << c.text;
+    EXPECT_EQ(amount("EUR 1.134,50", any_mark), "1134.50");
+    EXPECT_EQ(amount("1,134.50 EUR", any_mark), "1134.50");
+}
+
 TEST(Written, Amounts) {
     for (const char* good :
          {"119", "EUR 119.00", "EUR119", "119.00 EUR", "\u20AC119.00", "119.00\u00A0\u20AC", " $119 "})

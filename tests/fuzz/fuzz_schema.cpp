@@ -25,7 +25,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         m->matcher.reset(new std::byte[counting.used() + Arena::align]);
         Arena arena({m->source.get(), Source::max_bytes * 2 + Arena::align});
         source.lay_out(arena);
-        if (!source.open("a \"quoted\" text,\n\xC3\xA9tude \\ 36. a \"quote")) std::abort();
         return m;
     }();
     Heap heap({memory->heap.get(), 1u << 20}), scratch({memory->scratch.get(), 2u << 20});
@@ -35,6 +34,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if (grammar.error().text[0] == 0) std::abort();
         return 0;
     }
+    if (!source.open("a \"quoted\" text,\n\xC3\xA9tude \\ 36. a \"quote", grammar.value().searches, heap)) return 0;
     Matcher matcher;
     Arena counting;
     matcher.lay_out(counting);

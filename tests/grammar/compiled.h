@@ -38,6 +38,14 @@ struct TestMatcher : Matcher {
     Block block;
 };
 
+struct TestSource : Source {
+    TestSource() : block(2 * max_bytes + Arena::align) {
+        Arena arena(block.view());
+        lay_out(arena);
+    }
+    Block block;
+};
+
 struct Compiled {
     explicit Compiled(std::size_t bytes = 16u << 20)
         : heap_block(bytes), scratch_block(64u << 20), heap(heap_block.view()), scratch(scratch_block.view()) {}

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 #include <random>
+#include <set>
 
 #include "compiled.h"
 
@@ -101,11 +102,8 @@ TEST(Matcher, says_again_what_stands_in_the_source) {
         R"({"type":"object","properties":{"who":{"type":"string","from":"source","minLength":1},"free":{"type":"string"}},"required":["who"],"additionalProperties":false})"));
     EXPECT_TRUE(c.grammar.from_source);
     const std::string text = "Ada \"Countess\" Lovelace,\n36, of \xC3\x89pernay \\ London. Ada wrote. \x01!";
-    Block block(Source::max_bytes * 4);
-    Arena arena(block.view());
-    Source source;
-    source.lay_out(arena);
-    ASSERT_TRUE(source.open(text));
+    TestSource source;
+    ASSERT_TRUE(source.open(text, {}, c.heap));
     const auto says = [&](std::string_view who) {
         m.open(c.grammar, &source);
         return m.take("{\"who\":\"") && m.take(who) && m.take("\"}") && m.accepting();
@@ -135,10 +133,126 @@ TEST(Matcher, says_again_what_stands_in_the_source) {
         EXPECT_NE(text.find(who), std::string::npos) << who;
         EXPECT_FALSE(who.empty());
     }
-    EXPECT_FALSE(source.open(std::string(Source::max_bytes + 1, 'x')));
-    for (const char* refused : {R"({"from":"source","pattern":"a"})", R"({"from":"source","enum":["a"]})",
-                                R"({"from":"source","minLength":2})", R"({"from":"prompt"})"})
+    EXPECT_FALSE(source.open(std::string(Source::max_bytes + 1, 'x'), {}, c.heap));
+    for (const char* refused : {R"({"from":"source","enum":["a"]})", R"({"from":"prompt"})"})
         EXPECT_EQ(c.schema(refused).error().code, Code::not_supported) << refused;
+}
+
+// What is said stands in the source and obeys its pattern, and nothing is begun that cannot end so.
+TEST(Matcher, searches_the_source) {
+    Compiled c;
+    TestMatcher m;
+    TestSource source;
+    ASSERT_TRUE(
+        c.schema(R"({"type":"object","properties":{"date":{"type":["string","null"],"from":"source","format":"date"},)"
+                 R"("sum":{"type":["string","null"],"from":"source","pattern":"^[0-9]+\\.[0-9]{2}$","maxLength":7},)"
+                 R"("quoted":{"type":["string","null"],"from":"source","pattern":"^\"[^\" ]*\"$"},)"
+                 R"("due":{"type":["string","null"],"from":"source","format":"date"}},)"
+                 R"("required":["date","sum","quoted","due"],"additionalProperties":false})"));
+    EXPECT_EQ(c.grammar.searches.size(), 3u);  // of equal ones one
+    const std::string text =
+        "No. 2024-0117, \"Caf\xC3\xA9\nNord\" of 2024-03-04: 25.00, 1234567.50 and 4.7; due 2024-03-18 \"";
+    const std::size_t mark = c.heap.used();
+    std::string kept;
+    const auto open = [&](const std::string& of) {
+        kept = of;
+        c.heap.release(mark);
+        ASSERT_TRUE(source.open(kept, c.grammar.searches, c.heap));
+        m.open(c.grammar, &source);
+    };
+    open(text);
+    EXPECT_EQ(forced(m), R"({"date":)");
+    ASSERT_TRUE(m.take(R"({"date":")"));
+    EXPECT_EQ(forced(m), "2024-03-");
+    EXPECT_FALSE(m.would_take("2024-01"));  // stands there, and is no beginning of a date
+    ASSERT_TRUE(m.take("2024-03-1"));
+    EXPECT_EQ(forced(m), R"(8","sum":)");
+    ASSERT_TRUE(m.take(R"(8","sum":")"));
+    EXPECT_FALSE(m.would_take("4.7"));
+    EXPECT_FALSE(m.would_take("1234567"));  // too long with what has to follow
+    EXPECT_FALSE(m.would_take("2024"));
+    EXPECT_FALSE(m.would_take("567.50"));  // within a number
+    EXPECT_EQ(forced(m), R"(25.00","quoted":)");
+    ASSERT_TRUE(m.take("25."));
+    EXPECT_EQ(closing(m), R"(00","quoted":null,"due":null})");
+    ASSERT_TRUE(m.take(R"(00","quoted":")"));
+    EXPECT_EQ(forced(m), "\\\"Caf\xC3\xA9\\nNord\\\"\",\"due\":");
+    ASSERT_TRUE(m.take("\\\"Caf\xC3\xA9\\n"));
+    EXPECT_EQ(closing(m), R"(Nord\"","due":null})");
+    ASSERT_TRUE(m.take(R"(Nord\)"));
+    EXPECT_EQ(closing(m), R"("","due":null})");
+
+    // At random: what next() offers can be said, and what is said is one of these.
+    std::mt19937 random(18);
+    const std::set<nlohmann::json> dates{nullptr, "2024-03-04", "2024-03-18"}, quoted{nullptr, "\"Caf\xC3\xA9\nNord\""},
+        sums{nullptr, "25.00"};
+    std::set<nlohmann::json> said;
+    for (int i = 0; i < 300; i++) {
+        open(text);
+        for (std::size_t n = random() % 110; n > 0; n--) {
+            const Matcher::Bytes next = m.next();
+            std::vector<char> choices;
+            for (unsigned b = 0; b < 256; b++)
+                if (next.has(static_cast<unsigned char>(b))) choices.push_back(static_cast<char>(b));
+            if (choices.empty()) break;
+            const std::uint32_t before = m.close_bytes();
+            ASSERT_TRUE(m.push(choices[random() % choices.size()]));
+            ASSERT_LT(m.close_bytes(), before + 20) << m.text();
+        }
+        const std::uint32_t bound = m.close_bytes();
+        const std::string end = closing(m);
+        EXPECT_LE(end.size(), bound) << m.text();
+        const auto value = nlohmann::json::parse(std::string(m.text()) + end);
+        EXPECT_TRUE(dates.contains(value["date"]) && dates.contains(value["due"]) && sums.contains(value["sum"]) &&
+                    quoted.contains(value["quoted"]))
+            << value;
+        for (const auto& v : value) said.insert(v);
+    }
+    EXPECT_EQ(said.size(), 1u + 2 + 1 + 1);
+
+    open("nothing of the kind");
+    EXPECT_EQ(forced(m), R"({"date":null,"sum":null,"quoted":null,"due":null})");
+    open("");
+    EXPECT_EQ(forced(m), R"({"date":null,"sum":null,"quoted":null,"due":null})");
+    // Longer than what a search looks at.
+    const std::string longest = std::string(Source::max_match - 2, 'a');
+    for (const bool fits : {true, false}) {
+        open("\"" + longest + (fits ? "" : "a") + "\"");
+        ASSERT_TRUE(m.take(R"({"date":null,"sum":null,"quoted":)"));
+        EXPECT_EQ(m.would_take("\"\\\"" + longest), fits);
+    }
+
+    Heap small(std::span(c.scratch_block.memory, 3 * text.size() - 1));
+    EXPECT_EQ(source.open(text, c.grammar.searches, small).error().code, Code::memory_full);
+
+    // A pattern that nothing obeys as well, and a length alone.
+    ASSERT_TRUE(c.schema(R"({"type":"string","from":"source","pattern":"^[0-9]*$"})"));
+    ASSERT_TRUE(source.open("a7 33 a5b 6", c.grammar.searches, c.heap));
+    for (const char* good : {R"("")", R"("7")", R"("33")", R"("5")", R"("6")"})
+        EXPECT_TRUE(accepts(m, c.grammar, good, &source)) << good;
+    for (const char* bad : {R"("a7")", R"("3")"}) EXPECT_FALSE(accepts(m, c.grammar, bad, &source)) << bad;
+    ASSERT_TRUE(c.schema(R"({"type":["string","null"],"from":"source","minLength":2})"));
+    ASSERT_TRUE(source.open("d\xC3\xA9j\xC3\xA0 vu \xE6\x97\xA5\xE6\x9C\xAC\xE8\xAA\x9E", c.grammar.searches, c.heap));
+    for (const char* good :
+         {"vu", "d\xC3\xA9j\xC3\xA0 vu", " vu ", "\xE6\x97\xA5\xE6\x9C\xAC"})  // not all write spaces
+        EXPECT_TRUE(accepts(m, c.grammar, "\"" + std::string(good) + "\"", &source)) << good;
+    for (const char* bad : {"v", "d\xC3\xA9", "j\xC3\xA0", "\xC3\xA0 vu", "d\xC3\xA9j\xC3\xA0 v", ""})
+        EXPECT_FALSE(accepts(m, c.grammar, "\"" + std::string(bad) + "\"", &source)) << bad;
+    m.open(c.grammar, &source);
+    EXPECT_FALSE(m.would_take("\"u"));
+
+    const auto refused = c.schema(R"({"properties":{"a":{"type":"string","from":"source","pattern":"a"}}})");
+    EXPECT_STREQ(
+        refused.error().text,
+        "schema, #/properties/a/from: a source may have nothing that fits the pattern: another type is needed, "
+        "as in \"type\": [\"string\", \"null\"]");
+    std::string many = R"({"properties":{)";
+    for (std::size_t i = 0; i <= Grammar::max_searches; i++) {
+        const std::string n = std::to_string(i + 2);
+        many +=
+            (i > 0 ? "," : "") + ("\"" + n) + R"(":{"type":["string","null"],"from":"source","minLength":)" + n + "}";
+    }
+    EXPECT_STREQ(c.schema(many + "}}").error().text, "schema: \"from\" is beside more than 8 different patterns");
 }
 
 // Items that must differ never lead where nothing else is left.
