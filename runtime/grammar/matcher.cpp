@@ -395,8 +395,7 @@ bool Matcher::follow_source(const Frame& f, Frame& next, char c) const {
     };
     if (in_escape(f)) return Source::unescaped(c) != '\0' && follow(next, Source::unescaped(c));
     if (c != '\\') return Source::escaped(c) == '\0' && follow(next, c);
-    constexpr std::string_view escapes = "\"\\bfnrt";
-    return std::any_of(escapes.begin(), escapes.end(), [&](char e) {
+    return std::any_of(Source::escapes.begin(), Source::escapes.end(), [&](char e) {
         if (static_cast<const StringRule*>(f.rule)->content.step(next.string.state, static_cast<unsigned char>(e)) ==
             Automaton::dead)
             return false;

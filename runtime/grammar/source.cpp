@@ -5,7 +5,8 @@
 namespace slmd::grammar {
 namespace {
 
-constexpr std::string_view plain = "\"\\\b\f\n\r\t", written = "\"\\bfnrt";  // how JSON escapes them
+constexpr std::string_view plain = "\"\\\b\f\n\r\t";  // what Source::escapes stand for
+static_assert(plain.size() == Source::escapes.size());
 
 // Digits are 1, letters of alphabets 2: those of ASCII and what UTF-8 has in two bytes, Latin to Arabic.
 int word_class(std::string_view text, std::size_t at) {
@@ -28,11 +29,11 @@ bool splits_word(std::string_view text, std::size_t at) {
 
 char Source::escaped(char byte) {
     const std::size_t i = plain.find(byte);
-    return i == std::string_view::npos ? '\0' : written[i];
+    return i == std::string_view::npos ? '\0' : escapes[i];
 }
 
-char Source::unescaped(char byte) {
-    const std::size_t i = written.find(byte);
+char Source::unescaped(char written) {
+    const std::size_t i = escapes.find(written);
     return i == std::string_view::npos ? '\0' : plain[i];
 }
 
@@ -50,7 +51,7 @@ Result<void> Source::open(std::string_view text, std::span<const Automaton> sear
         return order != 0 ? order < 0 : a < b;
     });
     matches_ = heap.take<std::uint8_t>(searches.size() * text.size());
-    if (matches_ == nullptr)
+    if (matches_ == nullptr && !searches.empty())
         return Error::make(Code::memory_full, "schema: no memory is left for %zu searches in a text of %zu bytes",
                            searches.size(), text.size());
     for (std::size_t s = 0; s < searches.size(); s++)

@@ -44,7 +44,8 @@ class Source {
         return at < text_.size() ? static_cast<unsigned char>(text_[at]) : -1;
     }
 
-    // What is written behind a backslash for the byte, and back; 0: there is no such escape.
+    // What JSON writes behind a backslash for the byte, one of escapes, and back; 0: there is no such escape.
+    static constexpr std::string_view escapes = "\"\\bfnrt";
     static char escaped(char byte);
     static char unescaped(char written);
 

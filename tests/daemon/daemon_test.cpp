@@ -1,4 +1,5 @@
 #include <random>
+#include <set>
 #include <thread>
 
 #include "../wire/mcu.h"
@@ -840,24 +841,30 @@ TEST(Bound, values_from_the_source_stand_in_it) {
     Wire w = d.connect();
     const json schema = {
         {"type", "object"},
-        {"properties", {{"what", {{"type", "string"}, {"from", "source"}, {"minLength", 1}, {"maxLength", 20}}}}},
-        {"required", {"what"}},
+        {"properties",
+         {{"what", {{"type", "string"}, {"from", "source"}, {"minLength", 1}, {"maxLength", 20}}},
+          {"number", {{"type", {"string", "array"}}, {"maxItems", 0}, {"from", "source"}, {"pattern", "^[0-9]+$"}}}}},
+        {"required", {"what", "number"}},
         {"additionalProperties", false}};
     const std::string text = "Order 4711: two \"pumps\" for \xC3\x89pernay,\nby Friday";
+    std::set<json> numbers;
     for (int i = 0; i < 30; i++) {
         json params = {{"prompt", "What is ordered? " + text},
                        {"schema", schema},
                        {"temp", 1.5},
                        {"topp", 1},
                        {"seed", i},
-                       {"max", 20 + i}};
+                       {"max", 20 + 2 * i}};
         if (i % 2) params["source"] = text;
         const json r = w.call("gen", params)["result"];
         ASSERT_TRUE(r.contains("text")) << r.dump();
-        const std::string what = json::parse(std::string(r["text"]))["what"];
+        const json said = json::parse(std::string(r["text"]));
+        numbers.insert(said.at("number"));
+        const std::string what = said.at("what");
         EXPECT_NE((i % 2 ? text : std::string(params["prompt"])).find(what), std::string::npos) << what;
         EXPECT_FALSE(what.empty());
     }
+    EXPECT_EQ(numbers, (std::set<json>{json::array(), "4711"}));
 }
 
 // Whatever is drawn, it is an answer in words or calls of what there is, with arguments as described.
