@@ -41,7 +41,7 @@ PATTERNS = {"number": CODE, "date": DATE, "due": DATE, "iban": "^[A-Z]{2}[0-9]{2
 
 def source(key):
     if key in PATTERNS:
-        return {"type": ["string", "null"], "from": "source", "pattern": PATTERNS[key], "maxLength": 60}
+        return {"anyOf": [{"type": "string", "from": "source", "pattern": PATTERNS[key], "maxLength": 60}, {"const": ""}]}
     return {"type": "string", "from": "source", "minLength": 1, "maxLength": 60}
 
 
