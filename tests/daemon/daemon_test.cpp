@@ -345,10 +345,10 @@ TEST(Many, a_client_that_never_reads_hurts_nobody) {
 
 TEST(Many, the_queue_is_bounded_and_tells_the_place) {
     Daemon d({.arguments = {"--slots", "1", "--queue", "2"}});
-    // what runs cannot have ended before the others ask: it waits for an ACK
-    generate_until_told(d);
     const std::string ask = std::string("AT#GEN=\"") + france + "\"\r";
     Wire first = d.connect(), second = d.connect(), third = d.connect();
+    // what runs is not to end before the others ask: it waits for an ACK
+    generate_until_told(d);
     first.send(ask);
     first.until("#Q: 1\r\n");
     second.send(ask);
