@@ -94,7 +94,8 @@ TEST_F(ReadCheck, ErrorsSayWhereAndWhatToDo) {
     has("kind = \"range\"\nmax = inf", "4", "max is a number");
     has("kind = \"range\"\nmin = 1e-30", "4", "min is a number");
     has("kind = \"range\"\nmin = 2\nmax = 1", "2", "min is above max");
-    has("kind = \"range\"\nmin = 2\ndecimal = \";\"", "5", "decimal is \".\" or \",\": the mark before decimals; or \"any\"");
+    has("kind = \"range\"\nmin = 2\ndecimal = \";\"", "5",
+        "decimal is \".\" or \",\": the mark before decimals; or \"any\"");
     has("kind = \"date\"\nformat = \"dd.mm.yy\"", "4", "format has yyyy, mm, dd");
     has("kind = \"date\"\nafter = \"soon\"", "4", "after is a date: 2024-12-31, or in quotes as yyyy-mm-dd");
     has("kind = \"date\"\nafter = 2024-01-01\nbefore = 2024-01-01", "2", "after is not before before");
