@@ -6,9 +6,9 @@
 
 namespace slmd::compute {
 
-constexpr int group = 32;     // columns that share a scale
-constexpr int block = 8;      // rows that lie together
-constexpr int lanes = 16;     // virtual lanes of every float sum
+constexpr int group = 32;  // columns that share a scale
+constexpr int block = 8;   // rows that lie together
+constexpr int lanes = 16;  // virtual lanes of every float sum
 // Of NUMERICS.md: another one wherever a bit of K or V may be another, so that what was kept of them is not used.
 constexpr std::uint32_t numerics_version = 1;
 constexpr int kv_block = 16;  // positions that lie together in the K cache
@@ -22,8 +22,9 @@ struct Matrix {
     int rows, cols;
     const std::uint8_t* codes;
     const std::uint8_t* scales;
-    const float* steps;       // i4: one a row
-    const std::int8_t* book;  // i4: 16 levels
+    const float* steps;                  // i4: one a row
+    const std::int8_t* book;             // i4: 16 levels
+    const std::uint8_t* high = nullptr;  // i6: two high bits of each code
 };
 
 // Activations in 8 bits: value = q * scale[group].
@@ -56,7 +57,7 @@ struct Visible {
 
 struct Kernels {
     const char* name;
-    Matmul i4, i4a, i8;
+    Matmul i4, i4a, i6, i8;
 
     // q[n], scale, sum of one vector; n a multiple of 32.
     void (*quantize)(const float* x, int n, std::int8_t* q, float* scale, std::int32_t* sum);
@@ -104,10 +105,11 @@ const Kernels* const* levels();
 // By name ("scalar", "avx2", ...); null when unknown or not available here.
 const Kernels* find_level(const char* name);
 
-// One row of a matrix as floats, exactly: book[code] * (scale * step), code * scale + minimum, code * scale. For
-// embeddings.
+// One row of a matrix as floats, exactly: book[code] * (scale * step), code * scale + minimum, code * scale (i6,
+// i8). For embeddings.
 void row_i4(const Matrix& w, int row, float* out);
 void row_i4a(const Matrix& w, int row, float* out);
+void row_i6(const Matrix& w, int row, float* out);
 void row_i8(const Matrix& w, int row, float* out);
 
 // cos and sin of position * inv_freq[i], each f32 [pairs]: double precision, our own polynomials, the same everywhere.

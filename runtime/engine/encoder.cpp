@@ -203,12 +203,7 @@ struct Sequence {
 };
 
 void row_of(const Linear& m, int row, float* out) {
-    if (m.kind != image::Kind::f32) {
-        const auto f = m.kind == image::Kind::i4    ? compute::row_i4
-                       : m.kind == image::Kind::i4a ? compute::row_i4a
-                                                    : compute::row_i8;
-        return f(m.w, row, out);
-    }
+    if (m.kind != image::Kind::f32) return row_decoder(m.kind)(m.w, row, out);
     const auto* values = reinterpret_cast<const float*>(m.w.codes) +
                          static_cast<std::size_t>(row / panel) * static_cast<std::size_t>(m.w.cols * panel) +
                          row % panel;
@@ -285,8 +280,8 @@ struct Encoder::State::Worker {
                 k.product(reinterpret_cast<const float*>(w.codes) + static_cast<std::ptrdiff_t>(at) * w.cols, panel,
                           w.cols, x, static_cast<std::size_t>(w.cols), rows, y + at, static_cast<std::size_t>(ldy));
         } else {
-            const auto f = d.matrix.kind == image::Kind::i4 ? k.i4 : d.matrix.kind == image::Kind::i4a ? k.i4a : k.i8;
-            f(w, begin * (group / block), end * (group / block), q, rows, y, static_cast<std::size_t>(ldy));
+            matmul_of(k, d.matrix.kind)(w, begin * (group / block), end * (group / block), q, rows, y,
+                                        static_cast<std::size_t>(ldy));
         }
         for (int t = 0; t < rows; t++)
             k.add(y + static_cast<std::ptrdiff_t>(t) * ldy + begin * group, d.bias + begin * group, 1,

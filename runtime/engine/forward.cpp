@@ -174,10 +174,6 @@ void copy_row(const compute::Quantized& from, int row, const compute::Quantized&
     std::memcpy(b.sum, a.sum, groups * sizeof *a.sum);
 }
 
-auto embedding_row(image::Kind kind) {
-    return kind == image::Kind::i4 ? compute::row_i4 : kind == image::Kind::i4a ? compute::row_i4a : compute::row_i8;
-}
-
 // Rows of an embedding that is decoded on demand, to delta, which nothing else needs before the first layer.
 Result<void> decode_rows(const Pass& p) {
     const Linear& e = p.model->embedding;
@@ -189,8 +185,9 @@ Result<void> decode_rows(const Pass& p) {
                                 reinterpret_cast<const std::uint8_t*>(rows.codes),
                                 reinterpret_cast<const std::uint8_t*>(rows.scales),
                                 reinterpret_cast<const float*>(rows.steps),
-                                e.w.book};
-        embedding_row(e.kind)(w, row.token % block, out);
+                                e.w.book,
+                                reinterpret_cast<const std::uint8_t*>(rows.steps)};
+        row_decoder(e.kind)(w, row.token % block, out);
         out += p.shapes.dim;
     }
     return {};
@@ -239,8 +236,7 @@ struct Worker {
 
     void multiply(const Linear& l, int begin, int end, const compute::Quantized& input, int rows, float* y,
                   int ldy) const {
-        const auto f = l.kind == image::Kind::i4 ? k.i4 : l.kind == image::Kind::i4a ? k.i4a : k.i8;
-        f(l.w, begin, end, input, rows, y, static_cast<std::size_t>(ldy));
+        matmul_of(k, l.kind)(l.w, begin, end, input, rows, y, static_cast<std::size_t>(ldy));
     }
     // The place of a layer's matrix among those that adapters change.
     static int adapted(std::uint32_t layer, Adapted matrix) {
@@ -326,8 +322,8 @@ struct Worker {
             if (p.model->rows != nullptr)
                 std::memcpy(row, b.delta + t * s.dim, static_cast<std::size_t>(s.dim) * sizeof(float));
             else
-                embedding_row(p.model->embedding.kind)(p.model->embedding.w, p.rows[static_cast<std::size_t>(t)].token,
-                                                       row);
+                row_decoder(p.model->embedding.kind)(p.model->embedding.w, p.rows[static_cast<std::size_t>(t)].token,
+                                                     row);
             if (params.embed_scale != 1) k.cap(row, params.embed_scale, 0, s.dim);
         }
         const auto angles = [&](int t, const float* inv_freq, float* cos, float* sin) {
@@ -698,6 +694,7 @@ struct Worker {
             one.w.codes = reinterpret_cast<const std::uint8_t*>(at.codes[which]);
             one.w.scales = reinterpret_cast<const std::uint8_t*>(at.scales[which]);
             one.w.steps = reinterpret_cast<const float*>(at.steps[which]);
+            one.w.high = reinterpret_cast<const std::uint8_t*>(at.steps[which]);
             return one;
         }
         const image::StreamSizes share =
@@ -706,6 +703,7 @@ struct Worker {
         one.w.codes += n * share.codes;
         one.w.scales += n * share.scales;
         if (l.kind == image::Kind::i4) one.w.steps += expert * rows;
+        if (l.kind == image::Kind::i6) one.w.high += n * share.steps;
         return one;
     }
 

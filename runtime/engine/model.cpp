@@ -127,7 +127,7 @@ Linear as_linear(const image::Tensor& t) {
     return {
         {padded(t.rows, compute::block), padded(t.cols, compute::group),
          reinterpret_cast<const std::uint8_t*>(t.codes.data()), reinterpret_cast<const std::uint8_t*>(t.scales.data()),
-         reinterpret_cast<const float*>(t.steps.data()), t.book},
+         reinterpret_cast<const float*>(t.steps.data()), t.book, reinterpret_cast<const std::uint8_t*>(t.steps.data())},
         t.kind,
         static_cast<int>(t.rows)};
 }

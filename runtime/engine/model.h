@@ -19,6 +19,17 @@ struct Linear {
     int rows;  // without padding
 };
 
+inline compute::Matmul matmul_of(const compute::Kernels& k, image::Kind kind) {
+    return kind == image::Kind::i4 ? k.i4 : kind == image::Kind::i4a ? k.i4a : kind == image::Kind::i6 ? k.i6 : k.i8;
+}
+// One row as floats.
+inline auto row_decoder(image::Kind kind) {
+    return kind == image::Kind::i4    ? compute::row_i4
+           : kind == image::Kind::i4a ? compute::row_i4a
+           : kind == image::Kind::i6  ? compute::row_i6
+                                      : compute::row_i8;
+}
+
 // What the family does not have is null.
 struct Layer {
     const float *attn_norm, *post_attention_norm;  // [dim] before and after attention

@@ -120,7 +120,7 @@ Result<void> check_index(const char* path, const RawHeader& h, std::span<const T
         for (std::size_t k = 0; k < i; k++)
             if (std::strcmp(t.name, tensors[k].name) == 0)
                 return Error::make(Code::model_format, "%s: tensor %s occurs twice", path, t.name);
-        if (t.kind > Kind::i8 || t.residency > 2)
+        if (t.kind > Kind::i6 || t.residency > 2)
             return Error::make(Code::model_format, "%s: tensor %s: unknown kind %" PRIu32 " or residency %" PRIu32,
                                path, t.name, static_cast<std::uint32_t>(t.kind), t.residency);
         if (t.residency == residency_on_demand && (params.flags & flag_tied_output) != 0 &&

@@ -2,13 +2,14 @@
 //   model.slm   skippable frame (StoredHeader, FrameEntry[]) · zstd frames of the raw form, in order · skippable frame
 //   (zstd seek table) model.raw   what the frames decode to: RawHeader at 0, sections at multiples of 64 KiB; mapped,
 //   it is what the kernels run on
-// `zstd -dc model.slm` gives model.raw. Everything is little endian. Format version 1.
+// `zstd -dc model.slm` gives model.raw. Everything is little endian. Format version 2 has
+// the kind i6; an image without one is of version 1.
 #pragma once
 #include <cstdint>
 
 namespace slmd::image {
 
-constexpr std::uint32_t format_version = 1, reader_version = 1;
+constexpr std::uint32_t format_version = 2, reader_version = 2;
 constexpr std::uint64_t section_align = 65536;
 constexpr std::uint32_t max_tensors = 4096, max_frames = 1u << 20;
 constexpr std::uint64_t frame_bytes = 1u << 20;  // raw bytes of a frame, at most
@@ -84,7 +85,7 @@ struct FrameEntry {
     std::uint32_t reserved;
 };
 
-enum class Kind : std::uint32_t { f32 = 0, i4 = 1, i4a = 2, i8 = 3 };
+enum class Kind : std::uint32_t { f32 = 0, i4 = 1, i4a = 2, i8 = 3, i6 = 4 };
 
 // Weights: R4K8-g32. Rows are outputs, columns inputs; G = cols / 32 groups of 32 columns. cols is padded with zeros to
 // a multiple of 32, rows to a multiple of 8. A block is 8 rows = 2 panels of 4.
@@ -92,15 +93,21 @@ enum class Kind : std::uint32_t { f32 = 0, i4 = 1, i4a = 2, i8 = 3 };
 //   each:
 //       four vectors of 16 bytes: {row 0, row 1} x k 0..7, {row 2, row 3} x k 0..7, {row 0, row 1} x k 8..15, {row 2,
 //       row 3} x k 8..15; low nibble k, high nibble k + 16
+//   codes, i6: n = code, or its complement where code < 0; bits 0..3 of n as those of 4 bits are, and in the third stream
+//   h = bit 4 of n, plus 2 where code < 0: 64 bytes a (block, group), 8 a row, byte k % 8 with h at bit k / 8 * 2. Both
+//   are small where codes are, which frames gain by.
 //   codes, i8: 256 bytes a (block, group): panel 0, then panel 1, 128 bytes each: the same vectors for k 0..15, then
-//   for k 16..31, a byte a code scales: i4   8 x u8 a (block, group): sign in bit 7, value = 2^(e - 7) * (1 + m / 16),
-//   e = bits 4..6, m = bits 0..3; steps: f32 a row
+//   for k 16..31, a byte a code
+//   scales: i4   8 x u8 a (block, group): sign in bit 7, value = 2^(e - 7) * (1 + m / 16), e = bits 4..6, m = bits
+//                0..3; steps, the third stream: f32 a row
 //           i4a  8 x f16 scale, then 8 x f16 minimum, a (block, group)
-//           i8   8 x f16 a (block, group)
+//           i6, i8   8 x f16 a (block, group)
+//   value:  i4   book[code] * scale * step[row], |book| <= 31
+//           i4a  code * scale + minimum, code 0..15
+//           i6   code * scale, -32..31
+//           i8   code * scale, -127..127
 //   f32 (of encoders, of ffn_gate_inp, or a vector of one row): panels of 16 rows, padded with zeros; in a panel column
-//   after column, 16 values each. A vector is its values. value:  i4   book[code] * scale * step[row], |book| <= 31 i4a
-//   code * scale + minimum, code 0..15      i8 code
-//   * scale, -127..127
+//   after column, 16 values each. A vector is its values.
 constexpr std::uint32_t residency_on_demand = 2;  // TensorEntry::residency
 
 struct TensorEntry {  // in the index section, in execution order
@@ -120,7 +127,7 @@ struct TensorEntry {  // in the index section, in execution order
                                       // and experts, whose frames hold bytes of one expert each where that is possible
     std::uint64_t codes, codes_size;  // in the raw form; f32 data for Kind::f32
     std::uint64_t scales, scales_size;
-    std::uint64_t steps, steps_size;  // i4 only
+    std::uint64_t steps, steps_size;  // i4: steps; i6: high bits
     std::int8_t book[16];             // i4 only
     std::uint32_t crc32c[3];          // of codes, scales, steps; what guards a raw form, whose frames are gone
     std::uint8_t sha256[28];          // its first bytes, over codes, scales and steps without their padding; zero: not

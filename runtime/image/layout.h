@@ -12,7 +12,7 @@ constexpr std::uint64_t stream_align = 64;         // of codes, scales and steps
 constexpr std::uint32_t max_dimension = 1u << 24;  // rows or cols; keeps every size below 2^48
 
 struct StreamSizes {
-    std::uint64_t codes, scales, steps;  // bytes
+    std::uint64_t codes, scales, steps;  // bytes; steps: of i6 its high bits
 };
 
 inline StreamSizes stream_sizes(Kind kind, std::uint64_t rows, std::uint64_t cols) {
@@ -23,6 +23,7 @@ inline StreamSizes stream_sizes(Kind kind, std::uint64_t rows, std::uint64_t col
         case Kind::i4: return {cells * 128, cells * 8, padded_rows * 4};
         case Kind::i4a: return {cells * 128, cells * 32, 0};
         case Kind::i8: return {cells * 256, cells * 16, 0};
+        case Kind::i6: return {cells * 128, cells * 16, cells * 64};
     }
     return {};
 }
@@ -33,6 +34,7 @@ inline const char* kind_name(Kind kind) {
         case Kind::i4: return "i4";
         case Kind::i4a: return "i4a";
         case Kind::i8: return "i8";
+        case Kind::i6: return "i6";
     }
     return "?";
 }

@@ -20,7 +20,7 @@ constexpr int least_kept = 4;  // codes, scales and steps of one block, and one 
 
 std::uint64_t block_codes(const TensorEntry& t) { return t.codes_size / (round_up(t.rows, block_rows) / block_rows); }
 std::uint64_t block_scales(const TensorEntry& t) { return t.scales_size / (round_up(t.rows, block_rows) / block_rows); }
-std::uint64_t block_steps(const TensorEntry& t) { return t.steps_size == 0 ? 0 : block_rows * sizeof(float); }
+std::uint64_t block_steps(const TensorEntry& t) { return t.steps_size / (round_up(t.rows, block_rows) / block_rows); }
 
 }  // namespace
 

@@ -42,13 +42,13 @@ std::vector<const Kernels*> others() {
 }
 
 struct RandomMatrix {
-    std::vector<std::uint8_t> codes, scales;
+    std::vector<std::uint8_t> codes, scales, high;
     std::vector<float> steps;
     std::int8_t book[16];
     Matrix view{};
 };
 
-// kind: 0 i4, 1 i4a, 2 i8. extreme: every code and level at the end of its range, where an overflow would show.
+// kind: 0 i4, 1 i4a, 2 i8, 3 i6. extreme: every code and level at the end of its range, where an overflow would show.
 RandomMatrix random_matrix(int kind, int rows, int cols, bool extreme) {
     RandomMatrix m;
     const std::size_t cells = static_cast<std::size_t>(rows / block) * (cols / group);
@@ -68,12 +68,19 @@ RandomMatrix random_matrix(int kind, int rows, int cols, bool extreme) {
             m.scales.push_back(static_cast<std::uint8_t>(h & 255));
             m.scales.push_back(static_cast<std::uint8_t>(h >> 8));
         }
+    if (kind == 3) m.high = uniform<std::uint8_t>(cells * 64, 0, 255);
+    if (kind == 3 && extreme)  // -32 and 31: low bits of both are 15
+        for (auto& c : m.codes) c = 0xff;
+    if (kind == 3 && extreme)
+        for (auto& h : m.high) h |= 0x55;
     m.steps = normal(static_cast<std::size_t>(rows));
     for (int i = 0; i < 16; i++)
         m.book[i] = static_cast<std::int8_t>(extreme ? (i < 8 ? -31 : 31) : static_cast<int>(rng() % 63) - 31);
-    m.view = {rows, cols, m.codes.data(), m.scales.data(), m.steps.data(), m.book};
+    m.view = {rows, cols, m.codes.data(), m.scales.data(), m.steps.data(), m.book, m.high.data()};
     return m;
 }
+
+Matmul matmul_of(const Kernels& k, int kind) { return kind == 0 ? k.i4 : kind == 1 ? k.i4a : kind == 2 ? k.i8 : k.i6; }
 
 struct Activations {
     std::vector<std::int8_t> q;
@@ -98,7 +105,7 @@ class Levels : public testing::TestWithParam<const Kernels*> {};
 
 TEST_P(Levels, MatmulEqualsScalar) {
     const Kernels &k = *GetParam(), &scalar = *find_level("scalar");
-    for (int kind = 0; kind < 3; kind++)
+    for (int kind = 0; kind < 4; kind++)
         for (bool extreme : {false, true})
             for (auto [rows, cols] : {std::pair{8, 32}, {24, 96}, {64, 576}, {16, 1536}, {24, 1664}})
                 for (int tokens : {1, 2, 3, 7, 8, 15, 16, 33}) {
@@ -114,9 +121,7 @@ TEST_P(Levels, MatmulEqualsScalar) {
                     std::vector<float> ya(ldy * tokens), yb(ldy * tokens);
                     const auto blocks = rows / block;
                     auto run = [&](const Kernels& l, const Activations& in, std::vector<float>& y) {
-                        (kind == 0   ? l.i4
-                         : kind == 1 ? l.i4a
-                                     : l.i8)(m.view, 1 % blocks, blocks, in.view, tokens, y.data(), ldy);
+                        matmul_of(l, kind)(m.view, 1 % blocks, blocks, in.view, tokens, y.data(), ldy);
                     };
                     run(k, a, ya);
                     run(scalar, b, yb);
@@ -226,15 +231,15 @@ GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Levels);
 // The scalar level against double precision: that all levels agree says nothing of being right.
 TEST(Scalar, MatmulIsTheProductOfRowsAndActivations) {
     const Kernels& s = *find_level("scalar");
-    for (int kind = 0; kind < 3; kind++) {
+    for (int kind = 0; kind < 4; kind++) {
         const int rows = 16, cols = 192;
         const auto m = random_matrix(kind, rows, cols, false);
         const auto x = normal(cols);
         const auto a = quantized(s, x, 1, cols);
         std::vector<float> y(rows), row(cols);
-        (kind == 0 ? s.i4 : kind == 1 ? s.i4a : s.i8)(m.view, 0, rows / block, a.view, 1, y.data(), rows);
+        matmul_of(s, kind)(m.view, 0, rows / block, a.view, 1, y.data(), rows);
         for (int r = 0; r < rows; r++) {
-            (kind == 0 ? row_i4 : kind == 1 ? row_i4a : row_i8)(m.view, r, row.data());
+            (kind == 0 ? row_i4 : kind == 1 ? row_i4a : kind == 2 ? row_i8 : row_i6)(m.view, r, row.data());
             double sum = 0, size = 0;
             for (int c = 0; c < cols; c++) {
                 const double p = static_cast<double>(row[c]) * a.q[c] * a.scale[c / group];

@@ -11,10 +11,12 @@ MULTIPLY = {  # by source file: of a level that is not here nothing is asked
     'neon': r'\bs(mull|mlal)2?\b', 'dotprod': r'\bsdot\b', 'i8mm': r'\bsmmla\b',
     'avx2': r'\bvpmadd(ubsw|wd)\b', 'avx512': r'\bvpdpbusds?\b'}
 KERNELS = r'\b(matmul|blocks_times_\w+|panel_times_tile|tile)<'
-FORMATS = 3
-# (level, format and tokens or blocks): how many. i8's sixteen vectors a block leave plain NEON too few; AVX2 has half the registers for four tokens, and for
-# one reads three constants from the stack; beside 16 sums and 8 weights AVX-512 reads one.
-LEFT = {('neon', '2, 1'): 4, ('neon', '2, 4'): 3, ('avx2', '0, 1'): 3, ('avx2', '0, 4'): 24, ('avx2', '1, 4'): 25, ('avx2', '2, 4'): 21, ('avx512', '0, 16'): 1}
+FORMATS = 4
+# (level, format and tokens or blocks): how many. i8's sixteen vectors a block leave plain NEON too few, as i6's twelve with its two tables do; AVX2 has half
+# the registers for four tokens, and for one reads three constants from the stack, of i6 more; beside 16 sums and 8 weights AVX-512 reads one or two.
+LEFT = {('neon', '2, 1'): 4, ('neon', '2, 4'): 3, ('neon', '3, 1'): 2, ('neon', '3, 4'): 2,
+        ('avx2', '0, 1'): 3, ('avx2', '0, 4'): 24, ('avx2', '1, 4'): 25, ('avx2', '2, 4'): 21, ('avx2', '3, 1'): 9, ('avx2', '3, 4'): 29,
+        ('avx512', '0, 16'): 1, ('avx512', '3, 16'): 2, ('avx512', '3, 4'): 1}
 VECTOR_ON_STACK = re.compile(r'^(ld[rpu]\w*|st[rpu]\w*|ld1\w*|st1\w*)\s+[{]?[qdv]\d.*\[sp|%[xyz]mm\d+.*\(%r[sb]p|\(%r[sb]p[^)]*\).*%[xyz]mm')
 BRANCH = re.compile(r'^(?:b\.\w+|b|cbn?z|tbn?z|j\w+)\s+(?:\w+, )?(?:#\d+, )?([0-9a-f]+) <')
 

@@ -368,7 +368,7 @@ std::unique_ptr<Engine> make(const image::Image& image, const Config& c) {
 
 TEST(Engine, AnEmbeddingThatIsDecodedOnDemandGivesTheSameAnswer) {
     const auto tokens = tokens_of(150);
-    for (const image::Kind kind : {image::Kind::i4, image::Kind::i4a, image::Kind::i8}) {
+    for (const image::Kind kind : {image::Kind::i4, image::Kind::i4a, image::Kind::i6, image::Kind::i8}) {
         const Partly images(kind, image::Residency::on_demand);
         auto whole = make(*images.whole, {.context = 256, .threads = 2, .batch = 32});
         const std::uint64_t expected = hash(*whole, tokens, 32);

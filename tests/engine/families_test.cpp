@@ -131,7 +131,7 @@ TEST_P(Mixtures, AreTheReferenceWhereNothingIsChosen) {
 
 // As few as a layer has are kept; the answers are those of the whole model.
 TEST_P(Mixtures, AnswerTheSameWhenExpertsAreDecodedOnDemand) {
-    for (const image::Kind kind : {image::Kind::i4, image::Kind::i8}) {
+    for (const image::Kind kind : {image::Kind::i4, image::Kind::i6, image::Kind::i8}) {
         pack_and_open(kind);
         const auto resident = engine({.context = 128, .threads = 2, .batch = 16});
         const auto want = logits(*resident, tokens_, 16);

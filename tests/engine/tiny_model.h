@@ -40,14 +40,17 @@ struct TinyModel {
         pack::TensorData t{.kind = kind, .rows = rows, .cols = cols};
         const float size = 1.0f / std::sqrt(static_cast<float>(cols));
         for (std::size_t i = 0; i < n; i++)
-            t.codes.push_back(
-                static_cast<std::int8_t>(kind == image::Kind::i8 ? random.between(-127, 127) : random.between(0, 15)));
+            t.codes.push_back(static_cast<std::int8_t>(kind == image::Kind::i8   ? random.between(-127, 127)
+                                                       : kind == image::Kind::i6 ? random.between(-32, 31)
+                                                                                 : random.between(0, 15)));
         for (std::size_t i = 0; i < groups; i++) {
             if (kind == image::Kind::i4)
                 t.indices.push_back(static_cast<std::uint8_t>(random.between(80, 127) + 128 * random.between(0, 1)));
             if (kind != image::Kind::i4)
                 t.scales.push_back(pack::to_half(size * static_cast<float>(random.between(50, 100)) /
-                                                 (kind == image::Kind::i8 ? 7000 : 500)));
+                                                 (kind == image::Kind::i8   ? 7000
+                                                  : kind == image::Kind::i6 ? 1800
+                                                                            : 500)));
             if (kind == image::Kind::i4a)
                 t.minimums.push_back(pack::to_half(-size * static_cast<float>(random.between(50, 100)) / 66));
         }

@@ -30,7 +30,7 @@ struct Mixture : Synthetic {
             const std::string layer = "blk." + std::to_string(i) + ".";
             add(layer + "attn_q", Kind::i4, 64, dim);
             add(layer + "ffn_gate_inp", Kind::f32, count, dim);
-            const Kind kind = i == 0 ? Kind::i4 : i == 1 ? Kind::i8 : Kind::i4a;
+            const Kind kind = i == 0 ? Kind::i4a : i == 1 ? Kind::i8 : Kind::i6;
             for (const char* name : {"ffn_gate_exps", "ffn_up_exps"}) add_experts(layer + name, kind, hidden, dim);
             add_experts(layer + "ffn_down_exps", Kind::i4, dim, hidden);
         }

@@ -47,7 +47,7 @@ void expect_same(const image::Tensor& t, const pack::TensorData& want) {
             if (t.kind == Kind::i4) {
                 ASSERT_EQ(at<std::uint8_t>(t.scales, e.group), want.indices[g]);
             }
-            if (t.kind == Kind::i8) {
+            if (t.kind == Kind::i8 || t.kind == Kind::i6) {
                 ASSERT_EQ(at<std::uint16_t>(t.scales, e.group), want.scales[g]);
             }
             if (t.kind == Kind::i4a) {
@@ -307,7 +307,7 @@ TEST(Damage, HostileIndexIsRefused) {
     };
     using H = image::RawHeader;
     using E = image::TensorEntry;
-    refused("newer", [](H& h, E*) { h.reader = h.version = 2; });
+    refused("newer", [](H& h, E*) { h.reader = h.version = image::reader_version + 1; });
     refused("section outside", [](H& h, E*) { h.sections[2].size = h.raw_size; });
     refused("section wraps", [](H& h, E*) { h.sections[2].offset = ~0ull << 16; });
     refused("section unaligned", [](H& h, E*) { h.sections[1].offset += 64; });

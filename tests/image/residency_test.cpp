@@ -42,7 +42,7 @@ void expect_block(const Tensor& whole, std::uint32_t row, const RowBlock& block)
     };
     same(whole.codes, block.codes);
     same(whole.scales, block.scales);
-    if (whole.kind == Kind::i4) same(whole.steps, block.steps);
+    if (whole.kind == Kind::i4 || whole.kind == Kind::i6) same(whole.steps, block.steps);
 }
 
 // Bytes of its pages; the last one may not be full.
@@ -53,7 +53,7 @@ std::uint64_t allocated(int fd) {
 }
 
 TEST(OnDemand, RowsAreThoseOfTheWholeTensor) {
-    for (const Kind kind : {Kind::i4, Kind::i4a, Kind::i8}) {
+    for (const Kind kind : {Kind::i4, Kind::i4a, Kind::i6, Kind::i8}) {
         const TemporaryFolder folder;
         const std::string path = write(folder, Untied(kind));
         const auto whole = Image::open(path.c_str(), {}), image = Image::open(path.c_str(), on_demand);

@@ -43,6 +43,7 @@ struct Small : Synthetic {
         add("blk.0.attn_norm", Kind::f32, 1, 12);
         add("blk.0.attn_q", Kind::i4, 3, 40);
         add("blk.0.ffn_up", Kind::i8, 2, 20);
+        add("blk.0.ffn_down", Kind::i6, 2, 20);
     }
 };
 

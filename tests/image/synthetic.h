@@ -51,13 +51,15 @@ inline pack::TensorData random_tensor(image::Kind kind, std::uint32_t rows, std:
         for (std::size_t i = 0; i < n; i++) t.values.push_back(value(random));
     else
         for (std::size_t i = 0; i < n; i++)
-            t.codes.push_back(static_cast<std::int8_t>(kind == image::Kind::i8 ? byte(random) : code(random)));
+            t.codes.push_back(static_cast<std::int8_t>(kind == image::Kind::i8   ? byte(random)
+                                                       : kind == image::Kind::i6 ? 4 * code(random) - 32
+                                                                                 : code(random)));
     if (kind == image::Kind::i4) {
         for (std::size_t i = 0; i < rows * groups; i++) t.indices.push_back(static_cast<std::uint8_t>(index(random)));
         for (std::size_t i = 0; i < rows; i++) t.steps.push_back(value(random));
         for (auto& b : t.book) b = static_cast<std::int8_t>(level(random));
     }
-    if (kind == image::Kind::i4a || kind == image::Kind::i8)
+    if (kind == image::Kind::i4a || kind == image::Kind::i6 || kind == image::Kind::i8)
         for (std::size_t i = 0; i < rows * groups; i++) t.scales.push_back(pack::to_half(value(random)));
     if (kind == image::Kind::i4a)
         for (std::size_t i = 0; i < rows * groups; i++) t.minimums.push_back(pack::to_half(value(random)));
@@ -85,6 +87,7 @@ struct Synthetic {
         add("blk.0.attn_k", Kind::i4a, 8, 96);
         add("blk.0.ffn_up", Kind::i8, 21, 33);
         add("blk.0.ffn_down", Kind::i4, 1, 1);
+        add("blk.0.attn_v", Kind::i6, 19, 70);
         if (large) {
             add("blk.1.ffn_up", Kind::i4a, 1030, 1600);
             add("token_embd", Kind::i8, 600, 1024);

@@ -28,7 +28,13 @@ inline Element element(const image::Tensor& t, std::uint32_t row, std::uint32_t 
     if (t.kind == image::Kind::i8)
         return {at<std::int8_t>(t.codes, cell * 256 + panel * 128 + (k < 16 ? 0 : 64) + byte), cell * 8 + row % 8};
     const auto both = at<std::uint8_t>(t.codes, cell * 128 + panel * 64 + byte);
-    return {k < 16 ? both & 15 : both >> 4, cell * 8 + row % 8};
+    const int low = k < 16 ? both & 15 : both >> 4;
+    if (t.kind == image::Kind::i6) {
+        const int h = at<std::uint8_t>(t.steps, cell * 64 + row % 8 * 8 + k % 8) >> k / 8 * 2 & 3,
+                  n = low + (h & 1) * 16;
+        return {h > 1 ? -1 - n : n, cell * 8 + row % 8};
+    }
+    return {low, cell * 8 + row % 8};
 }
 
 inline float value(const image::Tensor& t, std::uint32_t row, std::uint32_t col) {

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <random>
 
+#include "image/layout.h"
 #include "tests/pack/tiny.h"
 #include "toolchain/slmpack/gptq/block.h"
 #include "toolchain/slmpack/gptq/feedback.h"
@@ -148,8 +149,8 @@ struct Problem {
 };
 
 class Kinds : public testing::TestWithParam<image::Kind> {};
-INSTANTIATE_TEST_SUITE_P(Feedback, Kinds, testing::Values(image::Kind::i4, image::Kind::i8),
-                         [](const auto& p) { return std::string(p.param == image::Kind::i4 ? "i4" : "i8"); });
+INSTANTIATE_TEST_SUITE_P(Feedback, Kinds, testing::Values(image::Kind::i4, image::Kind::i6, image::Kind::i8),
+                         [](const auto& p) { return std::string(image::kind_name(p.param)); });
 
 TEST_P(Kinds, LossIsWhatItsDefinitionSays) {
     for (const double price : {0.0, 1e-3, 1e-1}) {
@@ -163,8 +164,9 @@ TEST_P(Kinds, LossIsWhatItsDefinitionSays) {
 TEST_P(Kinds, FeedbackLosesLessThanRounding) {
     const Problem problem(0);
     const auto values = std::span(problem.w.data(), std::size_t(problem.w.size()));
-    const auto plain = GetParam() == image::Kind::i4 ? quantize_i4(values, Problem::rows, Problem::cols)
-                                                     : quantize_i8(values, Problem::rows, Problem::cols);
+    const auto plain = GetParam() == image::Kind::i4   ? quantize_i4(values, Problem::rows, Problem::cols)
+                       : GetParam() == image::Kind::i6 ? quantize_i6(values, Problem::rows, Problem::cols)
+                                                       : quantize_i8(values, Problem::rows, Problem::cols);
     ASSERT_TRUE(plain);
     EXPECT_LT(problem.loss(problem.round(GetParam()).tensor),
               (GetParam() == image::Kind::i4 ? 0.5 : 0.75) * problem.loss(plain.value()));

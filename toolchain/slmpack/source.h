@@ -38,9 +38,9 @@ struct SourceTensor {
 
 // Codes that can go into the image unchanged, in rows of groups of 32.
 struct Codes {
-    image::Kind kind;                       // i4, i4a: codes 0..15; i8: -127..127
+    image::Kind kind;                       // i4, i4a: codes 0..15; i6: -32..31; i8: -127..127
     std::vector<std::int8_t> codes;         // rows * cols
-    std::vector<std::uint16_t> scales{};    // i4a, i8: f16, rows * cols / 32
+    std::vector<std::uint16_t> scales{};    // i4a, i6, i8: f16, rows * cols / 32
     std::vector<std::uint16_t> minimums{};  // i4a: f16, rows * cols / 32
     std::vector<std::uint8_t> indices{};    // i4: sign and log2 of the scale, rows * cols / 32
     std::vector<float> steps{};             // i4: rows

@@ -1,6 +1,6 @@
 // AVX2 with FMA: vpmaddubsw multiplies unsigned by signed bytes and adds pairs in 16 bits; weights are shifted to be
-// unsigned (4 bit) or lend their sign to the activations (8 bit), so that no pair overflows: 2 * 63 * 127 and 2 * 127 *
-// 127 are below 32768.
+// unsigned (4 and 6 bit) or lend their sign to the activations (8 bit), so that no pair overflows: 2 * 63 * 127 and 2 *
+// 127 * 127 are below 32768.
 #include <immintrin.h>
 
 #include "compute/common/each.h"
@@ -45,8 +45,13 @@ inline __m256i unsigned_book(const Matrix& w) {
         _mm_add_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w.book)), _mm_set1_epi8(32)));
 }
 
+constexpr FoldTables unsigned_fold = fold_tables(32);
+inline __m256i fold_table(int i) {
+    return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(unsigned_fold.of[i])));
+}
+
 template <Format F>
-inline Panel unpack(const std::uint8_t* codes, __m256i book) {
+inline Panel unpack(const std::uint8_t* codes, [[maybe_unused]] const std::uint8_t* high, __m256i book) {
     Panel u;
     const __m256i* c = reinterpret_cast<const __m256i*>(codes);
     if constexpr (F == Format::i8) {
@@ -61,6 +66,12 @@ inline Panel unpack(const std::uint8_t* codes, __m256i book) {
                 u.octet[h] = _mm256_shuffle_epi8(book, u.octet[h]);
                 u.octet[h + 2] = _mm256_shuffle_epi8(book, u.octet[h + 2]);
             }
+        }
+        if constexpr (F == Format::i6) {
+            const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(high));
+            const __m256i parts[2] = {_mm256_and_si256(v, low), _mm256_and_si256(_mm256_srli_epi16(v, 4), low)};
+            for (int o = 0; o < 4; o++)
+                u.octet[o] = _mm256_xor_si256(u.octet[o], _mm256_shuffle_epi8(fold_table(o % 2), parts[o / 2]));
         }
     }
     return u;
@@ -90,13 +101,15 @@ inline __m256i panel_dots(const Panel& u, const __m256i x[4]) {
 
 // One block of rows times T tokens.
 template <Format F, int T>
-inline void tile(const Matrix& w, const std::uint8_t* codes, const std::uint8_t* scales, __m256i book,
-                 const Quantized& x, int t0, __m256 steps, float* y, std::size_t ldy) {
+inline void tile(const Matrix& w, const std::uint8_t* codes, const std::uint8_t* high, const std::uint8_t* scales,
+                 __m256i book, const Quantized& x, int t0, __m256 steps, float* y, std::size_t ldy) {
     const int groups = w.cols / group, gs = x.stride / group;
     __m256 acc[T];
     for (int t = 0; t < T; t++) acc[t] = _mm256_setzero_ps();
     for (int g = 0; g < groups; g++, codes += code_bytes(F), scales += scale_bytes(F)) {
-        const Panel a = unpack<F>(codes, book), b = unpack<F>(codes + code_bytes(F) / 2, book);
+        const Panel a = unpack<F>(codes, high, book),
+                    b = unpack<F>(codes + code_bytes(F) / 2, F == Format::i6 ? high + high_bytes / 2 : nullptr, book);
+        if constexpr (F == Format::i6) high += high_bytes;
         __m256 sw;
         if constexpr (T > 1) sw = row_scales<F>(scales);
         for (int t = 0; t < T; t++) {
@@ -110,7 +123,7 @@ inline void tile(const Matrix& w, const std::uint8_t* codes, const std::uint8_t*
                 xs[o] = _mm256_set1_epi64x(eight);
             }
             __m256i dot = _mm256_hadd_epi32(panel_dots<F>(a, xs), panel_dots<F>(b, xs));
-            if constexpr (F == Format::i4) dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(32 * sum));
+            if constexpr (F == Format::i4 || F == Format::i6) dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(32 * sum));
             if constexpr (T == 1) sw = row_scales<F>(scales);  // late: the weights have the registers
             acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(sw, _mm256_set1_ps(sx)), acc[t]);
             if constexpr (F == Format::i4a)
@@ -132,11 +145,13 @@ void matmul(const Matrix& w, int begin, int end, const Quantized& x, int tokens,
         for (int b = begin; b < end; b++) {
             const std::uint8_t* codes = w.codes + static_cast<std::size_t>(b) * groups * code_bytes(F);
             const std::uint8_t* scales = w.scales + static_cast<std::size_t>(b) * groups * scale_bytes(F);
+            const std::uint8_t* high =
+                F == Format::i6 ? w.high + static_cast<std::size_t>(b) * groups * high_bytes : nullptr;
             const __m256 steps = F == Format::i4 ? _mm256_loadu_ps(w.steps + b * block) : _mm256_set1_ps(1.0f);
             if (tokens - t >= 4)
-                tile<F, 4>(w, codes, scales, book, x, t, steps, y + b * block, ldy);
+                tile<F, 4>(w, codes, high, scales, book, x, t, steps, y + b * block, ldy);
             else
-                tile<F, 1>(w, codes, scales, book, x, t, steps, y + b * block, ldy);
+                tile<F, 1>(w, codes, high, scales, book, x, t, steps, y + b * block, ldy);
         }
         t += tokens - t >= 4 ? 4 : 1;
     } while (t < tokens);

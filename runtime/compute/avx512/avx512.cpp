@@ -12,9 +12,9 @@ namespace slmd::compute {
 namespace {
 
 template <Format F>
-constexpr int shift = F == Format::i4   ? 32
-                      : F == Format::i8 ? 128
-                                        : 0;
+constexpr int shift = F == Format::i4 || F == Format::i6 ? 32
+                      : F == Format::i8                  ? 128
+                                                         : 0;
 
 template <Format F>
 inline __m512i unsigned_book(const Matrix& w) {
@@ -41,8 +41,14 @@ struct Weights {
     quad[3] = _mm512_shuffle_i64x2(c, d, 0xEE);
 }
 
+constexpr FoldTables unsigned_fold = fold_tables(32);
+inline __m512i fold_table(int i) {
+    return _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(unsigned_fold.of[i])));
+}
+
 template <Format F>
-[[gnu::always_inline]] inline Weights unpack(const std::uint8_t* const codes[2], __m512i book) {
+[[gnu::always_inline]] inline Weights unpack(const std::uint8_t* const codes[2],
+                                             [[maybe_unused]] const std::uint8_t* const high[2], __m512i book) {
     Weights u;
     constexpr int panel = code_bytes(F) / 2;
     const auto turn = [&](int at, __m512i* quad) __attribute__((always_inline)) {
@@ -56,10 +62,25 @@ template <Format F>
     } else {
         const __m512i low = _mm512_set1_epi8(15);
         each<4>([&](auto i) {
-            u.quad[i + 4] = _mm512_and_si512(_mm512_srli_epi16(u.quad[i], 4), low);
-            u.quad[i] = _mm512_and_si512(u.quad[i], low);
+            u.quad[i + 4] = _mm512_srli_epi16(u.quad[i], 4);
+            if constexpr (F != Format::i6) {
+                u.quad[i + 4] = _mm512_and_si512(u.quad[i + 4], low);
+                u.quad[i] = _mm512_and_si512(u.quad[i], low);
+            }
         });
         if constexpr (F == Format::i4) each<8>([&](auto i) { u.quad[i] = _mm512_shuffle_epi8(book, u.quad[i]); });
+        if constexpr (F == Format::i6) {  // of the 16 rows, columns 0 .. 3 and 4 .. 7 of every octet
+            const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30),
+                          a = _mm512_loadu_si512(high[0]), b = _mm512_loadu_si512(high[1]);
+            const __m512i halves[2] = {_mm512_permutex2var_epi32(a, even, b),
+                                       _mm512_permutex2var_epi32(a, _mm512_add_epi32(even, _mm512_set1_epi32(1)), b)};
+            each<8>([&](auto i) {
+                const __m512i part = i < 4 ? halves[i % 2] : _mm512_srli_epi16(halves[i % 2], 4);
+                constexpr int and_xor = 0x6A;  // (a & b) ^ c
+                u.quad[i] = _mm512_ternarylogic_epi32(
+                    u.quad[i], low, _mm512_shuffle_epi8(fold_table(i % 4 / 2), _mm512_and_si512(part, low)), and_xor);
+            });
+        }
     }
     return u;
 }
@@ -90,7 +111,9 @@ inline void tile(const Matrix& w, int b, bool two, __m512i book, const Quantized
     const std::size_t cell = static_cast<std::size_t>(b) * static_cast<std::size_t>(groups),
                       next = two ? static_cast<std::size_t>(groups) : 0;
     const std::uint8_t *codes[2] = {w.codes + cell * code_bytes(F), w.codes + (cell + next) * code_bytes(F)},
-                       *scales[2] = {w.scales + cell * scale_bytes(F), w.scales + (cell + next) * scale_bytes(F)};
+                       *scales[2] = {w.scales + cell * scale_bytes(F), w.scales + (cell + next) * scale_bytes(F)},
+                       *high[2] = {};
+    if constexpr (F == Format::i6) high[0] = w.high + cell * high_bytes, high[1] = w.high + (cell + next) * high_bytes;
     const std::int8_t* q = x.q + t0 * x.stride;
     const float* sx = x.scale + t0 * gs;
     const std::int32_t* sum = x.sum + t0 * gs;
@@ -100,8 +123,12 @@ inline void tile(const Matrix& w, int b, bool two, __m512i book, const Quantized
         if constexpr (T == 1) {
             _mm_prefetch(reinterpret_cast<const char*>(codes[0] + 2048), _MM_HINT_T0);
             _mm_prefetch(reinterpret_cast<const char*>(codes[1] + 2048), _MM_HINT_T0);
+            if constexpr (F == Format::i6) {
+                _mm_prefetch(reinterpret_cast<const char*>(high[0] + 1024), _MM_HINT_T0);
+                _mm_prefetch(reinterpret_cast<const char*>(high[1] + 1024), _MM_HINT_T0);
+            }
         }
-        const Weights u = unpack<F>(codes, book);
+        const Weights u = unpack<F>(codes, high, book);
         const __m512 sw = row_scales<F>(scales);
         __m512 minimum;
         if constexpr (F == Format::i4a) minimum = halves(scales[0] + 16, scales[1] + 16);
@@ -119,6 +146,7 @@ inline void tile(const Matrix& w, int b, bool two, __m512i book, const Quantized
                 acc[t] = _mm512_fmadd_ps(_mm512_set1_ps(static_cast<float>(n)), _mm512_mul_ps(minimum, s), acc[t]);
         });
         for (int i = 0; i < 2; i++) codes[i] += code_bytes(F), scales[i] += scale_bytes(F);
+        if constexpr (F == Format::i6) high[0] += high_bytes, high[1] += high_bytes;
     }
     const __mmask16 rows = two ? 0xFFFF : 0x00FF;
     if constexpr (F == Format::i4) {

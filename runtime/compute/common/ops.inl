@@ -234,10 +234,16 @@ void attend(const KvHead& kv, Visible see, const std::int8_t* q, const float* q_
     while (heads > 0) {
         const int together = heads < heads_together ? heads : heads_together;
         switch (together) {
-            case 1: attend_heads<1>(kv, see, q, q_scale, out, scratch); break;
-            case 2: attend_heads<2>(kv, see, q, q_scale, out, scratch); break;
-            case 3: attend_heads<3>(kv, see, q, q_scale, out, scratch); break;
-            default: attend_heads<4>(kv, see, q, q_scale, out, scratch); break;
+            case 4:
+                if constexpr (heads_together >= 4) attend_heads<4>(kv, see, q, q_scale, out, scratch);
+                break;
+            case 3:
+                if constexpr (heads_together >= 3) attend_heads<3>(kv, see, q, q_scale, out, scratch);
+                break;
+            case 2:
+                if constexpr (heads_together >= 2) attend_heads<2>(kv, see, q, q_scale, out, scratch);
+                break;
+            default: attend_heads<1>(kv, see, q, q_scale, out, scratch); break;
         }
         heads -= together;
         q += together * kv.v_stride;
@@ -355,6 +361,7 @@ constexpr Kernels table_for(const char* name) {
     return {name,
             matmul<Format::i4>,
             matmul<Format::i4a>,
+            matmul<Format::i6>,
             matmul<Format::i8>,
             quantize_groups,
             rms_norm,

@@ -32,9 +32,28 @@ struct Panel {
     int8x16_t pair[2][4];
 };
 
+// What codes are looked up in: the book of i4, the two tables of i6's high bits.
+constexpr FoldTables signed_fold = fold_tables(0);
 template <Format F>
-inline int8x16_t load_book(const Matrix& w) {
-    return F == Format::i4 ? vld1q_s8(w.book) : vdupq_n_s8(0);
+inline const std::int8_t* levels_of(const Matrix& w) {
+    return F == Format::i6 ? reinterpret_cast<const std::int8_t*>(signed_fold.of) : w.book;
+}
+template <Format F>
+struct Tables {};
+template <>
+struct Tables<Format::i4> {
+    int8x16_t of[1];
+};
+template <>
+struct Tables<Format::i6> {
+    int8x16_t of[2];
+};
+template <Format F>
+[[gnu::always_inline]] inline Tables<F> load_tables(const std::int8_t* levels) {
+    Tables<F> t;
+    if constexpr (F == Format::i4) t.of[0] = vld1q_s8(levels);
+    if constexpr (F == Format::i6) t.of[0] = vld1q_s8(levels), t.of[1] = vld1q_s8(levels + 16);
+    return t;
 }
 
 // A panel's bytes of one group.
@@ -42,9 +61,15 @@ template <Format F>
 struct Packed {
     int8x16_t v[code_bytes(F) / 32];
 };
+template <>
+struct Packed<Format::i6> {
+    int8x16_t v[4], high[2];
+};
 template <Format F>
-[[gnu::always_inline]] inline Packed<F> load_panel(const std::uint8_t* codes) {
+[[gnu::always_inline]] inline Packed<F> load_panel(const std::uint8_t* codes,
+                                                   [[maybe_unused]] const std::uint8_t* high) {
     Packed<F> p;
+    if constexpr (F == Format::i6) load_pair<0>(reinterpret_cast<const std::int8_t*>(high), p.high);
     const auto* bytes = reinterpret_cast<const std::int8_t*>(codes);
 #ifdef SLMD_DOTPROD
     each<code_bytes(F) / 64>([&](auto i) __attribute__((always_inline)) { load_pair<32 * i>(bytes, p.v + 2 * i); });
@@ -58,7 +83,7 @@ template <Format F>
 }
 
 template <Format F>
-[[gnu::always_inline]] inline Panel unpack(const Packed<F>& p, int8x16_t book) {
+[[gnu::always_inline]] inline Panel unpack(const Packed<F>& p, const Tables<F>& tables) {
     Panel u;
     each<4>([&](auto i) __attribute__((always_inline)) {
         constexpr int row = i % 2, o = i / 2;
@@ -66,8 +91,18 @@ template <Format F>
             u.pair[row][o] = p.v[i], u.pair[row][o + 2] = p.v[i + 4];
         } else {
             const uint8x16_t c = vreinterpretq_u8_s8(p.v[i]), lo = vandq_u8(c, vdupq_n_u8(15)), hi = vshrq_n_u8(c, 4);
-            u.pair[row][o] = F == Format::i4 ? vqtbl1q_s8(book, lo) : vreinterpretq_s8_u8(lo);
-            u.pair[row][o + 2] = F == Format::i4 ? vqtbl1q_s8(book, hi) : vreinterpretq_s8_u8(hi);
+            if constexpr (F == Format::i4) {
+                u.pair[row][o] = vqtbl1q_s8(tables.of[0], lo);
+                u.pair[row][o + 2] = vqtbl1q_s8(tables.of[0], hi);
+            } else if constexpr (F == Format::i6) {
+                const uint8x16_t h = vreinterpretq_u8_s8(p.high[row]);
+                u.pair[row][o] =
+                    veorq_s8(vreinterpretq_s8_u8(lo), vqtbl1q_s8(tables.of[o], vandq_u8(h, vdupq_n_u8(15))));
+                u.pair[row][o + 2] = veorq_s8(vreinterpretq_s8_u8(hi), vqtbl1q_s8(tables.of[o], vshrq_n_u8(h, 4)));
+            } else {
+                u.pair[row][o] = vreinterpretq_s8_u8(lo);
+                u.pair[row][o + 2] = vreinterpretq_s8_u8(hi);
+            }
         }
     });
     return u;
@@ -174,7 +209,7 @@ template <Format F>
             odd = vpadalq_s16(odd, vmlal_high_s8(vmull_high_s8(w[2], x[2]), w[3], x[3]));
             p.sum[i] = vpaddq_s32(even, odd);
         }
-    } else {  // eight of 31 * 127 do: four here, and the pairwise add makes eight
+    } else {  // eight of 32 * 127 do: four here, and the pairwise add makes eight
         int16x8_t even[2], odd[2];
         for (int i = 0; i < 2; i++) {
             even[i] = vmull_s8(low(u.pair[i][0]), low(x[0]));
@@ -215,14 +250,15 @@ template <Format F, int B>
 [[gnu::noinline]] void blocks_times_octets(const Matrix& w, int b, int g0, int groups, const Octets& octets,
                                            const float* sx, const std::int32_t* sum, float* y) {
     const int all = w.cols / group;
-    const int8x16_t book = load_book<F>(w);
-    const std::uint8_t *codes[B], *scales[B];
+    const Tables<F> tables = load_tables<F>(levels_of<F>(w));
+    const std::uint8_t *codes[B], *scales[B], *high[B] = {};
     float32x4_t acc[2 * B];
     y += b * block;
     each<B>([&](auto i) {
         const std::size_t first =
             static_cast<std::size_t>(b + i) * static_cast<std::size_t>(all) + static_cast<std::size_t>(g0);
         codes[i] = w.codes + first * code_bytes(F), scales[i] = w.scales + first * scale_bytes(F);
+        if constexpr (F == Format::i6) high[i] = w.high + first * high_bytes;
     });
     each<2 * B>([&](auto k) { acc[k] = g0 != 0 ? vld1q_f32(y + 4 * k) : vdupq_n_f32(0); });
     const std::int8_t* q = octets.x;
@@ -237,13 +273,14 @@ template <Format F, int B>
         float32x4_t sw[2 * B], dot[2 * B];
         Partial<F> p[2 * B];
         each<2 * B>([&](auto k) __attribute__((always_inline)) {
-            Packed<F> packed = load_panel<F>(codes[k / 2] + k % 2 * (code_bytes(F) / 2));
+            Packed<F> packed = load_panel<F>(codes[k / 2] + k % 2 * (code_bytes(F) / 2),
+                                             F == Format::i6 ? high[k / 2] + k % 2 * (high_bytes / 2) : nullptr);
 #ifndef SLMD_DOTPROD
             // Without another block there is so little else to do that GCC would unpack all at once, and spill.
             if constexpr (B == 1 && F == Format::i4 && k > 0)
                 for (auto& v : packed.v) asm("" : "+w"(v) : "w"(p[k - 1].sum[0]), "w"(p[k - 1].sum[1]));
 #endif
-            multiply<F>(unpack<F>(packed, book), x, p[k]);
+            multiply<F>(unpack<F>(packed, tables), x, p[k]);
         });
         each<B>([&](auto i) __attribute__((always_inline)) { row_scales<F>(scales[i], sw + 2 * i); });
         dots<F, 2 * B>(p, dot);
@@ -257,6 +294,7 @@ template <Format F, int B>
             });
         }
         each<B>([&](auto i) { codes[i] += code_bytes(F), scales[i] += scale_bytes(F); });
+        if constexpr (F == Format::i6) each<B>([&](auto i) { high[i] += high_bytes; });
     }
     const bool done = g0 + groups == all;
     each<2 * B>([&](auto k) {
@@ -459,6 +497,7 @@ __attribute__((noinline)) void panel_times_tile(const Matrix& w, int b, int pane
         static_cast<std::size_t>(b) * static_cast<std::size_t>(all) + static_cast<std::size_t>(g0);
     const std::uint8_t* codes = w.codes + first * code_bytes(F) + panel * (code_bytes(F) / 2);
     const std::uint8_t* scales = w.scales + first * scale_bytes(F) + panel * (F == Format::i4 ? 4 : 8);
+    const std::uint8_t* high = F == Format::i6 ? w.high + first * high_bytes + panel * (high_bytes / 2) : nullptr;
     const std::int8_t* q = tile.q;
     const std::int8_t* const end = q + groups * T * group;
     const float *sx = tile.scale, *sum = tile.sum;
@@ -471,9 +510,10 @@ __attribute__((noinline)) void panel_times_tile(const Matrix& w, int b, int pane
         spread(row_scales<F>(scales), sw);
         if constexpr (F == Format::i4a) spread(row_scales<F>(scales + 16), minimum);
         // Loaded each time: in a register it would take the place of a sum.
-        const std::int8_t* levels = w.book;
+        const std::int8_t* levels = levels_of<F>(w);
         asm("" : "+r"(levels));
-        Panel u = unpack<F>(load_panel<F>(codes), F == Format::i4 ? vld1q_s8(levels) : vdupq_n_s8(0));
+        Panel u = unpack<F>(load_panel<F>(codes, high), load_tables<F>(levels));
+        if constexpr (F == Format::i6) high += high_bytes;
         turn(u);
         each<T / 2>([&](auto p) __attribute__((always_inline)) {
             int32x4_t dots[2];

@@ -8,16 +8,18 @@
 namespace slmd::compute {
 namespace {
 
-// Code of (row r of the block, column k of the group) from the codes of one (block, group).
+// Code of (row r of the block, column k of the group) from the codes, and the high bits, of one (block, group).
 template <Format F>
-inline int code_at(const std::uint8_t* codes, int r, int k) {
+inline int code_at(const std::uint8_t* codes, [[maybe_unused]] const std::uint8_t* high, int r, int k) {
     if constexpr (F == Format::i8) {
         const int vector = (r / 4) * 8 + (k / 8) * 2 + (r % 4) / 2;
         return static_cast<std::int8_t>(codes[vector * 16 + (r % 2) * 8 + k % 8]);
     } else {
         const int vector = (r / 4) * 4 + (k % 16 / 8) * 2 + (r % 4) / 2;
         const std::uint8_t pair = codes[vector * 16 + (r % 2) * 8 + k % 8];
-        return k < 16 ? pair & 15 : pair >> 4;
+        const int low = k < 16 ? pair & 15 : pair >> 4;
+        if constexpr (F == Format::i6) return static_cast<std::int8_t>(low ^ fold[high[r * 8 + k % 8] >> k / 8 * 2 & 3]);
+        return low;
     }
 }
 
@@ -30,11 +32,12 @@ void matmul(const Matrix& w, int begin, int end, const Quantized& x, int tokens,
             float acc = 0;
             for (int g = 0; g < groups; g++) {
                 const std::size_t cell = static_cast<std::size_t>(row / block) * static_cast<std::size_t>(groups) + static_cast<std::size_t>(g);
-                const std::uint8_t *codes = w.codes + cell * code_bytes(F), *scales = w.scales + cell * scale_bytes(F);
+                const std::uint8_t *codes = w.codes + cell * code_bytes(F), *scales = w.scales + cell * scale_bytes(F),
+                                   *high = F == Format::i6 ? w.high + cell * high_bytes : nullptr;
                 const std::int8_t* q = x.q + t * x.stride + g * group;
                 std::int32_t dot = 0;
                 for (int k = 0; k < group; k++) {
-                    const int code = code_at<F>(codes, r, k);
+                    const int code = code_at<F>(codes, high, r, k);
                     dot += (F == Format::i4 ? w.book[code] : code) * q[k];
                 }
                 const float sx = x.scale[t * (x.stride / group) + g];
@@ -48,7 +51,7 @@ void matmul(const Matrix& w, int begin, int end, const Quantized& x, int tokens,
         }
 }
 
-constexpr int heads_together = 4;
+constexpr int heads_together = 1;
 constexpr int values_together = 4;
 constexpr int rows_together = 1;
 
@@ -70,12 +73,13 @@ void row_as_floats(const Matrix& w, int row, float* out) {
     const int groups = w.cols / group, r = row % block;
     for (int g = 0; g < groups; g++) {
         const std::size_t cell = static_cast<std::size_t>(row / block) * static_cast<std::size_t>(groups) + static_cast<std::size_t>(g);
-        const std::uint8_t *codes = w.codes + cell * code_bytes(F), *scales = w.scales + cell * scale_bytes(F);
+        const std::uint8_t *codes = w.codes + cell * code_bytes(F), *scales = w.scales + cell * scale_bytes(F),
+                                   *high = F == Format::i6 ? w.high + cell * high_bytes : nullptr;
         for (int k = 0; k < group; k++) {
-            const int code = code_at<F>(codes, r, k);
+            const int code = code_at<F>(codes, high, r, k);
             if constexpr (F == Format::i4) out[g * group + k] = static_cast<float>(w.book[code]) * (scale_of_index(scales[r]) * w.steps[row]);
             if constexpr (F == Format::i4a) out[g * group + k] = __builtin_fmaf(static_cast<float>(code), load_f16(scales + 2 * r), load_f16(scales + 16 + 2 * r));
-            if constexpr (F == Format::i8) out[g * group + k] = static_cast<float>(code) * load_f16(scales + 2 * r);
+            if constexpr (F == Format::i6 || F == Format::i8) out[g * group + k] = static_cast<float>(code) * load_f16(scales + 2 * r);
         }
     }
 }
@@ -87,6 +91,7 @@ const Kernels scalar_level = table_for("scalar");
 
 void row_i4(const Matrix& w, int row, float* out) { row_as_floats<Format::i4>(w, row, out); }
 void row_i4a(const Matrix& w, int row, float* out) { row_as_floats<Format::i4a>(w, row, out); }
+void row_i6(const Matrix& w, int row, float* out) { row_as_floats<Format::i6>(w, row, out); }
 void row_i8(const Matrix& w, int row, float* out) { row_as_floats<Format::i8>(w, row, out); }
 
 }  // namespace slmd::compute

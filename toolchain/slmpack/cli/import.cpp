@@ -84,6 +84,7 @@ int run_import(const ImportCommand& command) {
     ImportOptions options;
     if (!command.kind.empty())
         options.kind = command.kind == "i4"   ? image::Kind::i4
+                       : command.kind == "i6" ? image::Kind::i6
                        : command.kind == "i8" ? image::Kind::i8
                                               : image::Kind::f32;
     options.name = command.name;

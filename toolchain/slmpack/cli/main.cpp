@@ -22,9 +22,9 @@ int main(int argc, char** argv) {
     c->add_option("SOURCE", import.source, "A GGUF file, a Hugging Face folder, or a llama2.c .bin")->required();
     c->add_option("-o,--output", import.output, "The image to write")->required();
     c->add_option("--kind", import.kind,
-                  "Round every matrix to i4 or i8, also where the source's own codes would do; f32: keep an encoder's "
+                  "Round every matrix to i4, i6 or i8, also where the source's own codes would do; f32: keep an encoder's "
                   "as they are")
-        ->check(CLI::IsMember({"i4", "i8", "f32"}));
+        ->check(CLI::IsMember({"i4", "i6", "i8", "f32"}));
     c->add_flag("--one-matrix", import.one_matrix,
                 "Where output and embedding are one matrix that was rounded twice, keep the finer for both; --kind and "
                 "quantize do so unasked");
@@ -77,7 +77,7 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(8, 8192))
         ->capture_default_str();
     c->add_option("--resident", quantize.resident,
-                  "What a byte in memory weighs beside one in the file: the more, the fewer matrices in 8 bits")
+                  "What a byte in memory weighs beside one in the file: the more, the fewer matrices in 6 and 8 bits")
         ->check(CLI::Range(0.0, 100.0))
         ->capture_default_str();
     c->add_flag("--i4", quantize.only_i4, "Every matrix in 4 bits");

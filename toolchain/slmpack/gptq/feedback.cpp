@@ -5,6 +5,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "image/layout.h"
 #include "toolchain/slmpack/image/half.h"
 #include "toolchain/slmpack/image/parallel.h"
 #include "toolchain/slmpack/image/quantize.h"
@@ -22,7 +23,7 @@ constexpr int sample_passes = 3;
 // i4 scales are a quarter of an octave apart: finer ones cost more in the file than they gain.
 constexpr int index_grid = 4;
 constexpr float longest_code = 12;   // bits; zstd's Huffman codes have at most 11
-constexpr float octave_grid = 0.5f;  // of i8 steps
+constexpr float octave_grid = 0.5f;  // of steps of i6 and i8
 
 // Bits of each symbol, from how often it came.
 template <std::size_t n>
@@ -40,7 +41,7 @@ struct Model {
     Book book{};                          // i4
     std::array<float, 256> code_bits{};   // by the code's byte
     std::array<float, 256> index_bits{};  // i4
-    float step_factor = 1;                // i8: of the step that theory says
+    float step_factor = 1;                // i6, i8: of the step that theory says
 };
 struct Counts {
     std::array<double, 256> codes{}, indices{};
@@ -101,7 +102,7 @@ class Rounder {
                 if (model.kind == Kind::i4)
                     round_i4(&w(long(r), at), p, list[r], steps[r], model, t, &errors(long(r), 0), counts);
                 else
-                    round_i8(&w(long(r), at), p, list[r], model, t, &errors(long(r), 0), counts);
+                    round_linear(&w(long(r), at), p, list[r], model, t, &errors(long(r), 0), counts);
             }
             if (rest > 0) w.rightCols(rest).noalias() -= errors * u.block(at, at + len, len, rest);
         }
@@ -184,36 +185,39 @@ class Rounder {
     }
 
     // The step of a group is what entropy-coded rounding takes at this price of a bit: loss step^2 / 12 a weight =
-    // price / (2 ln 2).
-    void round_i8(const float* w, std::size_t p, std::uint32_t row, const Model& model, TensorData& t, float* errors,
-                  Counts& counts) const {
+    // price / (2 ln 2). i6 has to take a larger one where the codes would not fit.
+    void round_linear(const float* w, std::size_t p, std::uint32_t row, const Model& model, TensorData& t,
+                      float* errors, Counts& counts) const {
         const std::uint32_t len = width(p);
         const long at = start_[p];
         const auto rate = static_cast<float>(objective_.nats_a_bit);
         const float importance = objective_.importance[row];
-        float v[group], largest = 0, inverse_squares = 0;
+        const int bottom = model.kind == Kind::i6 ? -32 : -127, top = model.kind == Kind::i6 ? 31 : 127;
+        float v[group], reach = 0, inverse_squares = 0;  // reach: the least scale that the values fit in
         std::memcpy(v, w, len * sizeof(float));
         for (std::uint32_t k = 0; k < len; k++) {
-            largest = std::max(largest, std::abs(v[k]));
+            reach = std::max(reach, v[k] / static_cast<float>(v[k] < 0 ? bottom : top));
             inverse_squares += 1 / (u(at + k, at + k) * u(at + k, at + k));
         }
         float step = model.step_factor *
                      std::sqrt(6 * rate / (0.6931472f * importance * (inverse_squares / static_cast<float>(len))));
         step = std::exp2(std::round(std::log2(step) / octave_grid) * octave_grid);
-        step = std::max(step, largest / 127);  // also where a bit costs nothing
+        step = std::max(step, reach);  // also where a bit costs nothing
         std::uint16_t half = to_half(std::min(step, 65504.0f));
         float scale = from_half(half);
-        while (scale * 127 < largest && half < 0x7BFF) scale = from_half(++half);
+        while (scale < reach && half < 0x7BFF) scale = from_half(++half);
         std::int8_t* codes = t.codes.data() + std::size_t{row} * cols_ + objective_.order[p] * group;
         t.scales[std::size_t{row} * groups_ + objective_.order[p]] = half;
         for (std::uint32_t k = 0; k < len; k++) {
             const float inverse = 1 / u(at + k, at + k), weight = importance * inverse * inverse;
             float least = INFINITY, error = v[k];
             int best = 0;
-            const int down = scale > 0 ? static_cast<int>(std::floor(v[k] / scale)) : 0;
+            const float exact = scale > 0 ? v[k] / scale : 0;  // feedback may have taken it out of reach
+            const int down =
+                static_cast<int>(std::floor(std::clamp(exact, static_cast<float>(bottom), static_cast<float>(top))));
             // The two beside it, one step further in, and nothing.
             for (const int c : {down, down + 1, down < 0 ? down + 2 : down - 1, 0}) {
-                if (c < -127 || c > 127) continue;
+                if (c < bottom || c > top) continue;
                 const float d = v[k] - static_cast<float>(c) * scale,
                             cost = weight * d * d + rate * model.code_bits[static_cast<std::uint8_t>(c)];
                 if (cost >= least) continue;
@@ -290,14 +294,14 @@ Result<void> factor_hessian(std::vector<double> h, long cols, Objective& objecti
     return {};
 }
 
-Result<Rounded> round_with_feedback(std::span<const float> values, std::uint32_t rows, std::uint32_t cols, Kind kind,
-                                    const Objective& objective, unsigned threads) {
-    for (std::size_t i = 0; i < values.size(); i++)
-        if (!std::isfinite(values[i]))
-            return Error::make(Code::model_format, "the value at row %zu, column %zu is not finite", i / cols,
-                               i % cols);
+namespace {
+
+// By the best of several ways, of finite values, as they do on a sample of the rows. Those of i6 and i8 may stand
+// beside each other.
+Rounded round_by_best(std::span<const float> values, std::uint32_t rows, std::uint32_t cols, std::vector<Model> models,
+                      double resident, const Objective& objective, unsigned threads) {
     const Rounder rounder(values, rows, cols, objective);
-    TensorData scratch = rounder.empty(kind);
+    TensorData scratch = rounder.empty(models[0].kind);
 
     std::vector<std::uint32_t> sample;
     for (std::uint32_t i = 0; i < std::min(rows, sample_rows); i++)
@@ -317,28 +321,21 @@ Result<Rounded> round_with_feedback(std::span<const float> values, std::uint32_t
         return all;
     };
 
-    std::vector<Model> models;
-    if (kind == Kind::i4) {
-        for (const Book& book : {train_book(values, rows, cols), uniform_book()})
-            models.push_back({.kind = kind, .book = book});
-    } else {
-        for (const float factor : {0.71f, 1.0f})
-            models.push_back({.kind = kind, .book = uniform_book(), .step_factor = factor});
-    }
     double least = INFINITY;
     Model chosen;
     for (Model& model : models) {
-        model.code_bits.fill(kind == Kind::i4 ? 4 : 6);
+        model.code_bits.fill(model.kind == Kind::i4 ? 4 : 6);
         model.index_bits.fill(5);
         for (int pass = 0;; pass++) {
             const Counts counts = of_rows(sample, model, scratch);
             model.code_bits = code_lengths(counts.codes);
             model.index_bits = code_lengths(counts.indices);
             if (pass < sample_passes) {
-                if (kind == Kind::i4 && model.book != uniform_book()) model.book = retrained(model.book, counts);
+                if (model.kind == Kind::i4 && model.book != uniform_book()) model.book = retrained(model.book, counts);
                 continue;
             }
-            const double cost = counts.loss + objective.nats_a_bit * counts.bits;
+            const double in_memory = resident * bits_in_memory(model.kind) * static_cast<double>(sample.size() * cols);
+            const double cost = counts.loss + objective.nats_a_bit * (counts.bits + in_memory);
             if (cost < least) {
                 least = cost;
                 chosen = model;
@@ -349,24 +346,56 @@ Result<Rounded> round_with_feedback(std::span<const float> values, std::uint32_t
     std::vector<std::uint32_t> all(rows);
     std::iota(all.begin(), all.end(), 0u);
     Rounded out{std::move(scratch)};
+    out.tensor.kind = chosen.kind;
     const Counts counts = of_rows(all, chosen, out.tensor);
-    if (kind == Kind::i4) out.tensor.book = chosen.book;
+    if (chosen.kind == Kind::i4) out.tensor.book = chosen.book;
     out.loss = counts.loss;
     out.bits = counts.bits;
     return out;
 }
 
+// The ways of a kind.
+std::vector<Model> models_of(Kind kind, std::span<const float> values, std::uint32_t rows, std::uint32_t cols) {
+    std::vector<Model> models;
+    if (kind == Kind::i4) {
+        for (const Book& book : {train_book(values, rows, cols), uniform_book()})
+            models.push_back({.kind = kind, .book = book});
+    } else {
+        for (const float factor : {0.71f, 1.0f})
+            models.push_back({.kind = kind, .book = uniform_book(), .step_factor = factor});
+    }
+    return models;
+}
+
+}  // namespace
+
+double bits_in_memory(Kind kind) {
+    const image::StreamSizes s = image::stream_sizes(kind, image::block_rows, image::group_cols);
+    return 8.0 * static_cast<double>(s.codes + s.scales + (kind == Kind::i6 ? s.steps : 0)) /
+           (image::block_rows * image::group_cols);
+}
+
+Result<Rounded> round_with_feedback(std::span<const float> values, std::uint32_t rows, std::uint32_t cols, Kind kind,
+                                    const Objective& objective, unsigned threads) {
+    for (std::size_t i = 0; i < values.size(); i++)
+        if (!std::isfinite(values[i]))
+            return Error::make(Code::model_format, "the value at row %zu, column %zu is not finite", i / cols,
+                               i % cols);
+    return round_by_best(values, rows, cols, models_of(kind, values, rows, cols), 0, objective, threads);
+}
+
 Result<Rounded> round_best(std::span<const float> values, std::uint32_t rows, std::uint32_t cols, const Choice& choice,
                            const Objective& objective, unsigned threads) {
-    constexpr double resident_i4 = 4.25, resident_i8 = 8.5;  // bits a weight in memory
-    const auto cost = [&](const Rounded& r, double resident) {
-        return r.loss +
-               objective.nats_a_bit * (r.bits + choice.resident * resident * static_cast<double>(values.size()));
+    const auto cost = [&](const Rounded& r) {
+        return r.loss + objective.nats_a_bit * (r.bits + choice.resident * bits_in_memory(r.tensor.kind) *
+                                                             static_cast<double>(values.size()));
     };
     Rounded narrow = TRY(round_with_feedback(values, rows, cols, Kind::i4, objective, threads));
     if (choice.only_i4) return narrow;
-    Rounded wide = TRY(round_with_feedback(values, rows, cols, Kind::i8, objective, threads));
-    return cost(wide, resident_i8) < cost(narrow, resident_i4) ? std::move(wide) : std::move(narrow);
+    std::vector<Model> models = models_of(Kind::i6, values, rows, cols);
+    for (const Model& m : models_of(Kind::i8, values, rows, cols)) models.push_back(m);
+    Rounded wide = round_by_best(values, rows, cols, std::move(models), choice.resident, objective, threads);
+    return cost(wide) < cost(narrow) ? std::move(wide) : std::move(narrow);
 }
 
 }  // namespace slmd::pack

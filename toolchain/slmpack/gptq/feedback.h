@@ -32,13 +32,16 @@ std::vector<float> importance_of(const std::vector<double>& mean_squares);
 // added. Errors: unknown when it is not positive definite even so.
 Result<void> factor_hessian(std::vector<double> h, long cols, Objective& objective);
 
-// kind: i4 or i8. values: rows x cols, row-major. The same on any number of threads. Errors: model_format naming the
+// kind: i4, i6 or i8. values: rows x cols, row-major. The same on any number of threads. Errors: model_format naming the
 // first value that is not finite.
 Result<Rounded> round_with_feedback(std::span<const float> values, std::uint32_t rows, std::uint32_t cols,
                                     image::Kind kind, const Objective& objective, unsigned threads);
 
+// Of a weight, with its scales.
+double bits_in_memory(image::Kind kind);
+
 struct Choice {
-    // What a byte in memory weighs beside one in the file: keeps in 4 bits what 8 bits would serve little better.
+    // What a byte in memory weighs beside one in the file: keeps in 4 bits what 6 or 8 would serve little better.
     double resident = 0.25;
     bool only_i4 = false;
 };

@@ -198,15 +198,26 @@ class Quantizer {
                 return sum;
             };
             held = judge(best.tensor);
-            TensorData plain =
-                TRY(best.tensor.kind == Kind::i4 ? quantize_i4(values, rows, cols) : quantize_i8(values, rows, cols));
-            plain_held = judge(plain);
             // Finer than the dial asks is larger than it asks: bits count here too.
-            const double plain_bits = stored_bits(plain);
-            if (plain_held + price_ * plain_bits < held + price_ * best.bits) {
+            const auto cost = [&](double loss, double bits, Kind kind) {
+                return loss + price_ * (bits + options_.choice.resident * bits_in_memory(kind) * double(values.size()));
+            };
+            double least = cost(held, best.bits, best.tensor.kind);
+            plain_held = INFINITY;
+            const auto try_plain = [&](TensorData plain) {
+                const double loss = judge(plain), bits = stored_bits(plain);
+                plain_held = std::min(plain_held, loss);
+                if (cost(loss, bits, plain.kind) >= least) return;
+                least = cost(loss, bits, plain.kind);
                 best.tensor = std::move(plain);
-                best.bits = plain_bits;
+                best.bits = bits;
                 chosen = "rounding";
+            };
+            if (best.tensor.kind == Kind::i4) {
+                try_plain(TRY(quantize_i4(values, rows, cols)));
+            } else {
+                try_plain(TRY(quantize_i6(values, rows, cols)));
+                try_plain(TRY(quantize_i8(values, rows, cols)));
             }
         }
         char line[256];

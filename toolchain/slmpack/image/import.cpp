@@ -61,8 +61,9 @@ Result<TensorData> convert(const Source& source, const SourceTensor& tensor, Kin
     if (values.size() != std::size_t{tensor.rows} * tensor.cols)
         return Error::make(Code::unknown, "the source gave %zu values", values.size());
     if (kind == Kind::f32) return keep_f32(values, tensor.rows, tensor.cols);
-    TensorData t = TRY(kind == Kind::i4 ? quantize_i4(values, tensor.rows, tensor.cols)
-                                        : quantize_i8(values, tensor.rows, tensor.cols));
+    TensorData t = TRY(kind == Kind::i4   ? quantize_i4(values, tensor.rows, tensor.cols)
+                       : kind == Kind::i6 ? quantize_i6(values, tensor.rows, tensor.cols)
+                                          : quantize_i8(values, tensor.rows, tensor.cols));
     const std::vector<float> rounded = dequantize(t);
     for (std::size_t i = 0; i < values.size(); i++) {
         const double e = static_cast<double>(values[i]) - rounded[i];

@@ -50,7 +50,7 @@ Result<SourceFiles> describe_files(const std::string& path, const std::vector<st
 // Bytes that the file will have besides its matrices, about.
 Result<double> stored_besides_matrices(const Source& source);
 
-// Codes that fit go in unchanged (i4, i4a, i8). Other quantized matrices (Q2_K, Q3_K, Q5_1, Q5_K, Q6_K) become i8;
+// Codes that fit go in unchanged (i4, i4a, i6, i8). Other quantized matrices (Q2_K, Q3_K, Q5_1, Q5_K, Q6_K) become i8;
 // float matrices become i4, embedding and output i8; vectors stay f32. The same source and options give the same bytes.
 // Errors: those of the source, of the tokenizer and chat builders, of write_image(), amend_image() and `golden`.
 Result<ImportSummary> import_model(const Source& source, const std::string& path, const ImportOptions& options);

@@ -17,6 +17,12 @@ std::size_t place(std::uint32_t row, std::uint32_t k, std::size_t panel) {
     return row / 4 * panel + (k / 8 * 2 + r / 2) * 16 + r % 2 * 8 + k % 8;
 }
 
+void put_i6(int code, std::uint32_t row, std::uint32_t k, std::byte* codes, std::byte* high) {
+    const int n = code < 0 ? ~code : code;
+    codes[place(row, k % 16, 64)] |= static_cast<std::byte>((n & 15) << (k < 16 ? 0 : 4));
+    high[row * 8 + k % 8] |= static_cast<std::byte>((n >> 4 | (code < 0 ? 2 : 0)) << k / 8 * 2);
+}
+
 }  // namespace
 
 float scale_value(std::uint8_t index) {
@@ -50,6 +56,8 @@ Streams lay_out(const TensorData& t) {
                 const auto value = static_cast<std::byte>(code[g * 32 + k]);
                 if (t.kind == Kind::i8)
                     codes[place(lane, k % 16, 128) + k / 16 * 64] = value;
+                else if (t.kind == Kind::i6)
+                    put_i6(code[g * 32 + k], lane, k, codes, out.steps.data() + cell * 64);
                 else
                     codes[place(lane, k % 16, 64)] |= k < 16 ? value : value << 4;
             }

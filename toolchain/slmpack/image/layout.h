@@ -13,11 +13,11 @@ namespace slmd::pack {
 struct TensorData {
     image::Kind kind{};
     std::uint32_t rows = 0, cols = 0;
-    std::vector<std::int8_t> codes{};       // rows * cols; i4, i4a: 0..15; i8: -127..127
+    std::vector<std::int8_t> codes{};       // rows * cols; i4, i4a: 0..15; i6: -32..31; i8: -127..127
     std::vector<std::uint8_t> indices{};    // i4: rows * G, sign and log2 of the scale
     std::vector<float> steps{};             // i4: rows
     std::array<std::int8_t, 16> book{};     // i4
-    std::vector<std::uint16_t> scales{};    // i4a, i8: rows * G, f16
+    std::vector<std::uint16_t> scales{};    // i4a, i6, i8: rows * G, f16
     std::vector<std::uint16_t> minimums{};  // i4a: rows * G, f16
     std::vector<float> values{};            // f32: rows * cols
 };

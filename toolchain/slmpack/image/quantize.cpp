@@ -225,29 +225,46 @@ Result<TensorData> quantize_i4(std::span<const float> values, std::uint32_t rows
     return t;
 }
 
-Result<TensorData> quantize_i8(std::span<const float> values, std::uint32_t rows, std::uint32_t cols) {
+namespace {
+
+// Codes times an f16 scale a group. i6: the largest takes -32, the end that reaches further.
+Result<TensorData> quantize_linear(std::span<const float> values, std::uint32_t rows, std::uint32_t cols,
+                                   image::Kind kind) {
     TRY(check_finite(values, cols));
     const std::size_t groups = (cols + 31) / 32;
-    TensorData t{.kind = image::Kind::i8, .rows = rows, .cols = cols};
+    TensorData t{.kind = kind, .rows = rows, .cols = cols};
     t.codes.resize(values.size());
     t.scales.resize(rows * groups);
+    const bool six = kind == image::Kind::i6;
+    const float least = six ? -32 : -127, most = six ? 31 : 127;
     std::atomic<bool> overflow{false};
     parallel(rows, 16, [&](std::size_t r) {
         for (std::size_t g = 0; g < groups; g++) {
             const std::size_t at = std::size_t{r} * cols + g * 32;
             const auto group = values.subspan(at, std::min<std::size_t>(32, cols - g * 32));
-            const std::uint16_t half = to_half(std::abs(signed_largest(group)) / 127);
+            const float largest = signed_largest(group);
+            const std::uint16_t half = to_half(six ? largest / -32 : std::abs(largest) / 127);
             const float scale = from_half(half);
             if (!std::isfinite(scale)) overflow = true;
             t.scales[r * groups + g] = half;
             for (std::size_t k = 0; k < group.size(); k++)
                 t.codes[at + k] =
-                    scale > 0 ? static_cast<std::int8_t>(std::clamp(std::nearbyint(group[k] / scale), -127.0f, 127.0f))
-                              : 0;
+                    scale != 0 ? static_cast<std::int8_t>(std::clamp(std::nearbyint(group[k] / scale), least, most))
+                               : 0;
         }
     });
     if (overflow) return Error::make(Code::model_format, "a value is too large for an f16 scale");
     return t;
+}
+
+}  // namespace
+
+Result<TensorData> quantize_i6(std::span<const float> values, std::uint32_t rows, std::uint32_t cols) {
+    return quantize_linear(values, rows, cols, image::Kind::i6);
+}
+
+Result<TensorData> quantize_i8(std::span<const float> values, std::uint32_t rows, std::uint32_t cols) {
+    return quantize_linear(values, rows, cols, image::Kind::i8);
 }
 
 TensorData keep_f32(std::span<const float> values, std::uint32_t rows, std::uint32_t cols) {

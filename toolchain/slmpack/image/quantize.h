@@ -21,6 +21,7 @@ int nearest_scale_index(float v);
 Result<TensorData> quantize_i4(std::span<const float> values, std::uint32_t rows, std::uint32_t cols);
 
 // Codes -127..127, f16 scale = max|w| / 127 a group of 32. Errors as above, and values too large for f16.
+Result<TensorData> quantize_i6(std::span<const float> values, std::uint32_t rows, std::uint32_t cols);
 Result<TensorData> quantize_i8(std::span<const float> values, std::uint32_t rows, std::uint32_t cols);
 
 TensorData keep_f32(std::span<const float> values, std::uint32_t rows, std::uint32_t cols);

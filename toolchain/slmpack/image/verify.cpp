@@ -90,6 +90,7 @@ std::string verify_values(const Tensor& t) {
         case Kind::f32: return floats(t.codes) ? "" : "a value is not finite";
         case Kind::i4: return floats(t.steps) ? "" : "a step is not finite";
         case Kind::i4a: return halves(t.scales) ? "" : "a scale or minimum is not finite";
+        case Kind::i6: return halves(t.scales) ? "" : "a scale is not finite";
         case Kind::i8:
             if (!halves(t.scales)) return "a scale is not finite";
             return std::memchr(t.codes.data(), 0x80, t.codes.size()) == nullptr

@@ -52,6 +52,11 @@ std::uint64_t block_scales(const TensorEntry& t) {
     return round_up(groups * (t.kind == Kind::i4 ? 8 : t.kind == Kind::i4a ? 32 : 16), stream_align);
 }
 
+std::uint64_t block_steps(const TensorEntry& t) {
+    const std::uint64_t groups = (t.cols + group_cols - 1) / group_cols;
+    return t.kind == Kind::i6 ? groups * 64 : stream_align;
+}
+
 Result<Plan> plan_layout(const ImageContents& contents) {
     if (contents.tensors.empty() || contents.tensors.size() > max_tensors)
         return Error::make(Code::model_format, "an image holds 1 to %u tensors, not %zu", max_tensors,
@@ -86,7 +91,7 @@ Result<Plan> plan_layout(const ImageContents& contents) {
         };
         place(sizes.codes, block_codes(t), t.codes, t.codes_size);
         place(sizes.scales, block_scales(t), t.scales, t.scales_size);
-        place(sizes.steps, stream_align, t.steps, t.steps_size);
+        place(sizes.steps, block_steps(t), t.steps, t.steps_size);
         plan.index.push_back(t);
     }
     plan.tensors_end = at;
@@ -108,8 +113,9 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
 
     RawHeader header{};
     std::memcpy(header.magic, raw_magic, sizeof header.magic);
-    header.version = format_version;
-    header.reader = reader_version;
+    const bool newest =
+        std::any_of(plan.index.begin(), plan.index.end(), [](const TensorEntry& t) { return t.kind == Kind::i6; });
+    header.version = header.reader = newest ? reader_version : 1;
     header.tensor_count = static_cast<std::uint32_t>(plan.index.size());
     header.base = contents.base;
     if (!contents.tokenizer.empty()) TRY(out.put_section(header, SectionId::tokenizer, contents.tokenizer));
@@ -141,7 +147,7 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
         };
         s.codes = TRY(put(streams.codes, block_codes(entry)));
         s.scales = TRY(put(streams.scales, block_scales(entry)));
-        s.steps = TRY(put(streams.steps, stream_align));
+        s.steps = TRY(put(streams.steps, block_steps(entry)));
         if (contents.written) contents.written(contents.tensors[i], s);
     }
     const std::vector<std::byte> padding(round_up(plan.tensors_end, section_align) - plan.tensors_end);

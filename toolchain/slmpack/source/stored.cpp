@@ -22,7 +22,8 @@ bool finite(std::uint16_t half) { return (half & 0x7C00) != 0x7C00; }
 std::optional<image::Kind> kind_of_codes(const TensorType* type) {
     for (const char* name : {"Q4_0", "Q4_1", "Q4_K"})
         if (is(type, name)) return image::Kind::i4a;
-    for (const char* name : {"Q8_0", "Q5_0", "IQ4_NL", "IQ4_XS"})  // IQ4's levels are more than a book's 31
+    if (is(type, "Q5_0")) return image::Kind::i6;
+    for (const char* name : {"Q8_0", "IQ4_NL", "IQ4_XS"})  // IQ4's levels are more than a book's 31
         if (is(type, name)) return image::Kind::i8;
     return std::nullopt;
 }
@@ -90,7 +91,7 @@ bool row_codes(const TensorType* type, const std::byte* from, std::uint32_t cols
 }
 
 // MXFP4 in the first kind that holds it exactly: i4 has MXFP4's levels as its book and eight octaves of scales a row,
-// i8 the scales that f16 has. Nullopt: neither.
+// i6 the scales that f16 has. Nullopt: neither.
 std::optional<Codes> mxfp4_codes(std::uint32_t rows, std::uint32_t cols,
                                  const std::function<const std::byte*(std::uint32_t row)>& row_at) {
     const std::size_t groups = cols / group;
@@ -125,7 +126,7 @@ std::optional<Codes> mxfp4_codes(std::uint32_t rows, std::uint32_t cols,
     }
     if (octaves) return c;
     if (!halves) return std::nullopt;
-    c.kind = image::Kind::i8;
+    c.kind = image::Kind::i6;
     for (std::int8_t& code : c.codes) code = mxfp4_levels[code];
     for (const std::uint8_t e : exponents) c.scales.push_back(e == 0 ? 0 : float_to_half(std::ldexp(1.0f, e - 128)));
     c.indices.clear();
