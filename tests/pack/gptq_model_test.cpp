@@ -141,6 +141,9 @@ TEST_F(Whole, TheDialIsFollowed) {
     const auto [near, near_bytes] = made(0.0005, 0);
     const auto [far, far_bytes] = made(0.05, 0);
     EXPECT_LT(near.loss, far.loss);
+    EXPECT_LT(near.kl, far.kl);
+    EXPECT_GT(near.kl, 0);
+    EXPECT_LT(std::abs(std::log(near.kl / (2 * near.loss))), std::log(4)) << near.kl << " measured";
     EXPECT_LT(near.nats_a_bit, far.nats_a_bit);
     EXPECT_GT(near_bytes, far_bytes);
     const auto [large, large_bytes] = made(0, near_bytes);

@@ -10,6 +10,7 @@
 #include "evaluation.h"
 #include "toolchain/slmpack/image/import.h"
 #include "toolchain/slmpack/image/parallel.h"
+#include "toolchain/slmpack/reference/logits.h"
 
 namespace slmd::pack {
 namespace {
@@ -36,14 +37,8 @@ Scores score_window(std::span<const float> source, std::span<const float> logits
     Scores s{std::vector<float>(next.size()), std::vector<float>(next.size()), std::vector<float>(next.size())};
     parallel(next.size(), 8, [&](std::size_t i) {
         const auto p = source.subspan(i * vocab, vocab), q = logits.subspan(i * vocab, vocab);
-        const double p_sum = log_sum(p), q_sum = log_sum(q);
-        double kl = 0;
-        for (std::size_t t = 0; t < vocab; t++) {
-            const double a = static_cast<double>(p[t]) - p_sum, b = static_cast<double>(q[t]) - q_sum;
-            if (a > -50) kl += static_cast<double>(std::exp(static_cast<float>(a))) * (a - b);
-        }
-        s.kl[i] = static_cast<float>(kl);
-        s.nll[i] = static_cast<float>(q_sum - static_cast<double>(q[static_cast<std::size_t>(next[i])]));
+        s.kl[i] = static_cast<float>(divergence(p, q));
+        s.nll[i] = static_cast<float>(log_sum(q) - static_cast<double>(q[static_cast<std::size_t>(next[i])]));
         s.agree[i] =
             std::max_element(p.begin(), p.end()) - p.begin() == std::max_element(q.begin(), q.end()) - q.begin() ? 1
                                                                                                                  : 0;

@@ -13,6 +13,7 @@
 #include "task.h"
 #include "toolchain/slmpack/image/import.h"
 #include "toolchain/slmpack/image/parallel.h"
+#include "toolchain/slmpack/reference/logits.h"
 
 namespace slmd::pack {
 namespace {

@@ -12,13 +12,6 @@
 
 namespace slmd::pack {
 
-double log_sum(std::span<const float> x) {
-    const float largest = *std::max_element(x.begin(), x.end());
-    double sum = 0;
-    for (const float v : x) sum += static_cast<double>(std::exp(v - largest));
-    return static_cast<double>(largest) + std::log(sum);
-}
-
 Result<Contender> Contender::open(const std::string& path, const engine::Config& config, std::uint32_t vocab) {
     Contender c{.path = path};
     std::error_code failed;

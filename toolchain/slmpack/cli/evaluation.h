@@ -15,9 +15,6 @@ namespace slmd::pack {
 
 using Json = nlohmann::ordered_json;
 
-// log(sum(exp(x)))
-double log_sum(std::span<const float> x);
-
 // An image runs on the engine, as on a board; anything else is itself read in float32: what its rounding alone costs.
 struct Contender {
     std::string path;

@@ -8,6 +8,7 @@
 #include "moments.h"
 #include "toolchain/slmpack/image/parallel.h"
 #include "toolchain/slmpack/image/quantize.h"
+#include "toolchain/slmpack/reference/logits.h"
 #include "work.h"
 
 namespace slmd::pack {
@@ -71,6 +72,7 @@ class Quantizer {
         }
         if (!tied() && !work_.has("output")) TRY(output());
         progress(0.95);
+        summary.kl = TRY(held_out_kl());
 
         ImportOptions packing = options_.import;
         for (const SourceTensor& t : source_.tensors)
@@ -83,6 +85,7 @@ class Quantizer {
         auto record = nlohmann::ordered_json::parse(options_.description);
         record["nats_a_bit"] = price_;
         record["losses"] = summary.loss;
+        record["kl_held_out"] = summary.kl;
         packing.made = record.dump();
         summary.image = TRY(import_model(source_, path, packing));
         work_.remove_all();
@@ -386,6 +389,48 @@ class Quantizer {
         const std::vector<float> values = TRY(source_.read(t));
         TRY(round("output", values, t.rows, t.cols, objective, &m));
         return {};
+    }
+
+    // KL from the source on the held-out sequences: of the weights alone, the engine's activations in 8 bits not being
+    // in it.
+    Result<double> held_out_kl() const {
+        constexpr long together = 32;  // positions whose logits a thread holds
+        const SourceTensor& t = *source_.find(tied() ? "token_embd" : "output");
+        const std::vector<float> norm = TRY(source_.read(*source_.find("output_norm"))), before = TRY(source_.read(t)),
+                                 after = dequantize(TRY(work_.tensor(t.name)));
+        struct Part {
+            std::size_t sequence;
+            long first, count;
+        };
+        std::vector<Part> parts;
+        double positions = 0;
+        for (std::size_t s = held_out - 1; s < sequences_.size(); s += held_out) {
+            for (long r = 0; r < x_[s].rows(); r += together)
+                parts.push_back({s, r, std::min(together, x_[s].rows() - r)});
+            positions += double(x_[s].rows());
+        }
+        const auto logits = [&](const Matrix& hidden, const Part& part, const std::vector<float>& output) {
+            Matrix out = linear(rms_norm(hidden.middleRows(part.first, part.count), norm.data(), params_.norm_eps),
+                                output.data(), params_.vocab) *
+                         params_.logit_scale;
+            soft_cap(out, params_.final_softcap);
+            return out;
+        };
+        std::vector<double> sums(parts.size());
+        parallel(
+            parts.size(), 1,
+            [&](std::size_t i) {
+                const Part& part = parts[i];
+                const Matrix p = logits(x_[part.sequence], part, before), q = logits(y_[part.sequence], part, after);
+                const auto row = [&](const Matrix& m, long r) {
+                    return std::span(m.data() + r * m.cols(), std::size_t(m.cols()));
+                };
+                for (long r = 0; r < part.count; r++) sums[i] += divergence(row(p, r), row(q, r));
+            },
+            options_.threads);
+        double sum = 0;
+        for (const double part : sums) sum += part;
+        return sum / positions;
     }
 
     const Source& source_;

@@ -1,4 +1,4 @@
-// A published model to an image in 4 and 8 bits: layer after layer, each rounded against what the layers before it have
+// A published model to an image in 4, 6 and 8 bits: layer after layer, each rounded against what the layers before it have
 // become.
 #pragma once
 #include <functional>
@@ -31,6 +31,7 @@ struct QuantizeSummary {
     ImportSummary image;
     double nats_a_bit = 0;  // what the dial came to
     double loss = 0;        // KL by the quadratic model on calibration text
+    double kl = 0;          // measured on the part of it that was held out
     bool resumed = false;
 };
 
