@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Accuracy of the parameter `tools` on BFCL's files (Patil et al., ICML 2025), asked of a real slmd over its socket.
 
-  tools.py IMAGE FOLDER [--categories NAMES] [--limit N] [--choice CHOICE] [--wrong FILE] [--slmd PROGRAM]
+  tools.py IMAGE FOLDER [--categories NAMES] [--limit N] [--first N] [--choice CHOICE] [--doubt P] [--wrong FILE] [--slmd PROGRAM]
            [--peer GGUF --python PYTHON [--threads N]] [-- ARGUMENTS of slmd]
 
 FOLDER has BFCL_v4_NAME.json and possible_answer/BFCL_v4_NAME.json.
 --categories NAMES: with commas between; simple_python,multiple,irrelevance without it.
 --limit N: every n-th line, so that about N of each are asked.
+--first N: the first of them.
 --choice CHOICE: the parameter tool_choice.
+--doubt P: the setting; doubtful calls are not made.
 --wrong FILE: what was wrong, a line each: for reading.
 --peer GGUF: llama.cpp's server with that file is asked the same lines, one behind the other, unconstrained: the file's own chat template tells of the tools, the answer is
 greedy and free. Whatever can be read as calls of it counts: <tool_call>, a fence, or JSON alone, with "arguments" or "parameters". --python PYTHON: one that has the package
@@ -75,12 +77,12 @@ def right(line, calls, truth):
     return calls[0]["name"] == name and fits(calls[0]["arguments"], accepted, function["properties"], function.get("required", []))
 
 
-def read(folder, category, limit):
+def read(folder, category, limit, first=0):
     name = f"BFCL_v4_{category}.json"
     lines = [json.loads(line) for line in (folder / name).open(encoding="utf-8")]
     answers = folder / "possible_answer" / name
     truth = {a["id"]: a["ground_truth"] for a in map(json.loads, answers.open(encoding="utf-8"))} if answers.exists() else {}
-    return [(line, truth.get(line["id"])) for line in lines[:: max(1, len(lines) // limit)]]
+    return [(line, truth.get(line["id"])) for line in lines[first :: max(1, len(lines) // limit)]]
 
 
 def tools_of(line):
@@ -132,7 +134,9 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--categories", default="simple_python,multiple,irrelevance")
     parser.add_argument("--limit", type=int, default=1 << 30)
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--choice")
+    parser.add_argument("--doubt", type=float, default=0)
     parser.add_argument("--wrong")
     parser.add_argument("--peer")
     parser.add_argument("--python", default=sys.executable)
@@ -140,12 +144,15 @@ def main():
     parser.add_argument("--slmd", default=str(pathlib.Path(__file__).parent / "../build/release/runtime/daemon/slmd"))
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     o = parser.parse_args(sys.argv[1:end])
-    more = {"tool_choice": o.choice} if o.choice else {}
+    more = ({"tool_choice": o.choice} if o.choice else {}) | {"doubt": o.doubt}
 
     def ask(client, line):
         begin = time.perf_counter()
         reply = client.reply("gen", prompt=line["question"][0][-1]["content"], tools=tools_of(line), temp=0, max=400, **more)
-        return reply["error"]["message"] if "error" in reply else reply["result"].get("calls", []), time.perf_counter() - begin
+        if "error" in reply:
+            return reply["error"]["message"], time.perf_counter() - begin
+        result = reply["result"]
+        return [] if result.get("doubtful") else result.get("calls", []), time.perf_counter() - begin
 
     def ask_peer(peer, line):
         begin = time.perf_counter()
@@ -159,7 +166,7 @@ def main():
         out = open(o.wrong, "w", encoding="utf-8") if o.wrong else None
         for category in o.categories.split(","):
             ours, theirs = Tally(category), Tally(f"{category}, llama.cpp unconstrained")
-            for line, truth in read(pathlib.Path(o.folder), category, o.limit):
+            for line, truth in read(pathlib.Path(o.folder), category, o.limit, o.first):
                 calls, seconds = ask(client, line)
                 ours.add(line, calls, truth, seconds, out)
                 if peer:

@@ -35,6 +35,8 @@ Result<void> Caller::ask_at(const std::string& prompt) {
         if (line_.starts_with("> ")) line_.erase(0, line_.find_first_not_of("> "));
         if (line_.starts_with("#TOK: \"")) {
             print_at(std::string_view(line_).substr(7, line_.rfind('"') - 7));
+        } else if (line_.starts_with("#DOUBT: ")) {
+            fprintf(stderr, "\nslmctl: the answer is doubtful: probability %.2f", atof(line_.c_str() + 8));
         } else if (line_.starts_with("#GEN: ")) {
             return {};
         } else if (line_.starts_with("+CME ERROR: ")) {

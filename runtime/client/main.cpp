@@ -96,7 +96,7 @@ constexpr char usage[] =
     "      --none              \"none\" is a label too; TEXT is to say when it fits\n"
     "      --top N             labels to print, the most probable first, or passages of docs: 1 to 16\n"
     "      --set NAME=VALUE    a setting of the answer: temp, topk, topp, minp, rep, seed, stop, deadline_ms, raw, "
-    "adapter, bias\n"
+    "adapter, bias, doubt\n"
     "      --adapter NAME      the adapter that answers; \"\" is the model alone. For plan IMAGE: an adapter's file, "
     "up to "
     "16 times\n"
@@ -159,15 +159,23 @@ struct Options {
     bool provisional = false;
 };
 
+// Behind an answer whose probability is below the setting `doubt`.
+void say_doubt(const Caller& caller, const JsonNode& result) {
+    if (caller.reader().find(result, "doubtful") == nullptr) return;
+    const JsonNode* const p = caller.reader().find(result, "probability");
+    fprintf(stderr, "slmctl: the answer is doubtful: probability %.2f\n", p != nullptr ? p->number : 0.0);
+}
+
 int ask(Connection& connection, const Options& o, std::string text) {
     if (text == "-") text = read_all(stdin);
     if (!utf8_valid(text)) return complain(Error::make(Code::invalid_characters, "the text is not UTF-8"), exit_failed);
     Caller caller(connection);
     if (auto r = caller.wait_for_model(); !r) return outcome(r.error());
     const std::string params = "\"prompt\":" + quoted(text) + ",\"stream\":true,\"progress\":true" + o.settings;
+    const JsonNode* result = nullptr;
     const auto done = [&]() -> Result<void> {
         if (!connection.tty() || params.size() < 180) {
-            TRY(caller.call("gen", params, true));
+            result = TRY(caller.call("gen", params, true));
             return {};
         }
         if (!o.settings.empty())
@@ -182,6 +190,7 @@ int ask(Connection& connection, const Options& o, std::string text) {
         return outcome(done.error());
     }
     fputs("\n", stdout);
+    if (result != nullptr) say_doubt(caller, *result);
     return 0;
 }
 
@@ -236,6 +245,8 @@ int chat(Connection& connection, const Options& o) {
         if (!r && r.error().code != Code::aborted) {
             code = outcome(r.error());
             if (code == exit_connection) break;
+        } else if (r) {
+            say_doubt(caller, *r.value());
         }
     }
     free(line);

@@ -424,7 +424,8 @@ struct Reader : hal::TomlFile {
             const wire::Setting* s = wire::find_setting(key.str());
             if (s == nullptr)
                 return unknown(key,
-                               "system, temp, topk, topp, minp, rep, seed, max, stop, deadline_ms, raw, adapter, bias");
+                               "system, temp, topk, topp, minp, rep, seed, max, stop, deadline_ms, raw, adapter, bias, "
+                               "doubt");
             wire::Arg values[wire::Settings::max_stops + 1];
             std::size_t count = 0;
             const auto add = [&](const toml::node& n) {

@@ -427,7 +427,9 @@ void Session::at_request(const Result<int>& handle, bool stream, Active kind) {
 void Session::at_generate(std::span<const Arg> args) {
     Settings settings = settings_;
     if (args.size() > 1 && args[1].type == Arg::number) settings.max = static_cast<std::int64_t>(args[1].value);
-    at_request(submit_prompt(args, settings, true), true, {});
+    Active kind;
+    kind.doubt = static_cast<float>(settings.doubt);
+    at_request(submit_prompt(args, settings, true), true, kind);
 }
 
 void Session::at_classify(std::span<const Arg> args) {
@@ -562,7 +564,7 @@ void Session::at_result_step() {
 
 void Session::at_end(Active& a) {
     const Outcome outcome = *host_->view(a.handle).outcome;
-    const bool labels = a.labels, agent = a.agent, spans = a.spans;
+    const bool labels = a.labels, agent = a.agent, spans = a.spans, doubtful = outcome.probability < a.doubt;
     if (a.embed && !outcome.failed) {
         const TextRead& text = outcome.texts[0];
         out_.put("#EMB: ").number(static_cast<long long>(outcome.vectors.size())).put(',').number(text.tokens);
@@ -581,6 +583,7 @@ void Session::at_end(Active& a) {
     } else if (told) {
         ok();
     } else {
+        if (doubtful) info(out_.put("#DOUBT: ").real(static_cast<double>(outcome.probability), 4));
         if (agent) {
             out_.put("#RUN: ").at_string(outcome.verdict).put(',').real(static_cast<double>(outcome.confidence), 4);
             out_.put(',').number(outcome.calibrated).put(',').at_string(outcome.route).put(',');

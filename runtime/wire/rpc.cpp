@@ -376,6 +376,7 @@ Result<void> Session::rpc_request(const Command& command, std::span<const Arg> a
     const std::size_t tools = command.verb == Verb::generate ? 5 : 4;  // of the parameters
     slot->provisional = command.verb == Verb::run && args[5].type == Arg::number && args[5].value != 0;
     slot->tools = (chat || command.verb == Verb::generate) && args[tools].type != Arg::absent;
+    if (chat || command.verb == Verb::generate) slot->doubt = static_cast<float>(settings.doubt);
     slot->json = true, slot->stream = stream, slot->progress = progress, slot->chat = chat;
     slot->id_size = static_cast<std::uint8_t>(id.size());
     std::memcpy(slot->id, id.data(), id.size());
@@ -538,6 +539,7 @@ void Session::rpc_result_step() {
             return rpc_piece(out_);
         default: break;
     }
+    if (o.probability < a.doubt) out_.put("\"doubtful\":true,");
     rpc_outcome(out_, o, a.labels || a.embed);
     rpc_piece(out_.put('}'));
     rpc_end();

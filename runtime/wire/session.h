@@ -345,6 +345,7 @@ class Session {
             documents = false, provisional = false;
         int place = 0, done = -1;
         std::size_t shown = 0;  // bytes of what is provisional
+        float doubt = 0;        // the setting
         char id[96];
         std::uint8_t id_size = 0;
         std::string_view id_view() const { return {id, id_size}; }

@@ -23,6 +23,7 @@ constexpr Setting table[] = {
     {"adapter", name, 0, Settings::name_bytes, "",
      "adapter that answers; \"\" is the model alone (AT#ADAPTER? lists them)"},
     {"bias", bias, 0, 8, "", "logit biases \"token:value,...\", up to 8"},
+    {"doubt", real, 0, 1, "0", "an answer of less probability is marked doubtful; 0 is off"},
 };
 
 std::int64_t* integer_of(Settings& s, const Setting& t) {
@@ -31,7 +32,7 @@ std::int64_t* integer_of(Settings& s, const Setting& t) {
 }
 double* real_of(Settings& s, const Setting& t) {
     const std::string_view n = t.name;
-    return n == "temp" ? &s.temp : n == "topp" ? &s.top_p : n == "minp" ? &s.min_p : &s.rep;
+    return n == "temp" ? &s.temp : n == "topp" ? &s.top_p : n == "minp" ? &s.min_p : n == "doubt" ? &s.doubt : &s.rep;
 }
 
 Result<void> assign_bias(Settings& s, std::string_view text) {

@@ -14,7 +14,7 @@ struct Settings {
     static constexpr int max_stops = 4, max_bias = 8;
     static constexpr std::size_t stop_bytes = 32, name_bytes = 23;
 
-    double temp = 0, top_p = 0.95, min_p = 0.05, rep = 1;
+    double temp = 0, top_p = 0.95, min_p = 0.05, rep = 1, doubt = 0;
     std::int64_t top_k = 40, seed = 0, max = 256, deadline_ms = 0;
     bool raw = false;
     struct Stop {

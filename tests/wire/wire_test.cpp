@@ -457,6 +457,10 @@ TEST(Tools, are_handed_on_and_what_is_called_stands_in_the_result) {
     EXPECT_EQ(call({{"tool_choice", "none"}})["error"]["message"], "tool_choice without tools");
     EXPECT_EQ(call({{"tools", tools}, {"regex", "x"}})["error"]["message"], "either a schema or a regex or tools");
     EXPECT_EQ(call({{"tools", 5}})["error"]["code"], -32602);
+    // the host's answers have 0.5
+    EXPECT_EQ(call({{"tools", tools}, {"doubt", 0.6}})["result"]["doubtful"], true);
+    EXPECT_FALSE(call({{"tools", tools}, {"doubt", 0.5}})["result"].contains("doubtful"));
+    EXPECT_EQ(call({{"tools", tools}, {"doubt", 2}})["error"]["message"], "doubt is a number from 0 to 1");
 }
 
 TEST(Agents, answer_in_json) {
@@ -893,6 +897,10 @@ TEST(Rpc, a_schema_is_handed_on_as_it_is_written) {
     tty.say(R"(AT#GEN="a",,,"x+")"
             "\r");
     EXPECT_EQ(tty.host.last_regex, "x+");
+    EXPECT_EQ(tty.say("AT#GEN=\"a\"\r").find("#DOUBT"), std::string::npos);
+    tty.say("AT#SET=\"doubt\",0.75\r");
+    const std::string said = tty.say("AT#GEN=\"a\"\r");
+    EXPECT_NE(said.find("\r\n#DOUBT: 0.5\r\n"), std::string::npos) << said;
 }
 
 TEST(Rpc, cancel_ends_one_request_and_not_the_other) {
