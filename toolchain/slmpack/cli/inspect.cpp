@@ -172,7 +172,9 @@ int run_inspect(const std::string& path) {
                     static_cast<Number>(t.codes_size + t.scales_size + t.steps_size),
                     static_cast<Number>(codes + scales + steps),
                     t.residency == residency_on_demand ? "on demand" : "resident",
-                    static_cast<double>(codes) / static_cast<double>(t.codes_size));
+                    t.kind == Kind::i6  // of which the high bits are
+                        ? static_cast<double>(codes + steps) / static_cast<double>(t.codes_size + t.steps_size)
+                        : static_cast<double>(codes) / static_cast<double>(t.codes_size));
         if (t.scales_size != 0) std::printf(" %7.3f", static_cast<double>(scales) / static_cast<double>(t.scales_size));
         if (t.kind == Kind::i4) {
             std::printf("  book");
