@@ -139,7 +139,7 @@ Result<void> check_index(const char* path, const RawHeader& h, std::span<const T
             std::uint64_t offset, size, want;
         } streams[] = {{"codes", t.codes, t.codes_size, want.codes},
                        {"scales", t.scales, t.scales_size, want.scales},
-                       {"steps", t.steps, t.steps_size, want.steps}};
+                       {t.kind == Kind::i6 ? "high bits" : "steps", t.steps, t.steps_size, want.steps}};
         for (const auto& s : streams) {
             if (s.size != s.want)
                 return Error::make(Code::model_format,
@@ -172,7 +172,7 @@ void name_place(const RawHeader& header, std::span<const TensorEntry> tensors, s
             std::uint64_t offset, size;
         } streams[] = {{t.kind == Kind::f32 ? "values" : "codes", t.codes, t.codes_size},
                        {"scales", t.scales, t.scales_size},
-                       {"steps", t.steps, t.steps_size}};
+                       {t.kind == Kind::i6 ? "high bits" : "steps", t.steps, t.steps_size}};
         for (const auto& s : streams)
             if (s.size != 0 && s.offset < end && begin < s.offset + s.size) {
                 std::snprintf(out, size, "%s %s", t.name, s.name);

@@ -564,7 +564,7 @@ void Session::at_result_step() {
 
 void Session::at_end(Active& a) {
     const Outcome outcome = *host_->view(a.handle).outcome;
-    const bool labels = a.labels, agent = a.agent, spans = a.spans, doubtful = outcome.probability < a.doubt;
+    const bool labels = a.labels, agent = a.agent, spans = a.spans, doubtful = a.doubtful(outcome);
     if (a.embed && !outcome.failed) {
         const TextRead& text = outcome.texts[0];
         out_.put("#EMB: ").number(static_cast<long long>(outcome.vectors.size())).put(',').number(text.tokens);

@@ -539,7 +539,7 @@ void Session::rpc_result_step() {
             return rpc_piece(out_);
         default: break;
     }
-    if (o.probability < a.doubt) out_.put("\"doubtful\":true,");
+    if (a.doubtful(o)) out_.put("\"doubtful\":true,");
     rpc_outcome(out_, o, a.labels || a.embed);
     rpc_piece(out_.put('}'));
     rpc_end();

@@ -349,6 +349,8 @@ class Session {
         char id[96];
         std::uint8_t id_size = 0;
         std::string_view id_view() const { return {id, id_size}; }
+        // 0: all of the answer was forced.
+        bool doubtful(const Outcome& o) const { return o.probability > 0 && o.probability < doubt; }
     };
     enum class List : unsigned char {
         none,
