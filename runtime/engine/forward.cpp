@@ -180,13 +180,7 @@ Result<void> decode_rows(const Pass& p) {
     float* out = p.buffers->delta;
     for (const Row& row : p.rows) {
         const image::RowBlock rows = TRY(p.model->rows->block(static_cast<std::uint32_t>(row.token)));
-        const compute::Matrix w{block,
-                                e.w.cols,
-                                reinterpret_cast<const std::uint8_t*>(rows.codes),
-                                reinterpret_cast<const std::uint8_t*>(rows.scales),
-                                reinterpret_cast<const float*>(rows.steps),
-                                e.w.book,
-                                reinterpret_cast<const std::uint8_t*>(rows.steps)};
+        const compute::Matrix w = matrix(block, e.w.cols, rows.codes, rows.scales, rows.steps, e.w.book);
         row_decoder(e.kind)(w, row.token % block, out);
         out += p.shapes.dim;
     }
@@ -687,24 +681,19 @@ struct Worker {
 
     // An expert's rows of a stacked matrix.
     Linear matrix_of(const Linear& l, int which, std::uint32_t layer, int expert, int rows) const {
-        Linear one = l;
-        one.rows = one.w.rows = rows;
         if (p.model->experts != nullptr) {
             const image::Expert at = p.model->experts->place(static_cast<int>(layer), expert);
-            one.w.codes = reinterpret_cast<const std::uint8_t*>(at.codes[which]);
-            one.w.scales = reinterpret_cast<const std::uint8_t*>(at.scales[which]);
-            one.w.steps = reinterpret_cast<const float*>(at.steps[which]);
-            one.w.high = reinterpret_cast<const std::uint8_t*>(at.steps[which]);
-            return one;
+            return {matrix(rows, l.w.cols, at.codes[which], at.scales[which], at.steps[which], l.w.book), l.kind, rows};
         }
         const image::StreamSizes share =
             image::stream_sizes(l.kind, static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(l.w.cols));
         const auto n = static_cast<std::uint64_t>(expert);
-        one.w.codes += n * share.codes;
-        one.w.scales += n * share.scales;
-        if (l.kind == image::Kind::i4) one.w.steps += expert * rows;
-        if (l.kind == image::Kind::i6) one.w.high += n * share.steps;
-        return one;
+        const auto part = [n](const std::uint8_t* stream, std::uint64_t bytes) {
+            return reinterpret_cast<const std::byte*>(stream) + n * bytes;
+        };
+        return {matrix(rows, l.w.cols, part(l.w.codes, share.codes), part(l.w.scales, share.scales),
+                       part(l.w.high, share.steps), l.w.book),
+                l.kind, rows};
     }
 
     // Which experts each row goes to; and they are there.

@@ -124,12 +124,9 @@ Result<void> check_names(const image::Image& image) {
 }  // namespace
 
 Linear as_linear(const image::Tensor& t) {
-    return {
-        {padded(t.rows, compute::block), padded(t.cols, compute::group),
-         reinterpret_cast<const std::uint8_t*>(t.codes.data()), reinterpret_cast<const std::uint8_t*>(t.scales.data()),
-         reinterpret_cast<const float*>(t.steps.data()), t.book, reinterpret_cast<const std::uint8_t*>(t.steps.data())},
-        t.kind,
-        static_cast<int>(t.rows)};
+    return {matrix(padded(t.rows, compute::block), padded(t.cols, compute::group), t.codes.data(), t.scales.data(),
+                   t.steps.data(), t.book),
+            t.kind, static_cast<int>(t.rows)};
 }
 
 Result<void> check_limits(std::span<const Limit> limits) {

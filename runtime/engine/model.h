@@ -19,6 +19,18 @@ struct Linear {
     int rows;  // without padding
 };
 
+// third: the stream of steps, or of high bits.
+inline compute::Matrix matrix(int rows, int cols, const std::byte* codes, const std::byte* scales,
+                              const std::byte* third, const std::int8_t* book) {
+    return {rows,
+            cols,
+            reinterpret_cast<const std::uint8_t*>(codes),
+            reinterpret_cast<const std::uint8_t*>(scales),
+            reinterpret_cast<const float*>(third),
+            book,
+            reinterpret_cast<const std::uint8_t*>(third)};
+}
+
 inline compute::Matmul matmul_of(const compute::Kernels& k, image::Kind kind) {
     return kind == image::Kind::i4 ? k.i4 : kind == image::Kind::i4a ? k.i4a : kind == image::Kind::i6 ? k.i6 : k.i8;
 }

@@ -18,9 +18,7 @@ namespace {
 constexpr std::uint64_t kept_bytes = 2u << 20;
 constexpr int least_kept = 4;  // codes, scales and steps of one block, and one more
 
-std::uint64_t block_codes(const TensorEntry& t) { return t.codes_size / (round_up(t.rows, block_rows) / block_rows); }
-std::uint64_t block_scales(const TensorEntry& t) { return t.scales_size / (round_up(t.rows, block_rows) / block_rows); }
-std::uint64_t block_steps(const TensorEntry& t) { return t.steps_size / (round_up(t.rows, block_rows) / block_rows); }
+StreamSizes of_block(const TensorEntry& t) { return stream_sizes(t.kind, block_rows, t.cols); }
 
 }  // namespace
 
@@ -35,7 +33,8 @@ Rows::Layout Rows::layout_of(const StoredFile& file, const TensorEntry& t) {
         l.frame = std::max<std::uint64_t>(l.frame, file.frames()[i].raw);
         l.stored = std::max<std::uint64_t>(l.stored, file.frames()[i].stored);
     }
-    l.block = round_up(block_codes(t), 64) + round_up(block_scales(t), 64) + block_steps(t);
+    const StreamSizes block = of_block(t);
+    l.block = round_up(block.codes, 64) + round_up(block.scales, 64) + block.steps;
     l.kept = static_cast<int>(std::clamp<std::uint64_t>(kept_bytes / l.frame, least_kept, max_kept));
     return l;
 }
@@ -114,12 +113,13 @@ Result<void> Rows::copy(const char* stream, std::uint64_t offset, std::uint64_t 
 }
 
 Result<RowBlock> Rows::block(std::uint32_t row) {
-    const std::uint64_t i = row / block_rows, codes = block_codes(tensor_), scales = block_scales(tensor_),
-                        steps = block_steps(tensor_);
-    std::byte *const to_scales = block_ + round_up(codes, 64), *const to_steps = to_scales + round_up(scales, 64);
-    TRY(copy("codes", tensor_.codes + i * codes, codes, block_));
-    TRY(copy("scales", tensor_.scales + i * scales, scales, to_scales));
-    TRY(copy("steps", tensor_.steps + i * steps, steps, to_steps));
+    const std::uint64_t i = row / block_rows;
+    const StreamSizes size = of_block(tensor_);
+    std::byte *const to_scales = block_ + round_up(size.codes, 64), *const to_steps =
+                                                                        to_scales + round_up(size.scales, 64);
+    TRY(copy("codes", tensor_.codes + i * size.codes, size.codes, block_));
+    TRY(copy("scales", tensor_.scales + i * size.scales, size.scales, to_scales));
+    TRY(copy("steps", tensor_.steps + i * size.steps, size.steps, to_steps));
     return RowBlock{block_, to_scales, to_steps};
 }
 

@@ -375,8 +375,10 @@ Result<void> Session::rpc_request(const Command& command, std::span<const Arg> a
     slot->labels = labels, slot->spans = spans, slot->agent = agent;
     const std::size_t tools = command.verb == Verb::generate ? 5 : 4;  // of the parameters
     slot->provisional = command.verb == Verb::run && args[5].type == Arg::number && args[5].value != 0;
-    slot->tools = (chat || command.verb == Verb::generate) && args[tools].type != Arg::absent;
-    if (chat || command.verb == Verb::generate) slot->doubt = static_cast<float>(settings.doubt);
+    if (chat || command.verb == Verb::generate) {
+        slot->tools = args[tools].type != Arg::absent;
+        slot->doubt = static_cast<float>(settings.doubt);
+    }
     slot->json = true, slot->stream = stream, slot->progress = progress, slot->chat = chat;
     slot->id_size = static_cast<std::uint8_t>(id.size());
     std::memcpy(slot->id, id.data(), id.size());

@@ -37,8 +37,9 @@ Scores score_window(std::span<const float> source, std::span<const float> logits
     Scores s{std::vector<float>(next.size()), std::vector<float>(next.size()), std::vector<float>(next.size())};
     parallel(next.size(), 8, [&](std::size_t i) {
         const auto p = source.subspan(i * vocab, vocab), q = logits.subspan(i * vocab, vocab);
-        s.kl[i] = static_cast<float>(divergence(p, q));
-        s.nll[i] = static_cast<float>(log_sum(q) - static_cast<double>(q[static_cast<std::size_t>(next[i])]));
+        const double q_sum = log_sum(q);
+        s.kl[i] = static_cast<float>(divergence(p, log_sum(p), q, q_sum));
+        s.nll[i] = static_cast<float>(q_sum - static_cast<double>(q[static_cast<std::size_t>(next[i])]));
         s.agree[i] =
             std::max_element(p.begin(), p.end()) - p.begin() == std::max_element(q.begin(), q.end()) - q.begin() ? 1
                                                                                                                  : 0;

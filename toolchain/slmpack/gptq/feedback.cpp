@@ -299,7 +299,7 @@ namespace {
 // By the best of several ways, of finite values, as they do on a sample of the rows. Those of i6 and i8 may stand
 // beside each other.
 Rounded round_by_best(std::span<const float> values, std::uint32_t rows, std::uint32_t cols, std::vector<Model> models,
-                      double resident, const Objective& objective, unsigned threads) {
+                      const Choice& choice, const Objective& objective, unsigned threads) {
     const Rounder rounder(values, rows, cols, objective);
     TensorData scratch = rounder.empty(models[0].kind);
 
@@ -334,8 +334,8 @@ Rounded round_by_best(std::span<const float> values, std::uint32_t rows, std::ui
                 if (model.kind == Kind::i4 && model.book != uniform_book()) model.book = retrained(model.book, counts);
                 continue;
             }
-            const double in_memory = resident * bits_in_memory(model.kind) * static_cast<double>(sample.size() * cols);
-            const double cost = counts.loss + objective.nats_a_bit * (counts.bits + in_memory);
+            const double weights = static_cast<double>(sample.size() * cols),
+                         cost = counts.loss + objective.nats_a_bit * choice.bits(model.kind, weights, counts.bits);
             if (cost < least) {
                 least = cost;
                 chosen = model;
@@ -369,10 +369,12 @@ std::vector<Model> models_of(Kind kind, std::span<const float> values, std::uint
 
 }  // namespace
 
-double bits_in_memory(Kind kind) {
+double Choice::bits(Kind kind, double weights, double stored) const {
     const image::StreamSizes s = image::stream_sizes(kind, image::block_rows, image::group_cols);
-    return 8.0 * static_cast<double>(s.codes + s.scales + (kind == Kind::i6 ? s.steps : 0)) /
-           (image::block_rows * image::group_cols);
+    // A step is for a whole row.
+    const double of_weight = 8.0 * static_cast<double>(s.codes + s.scales + (kind == Kind::i4 ? 0 : s.steps)) /
+                             (image::block_rows * image::group_cols);
+    return stored + resident * of_weight * weights;
 }
 
 Result<Rounded> round_with_feedback(std::span<const float> values, std::uint32_t rows, std::uint32_t cols, Kind kind,
@@ -381,20 +383,19 @@ Result<Rounded> round_with_feedback(std::span<const float> values, std::uint32_t
         if (!std::isfinite(values[i]))
             return Error::make(Code::model_format, "the value at row %zu, column %zu is not finite", i / cols,
                                i % cols);
-    return round_by_best(values, rows, cols, models_of(kind, values, rows, cols), 0, objective, threads);
+    return round_by_best(values, rows, cols, models_of(kind, values, rows, cols), {.resident = 0}, objective, threads);
 }
 
 Result<Rounded> round_best(std::span<const float> values, std::uint32_t rows, std::uint32_t cols, const Choice& choice,
                            const Objective& objective, unsigned threads) {
     const auto cost = [&](const Rounded& r) {
-        return r.loss + objective.nats_a_bit * (r.bits + choice.resident * bits_in_memory(r.tensor.kind) *
-                                                             static_cast<double>(values.size()));
+        return r.loss + objective.nats_a_bit * choice.bits(r.tensor.kind, static_cast<double>(values.size()), r.bits);
     };
     Rounded narrow = TRY(round_with_feedback(values, rows, cols, Kind::i4, objective, threads));
     if (choice.only_i4) return narrow;
     std::vector<Model> models = models_of(Kind::i6, values, rows, cols);
     for (const Model& m : models_of(Kind::i8, values, rows, cols)) models.push_back(m);
-    Rounded wide = round_by_best(values, rows, cols, std::move(models), choice.resident, objective, threads);
+    Rounded wide = round_by_best(values, rows, cols, std::move(models), choice, objective, threads);
     return cost(wide) < cost(narrow) ? std::move(wide) : std::move(narrow);
 }
 

@@ -37,13 +37,12 @@ Result<void> factor_hessian(std::vector<double> h, long cols, Objective& objecti
 Result<Rounded> round_with_feedback(std::span<const float> values, std::uint32_t rows, std::uint32_t cols,
                                     image::Kind kind, const Objective& objective, unsigned threads);
 
-// Of a weight, with its scales.
-double bits_in_memory(image::Kind kind);
-
 struct Choice {
     // What a byte in memory weighs beside one in the file: keeps in 4 bits what 6 or 8 would serve little better.
     double resident = 0.25;
     bool only_i4 = false;
+    // What counts of a matrix of so many weights and bits in the file.
+    double bits(image::Kind kind, double weights, double stored) const;
 };
 // By the kind of least loss and cost. Errors: as round_with_feedback().
 Result<Rounded> round_best(std::span<const float> values, std::uint32_t rows, std::uint32_t cols, const Choice& choice,

@@ -203,7 +203,7 @@ class Quantizer {
             held = judge(best.tensor);
             // Finer than the dial asks is larger than it asks: bits count here too.
             const auto cost = [&](double loss, double bits, Kind kind) {
-                return loss + price_ * (bits + options_.choice.resident * bits_in_memory(kind) * double(values.size()));
+                return loss + price_ * options_.choice.bits(kind, double(values.size()), bits);
             };
             double least = cost(held, best.bits, best.tensor.kind);
             plain_held = INFINITY;
@@ -425,7 +425,8 @@ class Quantizer {
                 const auto row = [&](const Matrix& m, long r) {
                     return std::span(m.data() + r * m.cols(), std::size_t(m.cols()));
                 };
-                for (long r = 0; r < part.count; r++) sums[i] += divergence(row(p, r), row(q, r));
+                for (long r = 0; r < part.count; r++)
+                    sums[i] += divergence(row(p, r), log_sum(row(p, r)), row(q, r), log_sum(row(q, r)));
             },
             options_.threads);
         double sum = 0;

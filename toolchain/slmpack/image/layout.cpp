@@ -44,24 +44,23 @@ Streams lay_out(const TensorData& t) {
         return out;
     }
     const std::size_t groups = (t.cols + 31) / 32;
-    const std::size_t cell_codes = t.kind == Kind::i8 ? 256 : 128;
-    const std::size_t cell_scales = t.kind == Kind::i4 ? 8 : t.kind == Kind::i4a ? 32 : 16;
+    const image::StreamSizes of_cell = image::stream_sizes(t.kind, image::block_rows, image::group_cols);
     for (std::uint32_t row = 0; row < t.rows; row++) {
         const std::int8_t* code = t.codes.data() + std::size_t{row} * t.cols;
         const std::uint32_t lane = row % 8;
         for (std::size_t g = 0; g < groups; g++) {
             const std::size_t cell = row / 8 * groups + g, group = row * groups + g;
-            std::byte* codes = out.codes.data() + cell * cell_codes;
+            std::byte* codes = out.codes.data() + cell * of_cell.codes;
             for (std::uint32_t k = 0; k < 32 && g * 32 + k < t.cols; k++) {
                 const auto value = static_cast<std::byte>(code[g * 32 + k]);
                 if (t.kind == Kind::i8)
                     codes[place(lane, k % 16, 128) + k / 16 * 64] = value;
                 else if (t.kind == Kind::i6)
-                    put_i6(code[g * 32 + k], lane, k, codes, out.steps.data() + cell * 64);
+                    put_i6(code[g * 32 + k], lane, k, codes, out.steps.data() + cell * of_cell.steps);
                 else
                     codes[place(lane, k % 16, 64)] |= k < 16 ? value : value << 4;
             }
-            std::byte* scales = out.scales.data() + cell * cell_scales;
+            std::byte* scales = out.scales.data() + cell * of_cell.scales;
             if (t.kind == Kind::i4) {
                 scales[lane] = static_cast<std::byte>(t.indices[group]);
                 continue;

@@ -42,19 +42,12 @@ Cut cut_of(const TensorEntry& t, const ModelParams& params, std::uint64_t bytes,
     return {share / parts, share / parts};
 }
 
-std::uint64_t block_codes(const TensorEntry& t) {
-    const std::uint64_t groups = (t.cols + group_cols - 1) / group_cols;
-    return t.kind == Kind::f32 ? stream_align : groups * (t.kind == Kind::i8 ? 256 : 128);
-}
-std::uint64_t block_scales(const TensorEntry& t) {
-    const std::uint64_t groups = (t.cols + group_cols - 1) / group_cols;
-    // Rounded up to the alignment of streams: a few blocks of a narrow tensor.
-    return round_up(groups * (t.kind == Kind::i4 ? 8 : t.kind == Kind::i4a ? 32 : 16), stream_align);
-}
-
-std::uint64_t block_steps(const TensorEntry& t) {
-    const std::uint64_t groups = (t.cols + group_cols - 1) / group_cols;
-    return t.kind == Kind::i6 ? groups * 64 : stream_align;
+// Of a block of rows, rounded up to the alignment of streams: a few blocks of a narrow tensor.
+StreamSizes units_of(const TensorEntry& t) {
+    if (t.kind == Kind::f32) return {stream_align, stream_align, stream_align};
+    const StreamSizes block = stream_sizes(t.kind, block_rows, t.cols);
+    const auto unit = [](std::uint64_t bytes) { return std::max(stream_align, round_up(bytes, stream_align)); };
+    return {unit(block.codes), unit(block.scales), unit(block.steps)};
 }
 
 Result<Plan> plan_layout(const ImageContents& contents) {
@@ -81,7 +74,7 @@ Result<Plan> plan_layout(const ImageContents& contents) {
         t.rows = spec.rows;
         t.cols = spec.cols;
         t.residency = spec.residency;
-        const StreamSizes sizes = stream_sizes(t.kind, t.rows, t.cols);
+        const StreamSizes sizes = stream_sizes(t.kind, t.rows, t.cols), units = units_of(t);
         const auto place = [&](std::uint64_t size, std::uint64_t unit, std::uint64_t& offset, std::uint64_t& stream) {
             offset = size == 0 ? 0 : at;
             stream = size;
@@ -89,9 +82,9 @@ Result<Plan> plan_layout(const ImageContents& contents) {
             const Cut cut = cut_of(t, contents.params, size, unit);
             frames += Output::frame_count(round_up(size, stream_align), cut.unit, cut.target);
         };
-        place(sizes.codes, block_codes(t), t.codes, t.codes_size);
-        place(sizes.scales, block_scales(t), t.scales, t.scales_size);
-        place(sizes.steps, block_steps(t), t.steps, t.steps_size);
+        place(sizes.codes, units.codes, t.codes, t.codes_size);
+        place(sizes.scales, units.scales, t.scales, t.scales_size);
+        place(sizes.steps, units.steps, t.steps, t.steps_size);
         plan.index.push_back(t);
     }
     plan.tensors_end = at;
@@ -145,9 +138,10 @@ Result<WriteSummary> write_image(const std::string& path, const ImageContents& c
             bytes.resize(round_up(size, stream_align));
             return StreamSummary{size, TRY(out.put_stream(bytes, cut.unit, options.level, cut.target))};
         };
-        s.codes = TRY(put(streams.codes, block_codes(entry)));
-        s.scales = TRY(put(streams.scales, block_scales(entry)));
-        s.steps = TRY(put(streams.steps, block_steps(entry)));
+        const StreamSizes units = units_of(entry);
+        s.codes = TRY(put(streams.codes, units.codes));
+        s.scales = TRY(put(streams.scales, units.scales));
+        s.steps = TRY(put(streams.steps, units.steps));
         if (contents.written) contents.written(contents.tensors[i], s);
     }
     const std::vector<std::byte> padding(round_up(plan.tensors_end, section_align) - plan.tensors_end);

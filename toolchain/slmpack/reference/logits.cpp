@@ -12,8 +12,7 @@ double log_sum(std::span<const float> x) {
     return static_cast<double>(largest) + std::log(sum);
 }
 
-double divergence(std::span<const float> p, std::span<const float> q) {
-    const double p_sum = log_sum(p), q_sum = log_sum(q);
+double divergence(std::span<const float> p, double p_sum, std::span<const float> q, double q_sum) {
     double kl = 0;
     for (std::size_t t = 0; t < p.size(); t++) {
         const double a = static_cast<double>(p[t]) - p_sum, b = static_cast<double>(q[t]) - q_sum;
