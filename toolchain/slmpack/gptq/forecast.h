@@ -24,6 +24,8 @@ class Forecast {
     };
     // Rising prices.
     const std::vector<Point>& points() const { return points_; }
+    // In place of what was added so far: the points of one that was interrupted.
+    void go_on_from(std::vector<Point> points) { points_ = std::move(points); }
 
   private:
     std::vector<Point> points_;

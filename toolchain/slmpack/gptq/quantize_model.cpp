@@ -57,8 +57,9 @@ class Quantizer {
 
     Result<QuantizeSummary> run(const std::string& path) {
         QuantizeSummary summary;
-        summary.resumed = work_.has("survey");
-        if (!summary.resumed) TRY(look_around());
+        summary.resumed = work_.has("survey") || work_.has("survey-state");
+        if (!work_.has("survey")) TRY(look_around());
+        work_.remove("survey-state");
         survey_ = TRY(work_.survey("survey"));
         price_ = std::stod(TRY(work_.text("price")));
         summary.nats_a_bit = price_;
@@ -115,14 +116,22 @@ class Quantizer {
         const auto sampled = [&](std::uint32_t layer) { return layer % stride == stride / 2; };
         double count = 0;
         for (std::uint32_t layer = 0; layer < params_.layers; layer++) count += sampled(layer);
-        std::uint32_t layer = params_.layers;
+        std::optional<SurveyState> state;
+        if (work_.has("survey-state")) {
+            std::vector<Forecast::Point> points;
+            state = TRY(work_.survey_state("survey-state", points));
+            forecast.go_on_from(std::move(points));
+        }
+        std::uint32_t layer = state ? state->layers : params_.layers;
         const auto seen = [&](const Block& block, std::span<const Matrix> hidden,
                               const Sensitivity& sensitivity) -> Result<void> {
             if (!ask || !sampled(--layer)) return {};
             return forecast.add(block, hidden, sensitivity, params_.layers / count);
         };
-        survey_ = TRY(survey(source_, sequences_.first(std::min(options_.surveyed, sequences_.size())),
-                             options_.threads, seen, [&](double part) { progress(0.15 * part); }));
+        survey_ = TRY(survey(
+            source_, sequences_.first(std::min(options_.surveyed, sequences_.size())), options_.threads, seen,
+            [&](double part) { progress(0.15 * part); }, std::move(state),
+            [&](const SurveyState& s) { return work_.put("survey-state", s, forecast.points()); }));
         double price = options_.nats_a_bit;
         if (ask) {
             Objective objective;

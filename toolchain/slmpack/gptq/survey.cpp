@@ -48,19 +48,21 @@ struct End {
 }  // namespace
 
 Result<Survey> survey(const Source& source, std::span<const Sequence> sequences, unsigned threads,
-                      const LayerSeen& layer_seen, const std::function<void(double)>& progress) {
+                      const LayerSeen& layer_seen, const std::function<void(double)>& progress,
+                      std::optional<SurveyState> state, const SurveyKept& kept) {
     const image::ModelParams& p = source.params;
     const bool tied = (p.flags & image::flag_tied_output) != 0;
     const std::size_t count = sequences.size();
     std::size_t positions = 0;
     for (const Sequence& s : sequences) positions += s.size();
-    const double steps = 2.0 * p.layers + 2;
+    const std::uint32_t layers = state ? state->layers : p.layers;  // whose hidden states are needed
+    const double steps = 2.0 * layers + 2;
     double done = 0;
     const auto step = [&] {
         if (progress) progress(++done / steps);
     };
 
-    std::vector<std::vector<Matrix>> hidden(p.layers + 1,
+    std::vector<std::vector<Matrix>> hidden(layers + 1,
                                             std::vector<Matrix>(count));  // before each layer, and behind the last
     {
         const std::vector<float> embedding = TRY(source.read(*source.find("token_embd")));
@@ -72,7 +74,7 @@ Result<Survey> survey(const Source& source, std::span<const Sequence> sequences,
                     p.embed_scale;
         }
     }
-    for (std::uint32_t layer = 0; layer < p.layers; layer++) {
+    for (std::uint32_t layer = 0; layer < layers; layer++) {
         const Block block = TRY(Block::open(source, layer));
         parallel(
             count, 1,
@@ -86,10 +88,12 @@ Result<Survey> survey(const Source& source, std::span<const Sequence> sequences,
         step();
     }
 
-    Survey out;
-    out.tokens.resize(p.vocab);
-    std::vector<Matrix> gradient(count);
-    {
+    const bool begun = state.has_value();
+    if (!begun) state.emplace(SurveyState{layers, {}, std::vector<Matrix>(count)});
+    Survey& out = state->so_far;
+    std::vector<Matrix>& gradient = state->gradient;
+    if (!begun) {
+        out.tokens.resize(p.vocab);
         const std::vector<float> norm = TRY(source.read(*source.find("output_norm")));
         const std::vector<float> output = TRY(source.read(*source.find(tied ? "token_embd" : "output")));
         const End end{p, norm, output, Eigen::Map<const Matrix>(output.data(), long(p.vocab), long(p.dim)).transpose()};
@@ -110,10 +114,10 @@ Result<Survey> survey(const Source& source, std::span<const Sequence> sequences,
             hessian += linear(t, t.data(), t.rows()).cast<double>() / double(positions);
         }
         out.output_hessian.assign(hessian.data(), hessian.data() + hessian.size());
-        hidden[p.layers].clear();
-        step();
     }
-    for (std::uint32_t layer = p.layers; layer-- > 0;) {
+    hidden[layers].clear();
+    step();
+    for (std::uint32_t layer = layers; layer-- > 0;) {
         const Block block = TRY(Block::open(source, layer));
         std::vector<Sensitivity> parts(count);
         parallel(
@@ -126,6 +130,8 @@ Result<Survey> survey(const Source& source, std::span<const Sequence> sequences,
             }
         TRY(layer_seen(block, hidden[layer], out.outputs));
         hidden[layer].clear();
+        state->layers = layer;
+        if (kept) TRY(kept(*state));
         step();
     }
     out.embedding.resize(p.dim);
@@ -135,7 +141,7 @@ Result<Survey> survey(const Source& source, std::span<const Sequence> sequences,
                 out.embedding[std::size_t(c)] +=
                     double(g(r, c)) * g(r, c) * p.embed_scale * p.embed_scale / double(positions);
     step();
-    return out;
+    return std::move(out);
 }
 
 }  // namespace slmd::pack

@@ -1,6 +1,7 @@
 // What the answers of a model depend on: gradients of its own log-likelihood, measured once on the source in float32.
 #pragma once
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -24,9 +25,19 @@ struct Survey {
 using LayerSeen =
     std::function<Result<void>(const Block& block, std::span<const Matrix> hidden, const Sensitivity& sensitivity)>;
 
-// layer_seen: called for every layer, the last one first. Memory: the hidden states of all sequences before every
-// layer. The same on any number of threads. Errors: those of the source and of layer_seen.
+// On its way back through the layers: what is known of those that were seen, to go on from.
+struct SurveyState {
+    std::uint32_t layers = 0;      // that are still to be seen
+    Survey so_far;                 // of the layers behind them
+    std::vector<Matrix> gradient;  // at their output, of each sequence
+};
+using SurveyKept = std::function<Result<void>(const SurveyState&)>;
+
+// layer_seen: called for every layer, the last one first; kept: behind it, null: not. state: from where to go on, null:
+// from the beginning; hidden states are computed anew. Memory: the hidden states of all sequences before every
+// layer. The same on any number of threads, and from any state. Errors: those of the source, of layer_seen and of kept.
 Result<Survey> survey(const Source& source, std::span<const Sequence> sequences, unsigned threads,
-                      const LayerSeen& layer_seen, const std::function<void(double part)>& progress);
+                      const LayerSeen& layer_seen, const std::function<void(double part)>& progress,
+                      std::optional<SurveyState> state = std::nullopt, const SurveyKept& kept = nullptr);
 
 }  // namespace slmd::pack

@@ -82,6 +82,40 @@ class Reader {
     std::size_t at_ = sizeof(std::uint32_t);
 };
 
+void write(Writer& w, const Survey& s) {
+    w.value(std::uint64_t{s.outputs.size()});
+    for (const auto& [tensor, values] : s.outputs) w.text(tensor).list(values);
+    w.list(s.embedding).list(s.tokens).list(s.output_hessian);
+}
+Survey read_survey(Reader& r) {
+    Survey s;
+    for (auto n = r.value<std::uint64_t>(); n > 0; n--) {
+        const std::string tensor = r.text();
+        s.outputs[tensor] = r.list<double>();
+    }
+    s.embedding = r.list<double>();
+    s.tokens = r.list<double>();
+    s.output_hessian = r.list<double>();
+    return s;
+}
+
+void write(Writer& w, const std::vector<Matrix>& matrices) {
+    w.value(std::uint64_t{matrices.size()});
+    for (const Matrix& m : matrices)
+        w.value(std::int64_t{m.rows()})
+            .value(std::int64_t{m.cols()})
+            .bytes(m.data(), std::size_t(m.size()) * sizeof(float));
+}
+std::vector<Matrix> read_matrices(Reader& r) {
+    std::vector<Matrix> out(r.value<std::uint64_t>());
+    for (Matrix& m : out) {
+        const auto rows = r.value<std::int64_t>(), cols = r.value<std::int64_t>();
+        m.resize(rows, cols);
+        r.bytes(m.data(), std::size_t(m.size()) * sizeof(float));
+    }
+    return out;
+}
+
 }  // namespace
 
 Result<Work> Work::open(const std::string& folder, const std::string& fingerprint) {
@@ -140,49 +174,40 @@ Result<TensorData> Work::tensor(const std::string& name) const {
 
 Result<void> Work::put(const std::string& name, const Survey& s) const {
     Writer w;
-    w.value(std::uint64_t{s.outputs.size()});
-    for (const auto& [tensor, values] : s.outputs) w.text(tensor).list(values);
-    return w.list(s.embedding).list(s.tokens).list(s.output_hessian).to(path(name));
+    write(w, s);
+    return w.to(path(name));
 }
 Result<Survey> Work::survey(const std::string& name) const {
     Reader r = TRY(Reader::open(path(name)));
-    Survey s;
-    for (auto n = r.value<std::uint64_t>(); n > 0; n--) {
-        const std::string tensor = r.text();
-        s.outputs[tensor] = r.list<double>();
-    }
-    s.embedding = r.list<double>();
-    s.tokens = r.list<double>();
-    s.output_hessian = r.list<double>();
-    return s;
+    return read_survey(r);
 }
 
-Result<void> Work::put(const std::string& name, const std::vector<Forecast::Point>& points) const {
-    return Writer().list(points).to(path(name));
+Result<void> Work::put(const std::string& name, const SurveyState& state,
+                       const std::vector<Forecast::Point>& points) const {
+    Writer w;
+    w.value(state.layers).list(points);
+    write(w, state.so_far);
+    write(w, state.gradient);
+    return w.to(path(name));
 }
-Result<std::vector<Forecast::Point>> Work::points(const std::string& name) const {
+Result<SurveyState> Work::survey_state(const std::string& name, std::vector<Forecast::Point>& points) const {
     Reader r = TRY(Reader::open(path(name)));
-    return r.list<Forecast::Point>();
+    SurveyState state;
+    state.layers = r.value<std::uint32_t>();
+    points = r.list<Forecast::Point>();
+    state.so_far = read_survey(r);
+    state.gradient = read_matrices(r);
+    return state;
 }
 
 Result<void> Work::put(const std::string& name, const std::vector<Matrix>& matrices) const {
     Writer w;
-    w.value(std::uint64_t{matrices.size()});
-    for (const Matrix& m : matrices)
-        w.value(std::int64_t{m.rows()})
-            .value(std::int64_t{m.cols()})
-            .bytes(m.data(), std::size_t(m.size()) * sizeof(float));
+    write(w, matrices);
     return w.to(path(name));
 }
 Result<std::vector<Matrix>> Work::matrices(const std::string& name) const {
     Reader r = TRY(Reader::open(path(name)));
-    std::vector<Matrix> out(r.value<std::uint64_t>());
-    for (Matrix& m : out) {
-        const auto rows = r.value<std::int64_t>(), cols = r.value<std::int64_t>();
-        m.resize(rows, cols);
-        r.bytes(m.data(), std::size_t(m.size()) * sizeof(float));
-    }
-    return out;
+    return read_matrices(r);
 }
 
 Result<void> Work::put(const std::string& name, const std::string& text) const {

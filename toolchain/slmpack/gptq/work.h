@@ -21,8 +21,9 @@ class Work {
     Result<TensorData> tensor(const std::string& name) const;
     Result<void> put(const std::string& name, const Survey& survey) const;
     Result<Survey> survey(const std::string& name) const;
-    Result<void> put(const std::string& name, const std::vector<Forecast::Point>& points) const;
-    Result<std::vector<Forecast::Point>> points(const std::string& name) const;
+    Result<void> put(const std::string& name, const SurveyState& state,
+                     const std::vector<Forecast::Point>& points) const;
+    Result<SurveyState> survey_state(const std::string& name, std::vector<Forecast::Point>& points) const;
     Result<void> put(const std::string& name, const std::vector<Matrix>& matrices) const;
     Result<std::vector<Matrix>> matrices(const std::string& name) const;
     Result<void> put(const std::string& name, const std::string& text) const;
