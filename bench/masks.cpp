@@ -3,7 +3,10 @@
 // taken?), mask (all that are), step (what a decode does: is little allowed? then the mask, else the check; then the
 // token is taken and what is forced looked for).
 //   bench_masks IMAGE vocabulary > PIECES     the tokens' bytes in hexadecimal, a line each; "" for those that write
-//   nothing bench_masks IMAGE time < CASES
+//                                             nothing
+//   bench_masks IMAGE time < CASES
+//   bench_masks IMAGE passes < CASES          each "SCHEMA<TAB>TEXT<TAB>PROMPT": a JSON object a line: the tokens of
+//                                             the text, and the passes of a model that wants to write just it
 #include <time.h>
 
 #include <cstdio>
@@ -15,6 +18,7 @@
 
 #include "image/image.h"
 #include "task/constraint.h"
+#include "task/generate.h"
 #include "text/tokenizer.h"
 
 using namespace slmd;
@@ -32,10 +36,69 @@ int failed(const Error& e) {
     return 1;
 }
 
+struct Nothing final : task::TextSink {
+    void append(std::string_view) override {}
+};
+
+// Writes `text` under the constraint by the code that answers, with a stand-in for the engine whose logits want the
+// next token of the text. Errors: check_failed when another text comes out.
+struct Passes {
+    int passes = 0;              // a token that was guessed rightly needs none
+    int guesses = 0, right = 0;  // tokens computed in case that they follow
+};
+Result<Passes> count_passes(const text::Tokenizer& t, task::Constraint& constraint, std::string_view text,
+                            std::string_view prompt) {
+    static constexpr int context = 8192, draft = 3;
+    static std::vector<std::int32_t> tokens(context), rest(context);
+    static std::vector<char> rendered(65536);
+    static std::vector<text::Trusted> trusted(64);
+    static std::vector<std::byte> scratch(text::Tokenizer::scratch_bytes(65536));
+    static std::vector<float> logits(static_cast<std::size_t>(t.vocab()));
+    static task::Generation g;
+    const std::atomic<bool> never{false};
+    task::GenerateOptions options;
+    options.raw = true;
+    options.max_tokens = 4096;
+    options.constraint = &constraint;
+    const text::Message message{text::Role::user, prompt};
+    TRY(g.open(t, text::ChatTemplate{}, {&message, 1}, options, tokens, {rendered, trusted, scratch}));
+    Nothing sink;
+    std::vector<std::int32_t> ready;  // what the pass before has computed, guesses at its end
+    std::size_t known = 0;
+    Passes made;
+    for (bool done = false; !done;) {
+        engine::Engine::Step step;
+        if (!TRY(g.ask(0, context, never, 0, nullptr, step, sink))) break;
+        step.cached = static_cast<int>(step.tokens.size());
+        step.guessed = step.tokens.size() > known && step.tokens.size() <= ready.size() &&
+                       std::equal(step.tokens.begin(), step.tokens.end(), ready.begin());
+        if (!step.guessed) {
+            made.passes++;
+            known = step.tokens.size();
+            ready.assign(step.tokens.begin(), step.tokens.end());
+            step.drafted = std::min<int>(draft, static_cast<int>(step.draft.size()));
+            made.guesses += step.drafted;
+            ready.insert(ready.end(), step.draft.begin(), step.draft.begin() + step.drafted);
+        }
+        const std::string_view written = constraint.matcher().text();
+        if (!text.starts_with(written)) break;
+        const std::size_t n = TRY(t.encode(text.substr(written.size()), {}, false, rest, scratch));
+        std::fill(logits.begin(), logits.end(), 0.0f);
+        std::int32_t next = n > 0 ? rest[0] : 0;
+        while (n == 0 && !t.is_end(next)) next++;
+        logits[static_cast<std::size_t>(next)] = 100;
+        step.logits = logits;
+        done = TRY(g.take(step, sink));
+    }
+    if (constraint.matcher().text() != text) return Error::make(Code::check_failed, "another text came out");
+    made.right = g.guessed_tokens();
+    return made;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 3) return std::fputs("bench_masks IMAGE vocabulary|time\n", stderr), 64;
+    if (argc != 3) return std::fputs("bench_masks IMAGE vocabulary|time|passes\n", stderr), 64;
     const auto image = image::Image::open(argv[1], {});
     if (!image) return failed(image.error());
     const auto tokenizer = text::Tokenizer::open(image.value().section(image::SectionId::tokenizer));
@@ -63,20 +126,30 @@ int main(int argc, char** argv) {
     for (std::string line; std::getline(std::cin, line);) {
         const std::size_t tab = line.find('\t');
         std::string schema = line.substr(0, tab);
-        const std::string text = line.substr(tab + 1);
+        std::string text = line.substr(tab + 1), prompt;
+        if (const std::size_t end = text.find('\t'); end != std::string::npos) {
+            prompt = text.substr(end + 1);
+            text.resize(end);
+        }
         const long begin = now();
         const auto opened = constraint.open(task::Constraint::Kind::schema, schema, {}, scratch);
         const long compiled = now() - begin;
         if (!opened) return failed(opened.error());
         const auto n = t.encode(text, {}, false, tokens, encode);
         if (!n) return failed(n.error());
+        if (std::strcmp(argv[2], "passes") == 0) {
+            auto made = count_passes(t, constraint, text, prompt);
+            if (!made) return failed(made.error());
+            std::printf("{\"tokens\":%zu,\"passes\":%d,\"guesses\":%d,\"right\":%d}\n", n.value(), made->passes,
+                        made->guesses, made->right);
+            continue;
+        }
         // What is forced from the beginning comes with the prompt.
         char forced[256];
         std::size_t forced_bytes = constraint.matcher().forced(forced);
         std::printf("{\"compile_ns\":%ld,\"tokens\":[", compiled);
         for (std::size_t i = 0; i < n.value(); i++) std::printf("%s%d", i > 0 ? "," : "", tokens[i]);
         std::string checks, masks, steps;
-        int asked = 0;  // of the model: the other tokens are forced
         for (std::size_t i = 0; i < n.value(); i++) {
             const long a = now();
             bool good = constraint.allows(t, tokens[i]);
@@ -92,12 +165,9 @@ int main(int argc, char** argv) {
                 forced_bytes -= piece.size();
                 constraint.matcher().take(piece);
                 // The last one is drawn where it could have been longer, as Generation has it.
-                if (forced_bytes == 0 && constraint.draws_last(tokens[i])) {
-                    asked++;
+                if (forced_bytes == 0 && constraint.draws_last(tokens[i]))
                     forced_bytes = constraint.matcher().forced(forced);
-                }
             } else {
-                asked++;
                 if (constraint.few(t).empty()) good = constraint.allows(t, tokens[i]);
                 constraint.matcher().take(piece);
                 forced_bytes = constraint.matcher().forced(forced);
@@ -106,8 +176,7 @@ int main(int argc, char** argv) {
             const auto add = [&](std::string& list, long v) { list += (list.empty() ? "" : ",") + std::to_string(v); };
             add(checks, b - a), add(masks, c - b), add(steps, e - d);
         }
-        std::printf("],\"asked\":%d,\"check\":[%s],\"mask\":[%s],\"step\":[%s]}\n", asked, checks.c_str(),
-                    masks.c_str(), steps.c_str());
+        std::printf("],\"check\":[%s],\"mask\":[%s],\"step\":[%s]}\n", checks.c_str(), masks.c_str(), steps.c_str());
     }
     return 0;
 }

@@ -6,11 +6,13 @@
 FUNCTIONS: the folder of BFCL's simple_python with its possible answers: the schemas are those of the functions' parameters, the texts the right calls, as compact JSON.
 
 The peers make a mask for each token, as they are used. slmd checks the token that was drawn (check), and makes a mask only where the draw is refused or little is allowed (step is what
-its decode does: tokens of what is forced cost nothing, as they are not decoded; mask is one for every token). Prints ns at the median and the 99th percentile, and the ratios to the peers; and what compiling takes.
+its decode does: tokens of what is forced cost nothing, as they are not decoded; mask is one for every token). Prints us at the median and the 99th percentile, and the ratios to the peers; what compiling takes; and how many passes a model takes that wants to write those texts,
+told the function and the question.
 """
 import argparse
 import json
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -50,12 +52,19 @@ for line in (folder / "BFCL_v4_simple_python.json").open(encoding="utf-8"):
     value = {k: given[k][0] for k in schema["properties"] if k in given and given[k] and given[k][0] != ""}
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if fits(schema, value) and all(k in value for k in schema["required"]) and "\\" not in text:
-        cases.append((schema, text))
+        told = json.dumps(entry["function"][0]) + " " + entry["question"][0][-1]["content"] + " "
+        cases.append((schema, text, re.sub(r"\s", " ", told)))
 cases = cases[: o.cases]
 
 pieces = [bytes.fromhex(line) for line in subprocess.run([o.bench, o.image, "vocabulary"], stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()]
-lines = "".join(json.dumps(s) + "\t" + t + "\n" for s, t in cases)
-ours = [json.loads(x) for x in subprocess.run([o.bench, o.image, "time"], input=lines.encode(), stdout=subprocess.PIPE, check=True).stdout.splitlines()]
+lines = "".join("\t".join([json.dumps(s), *rest]) + "\n" for s, *rest in cases)
+
+
+def bench(what):
+    return [json.loads(x) for x in subprocess.run([o.bench, o.image, what], input=lines.encode(), stdout=subprocess.PIPE, check=True).stdout.splitlines()]
+
+
+ours = bench("time")
 end = next(i for i, p in enumerate(pieces) if not p)
 
 import tvm_ffi  # noqa: E402, F401: before what stands for torch
@@ -103,7 +112,7 @@ compiler = xgrammar.GrammarCompiler(information, max_threads=1, cache_enabled=Fa
 mask = llguidance.numpy.allocate_token_bitmask(1, len(pieces))
 other = np.zeros((1, (len(pieces) + 31) // 32), dtype=np.int32)
 refused = {"llguidance": 0, "xgrammar": 0}
-for (schema, text), our in zip(cases, ours):
+for (schema, _, _), our in zip(cases, ours):
     compiling["slmd"].append(our["compile_ns"])
     for name in ("check", "step", "mask"):
         rows["slmd " + name] += our[name]
@@ -131,8 +140,10 @@ def percentile(values, p):
     return sorted(values)[min(len(values) - 1, int(len(values) * p))]
 
 
-tokens, asked = sum(len(x["tokens"]) for x in ours), sum(x["asked"] for x in ours)
-print(f"passes: {asked} for {tokens} tokens, {asked / tokens:.2f} of those of free decoding; {sum(x['asked'] * 2 <= len(x['tokens']) for x in ours)} of {len(ours)} forms in half of them or less")
+made = bench("passes")
+total = {k: sum(x[k] for x in made) for k in made[0]}
+print(f"passes: {total['passes']} for {total['tokens']} tokens, {total['passes'] / total['tokens']:.2f} of those of free decoding; {sum(x['passes'] * 2 <= x['tokens'] for x in made)} of {len(made)} forms "
+      f"in half of them or less; {total['right']} of {total['guesses']} guesses right")
 print(f"{len(cases)} schemas, {sum(len(x['tokens']) for x in ours)} tokens, vocabulary of {len(pieces)}; texts that a peer refused: {refused}")
 print("us a token           median      99 %   of llguidance's    of xgrammar's")
 for name, values in rows.items():

@@ -541,8 +541,8 @@ Result<void> Engine::advance(std::span<Step> steps) {
             if (step.cached == n && count > 0) {
                 s.ready[step.slot] = {n - 1, wanted, 1, 1};
                 s.wanted[wanted++] = {rows - 1, step.allowed};
-                // What is allowed after a guess, nobody has said yet.
-                const int most = step.allowed != nullptr ? 0 : std::min(guesses, s.config.context - n);
+                // What is allowed after a guess, nobody has said yet: all of its logits are computed.
+                const int most = std::min(guesses, s.config.context - n);
                 for (const std::int32_t token :
                      step.draft.first(std::min(step.draft.size(), static_cast<std::size_t>(most)))) {
                     if (rows == s.config.batch) break;

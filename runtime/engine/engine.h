@@ -107,7 +107,8 @@ class Engine {
         std::span<const std::int32_t> tokens;    // 1 .. context of them
         int max_tokens = 1 << 30;                // of them to compute in this pass
         std::span<const std::int32_t> draft{};   // that may follow
-        const std::uint64_t* allowed = nullptr;  // [vocab] bits: the logits of others are -infinity, and not computed
+        // [vocab] bits: behind `tokens` the logits of others are -infinity, and not computed; behind guesses all are.
+        const std::uint64_t* allowed = nullptr;
         const std::atomic<bool>* cancel = nullptr;  // null: never
         // What may follow, instead of a draft: the passes that hold all of `tokens` compute its logits, and `logits`
         // stay empty. Done when tree->done(). The tokens and the tree's depth must fit the context together.

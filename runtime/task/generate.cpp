@@ -61,7 +61,7 @@ Result<void> Generation::open(const text::Tokenizer& tokenizer, const text::Chat
 
     const Prompt prompt = TRY(encode_prompt(tokenizer, chat, messages, options.raw, tokens, workspace));
     strip_space_ = prompt.rendered && tokenizer.strip_first_space();
-    count_ = prompt_ = prompt.tokens;
+    count_ = prompt_ = value_ = prompt.tokens;
     return {};
 }
 
@@ -86,8 +86,7 @@ Result<bool> Generation::ask(int slot, int chunk, const std::atomic<bool>& cance
     }
     int guesses = 0;
     if (guess_end_ < count_) {  // else the engine has what comes next
-        if (cached_ == prompt_) guesses = look_up();
-        guesser_ = &lookup_;
+        guesses = guess();
         if (drafter != nullptr && guesses == 0) {
             guesses = TRY(draft(*drafter, slot, chunk, cancel));
             guesser_ = &drafter_;
@@ -141,13 +140,14 @@ Result<bool> Generation::force(TextSink& sink) {
         // rest of it does not follow: behind "[" alone there is no string, where a model is used to "[\"". So it draws
         // this one.
         if (constraint_->draws_last(rest[count - 1])) {
-            const std::size_t size = tokenizer_->piece(rest[--count]).size(),
-                              left = count == 0 ? 0 : n - std::min(n, size);
+            likely_ = rest[--count];
+            const std::size_t size = tokenizer_->piece(likely_).size(), left = count == 0 ? 0 : n - std::min(n, size);
             for (; taken > left; taken--) matcher.pop();
         }
         matcher.keep();
         guess_end_ = count == 0 ? guess_end_ : 0;
         count_ += static_cast<int>(count);
+        value_ = count_;
         answer_ += static_cast<int>(count);
         strip_space_ &= count == 0;
         for (std::size_t at = 0; at < taken; at += held_bytes / 2)
@@ -165,6 +165,7 @@ Result<bool> Generation::take(const engine::Engine::Step& step, TextSink& sink) 
     }
     cached_ = std::min(step.cached, prompt_);
     if (step.cached < count_) return false;
+    likely_ = -1;
     if (!step.guessed) guess_end_ = count_ + step.drafted;
     if (step.drafted > 0) guesser_->made += step.drafted;
 
@@ -240,19 +241,46 @@ Features Generation::features() const {
             .entropy = static_cast<float>(engine::exp_of(-entropy_ / drawn_))};
 }
 
+// What may follow, put behind the tokens: returns how many.
+int Generation::guess() {
+    if (likely_ >= 0 && !forced_.fails()) {
+        guesser_ = &forced_;
+        tokens_[static_cast<std::size_t>(count_)] = likely_;
+        return 1;
+    }
+    guesser_ = &lookup_;
+    return likely_ < 0 && cached_ == prompt_ ? look_up() : 0;
+}
+
 // Prompt lookup (Saxena 2023): what followed the last time that the last few tokens stood in the text. Answers that
-// quote, extract or repeat are guessed well. Puts the guesses behind the tokens, returns how many.
+// quote, extract or repeat are guessed well. A value under a constraint is looked for from its first token on, which
+// stands there without the blank that it has in a text.
 int Generation::look_up() {
     constexpr int suffix = 3, longest = 8;
-    if (count_ <= suffix || lookup_.fails()) return 0;
+    if (lookup_.fails()) return 0;
+    const auto has_quote = [&](std::int32_t token) {
+        return tokenizer_->piece(token).find('"') != std::string_view::npos;
+    };
+    int known = constraint_ == nullptr ? suffix : 0;
+    while (known < suffix && count_ - known > value_ &&
+           !has_quote(tokens_[static_cast<std::size_t>(count_ - known - 1)]))
+        known++;
+    if (known == 0 || count_ <= known) return 0;
     std::int32_t* const end = tokens_.data() + count_;
-    for (const std::int32_t* at = end - 1; at >= tokens_.data() + suffix; at--)
-        if (std::equal(end - suffix, end, at - suffix)) {
-            const auto n =
-                std::min({end - at, std::ptrdiff_t{longest}, static_cast<std::ptrdiff_t>(tokens_.size()) - count_});
-            std::copy(at, at + n, end);
-            return static_cast<int>(n);
-        }
+    const std::int32_t* const tail = end - known;
+    const auto begins_alike = [&](std::int32_t token) {
+        std::string_view text = tokenizer_->piece(token);
+        if (text.starts_with(' ')) text.remove_prefix(1);
+        return text == tokenizer_->piece(*tail);
+    };
+    for (const std::int32_t* at = end - 1; at >= tokens_.data() + known; at--) {
+        if (!std::equal(tail + 1, static_cast<const std::int32_t*>(end), at - known + 1)) continue;
+        if (at[-known] != *tail && (constraint_ == nullptr || !begins_alike(at[-known]))) continue;
+        const auto n =
+            std::min({end - at, std::ptrdiff_t{longest}, static_cast<std::ptrdiff_t>(tokens_.size()) - count_});
+        std::copy(at, at + n, end);
+        return static_cast<int>(n);
+    }
     return 0;
 }
 

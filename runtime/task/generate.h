@@ -84,6 +84,7 @@ class Generation {
         int made, right;
         bool fails() const { return made > 32 + 3 * right; }
     };
+    int guess();
     int look_up();
     Result<int> draft(engine::Engine& drafter, int slot, int chunk, const std::atomic<bool>& cancel);
     Result<bool> force(TextSink& sink);
@@ -97,7 +98,9 @@ class Generation {
     int count_ = 0, prompt_ = 0, answer_ = 0, cached_ = 0, max_ = 0, drawn_ = 0, stops_ = 0;
     int guessed_ = 0;    // tokens of the answer that were guessed
     int guess_end_ = 0;  // tokens_[count_ .. guess_end_) were guessed and the engine has their logits; 0: none
-    Guesser lookup_{}, drafter_{};
+    int value_ = 0;      // where the tokens begin that came after what was forced last
+    std::int32_t likely_ = -1;  // the last token of what is forced, which the model draws; -1: none
+    Guesser forced_{}, lookup_{}, drafter_{};
     Guesser* guesser_ = nullptr;  // of those
     Finish finish_ = Finish::none;
     bool strip_space_ = false;
