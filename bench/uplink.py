@@ -4,7 +4,7 @@
   bench/uplink.py --build DIR --image SMALL.slm --large MODEL.gguf --python PYTHON (--snips FOLDER | --clinc150 data_oos_plus.json | --invoices) [--cases N]
                   [--calibrate N] [--delay MS] [--loss PERCENT] [--prices IN,OUT] [--out FILE.svg]
 
-Needs root (network namespaces), ip and tc, openssl, stunnel4, and a Python that has the package xllamacpp. The agent is models/agents/intent.toml, with
+Needs root (network namespaces), ip, ping, openssl, stunnel4, and a Python that has the package xllamacpp. The agent is models/agents/intent.toml, with
 --clinc150 models/adapters/clinc150 with its adapter, with --invoices models/agents/invoice.toml, allowed to leave. First one request with secrets in it, of which
 every byte is shown; then the agent is calibrated on cases of SNIPS' training part (CLINC150: the parts val and oos_val; invoices: generated ones), and `slmctl
 compare` asks both models for cases of the validation part (test and oos_test; other invoices) and prints how good they and their mixtures are. An invoice is
@@ -46,6 +46,7 @@ schema = '{"type":"object","required":["email","iban"],"additionalProperties":fa
 kind = "iban"
 at = "/iban"
 """
+SPACES = ("slm-up", "slm-srv", "slm-net")
 MESSAGE = "Please tell anna.berg@example.org that the deposit goes to DE89 3704 0044 0532 0130 00 before Friday."
 
 
@@ -104,15 +105,17 @@ def main():
     try:
         for name in ("agents", "state", "box"):
             os.mkdir(f"{work}/{name}")
-        # A network of two ends, as far from one another as a board is from a data centre.
-        for ns in ("slm-up", "slm-srv"):
+        # A network of two ends, as far from one another as a board is from a data centre, and a wire between them that delays and loses.
+        for ns in SPACES:
             sh(f"ip netns add {ns} && ip -n {ns} link set lo up")
-        sh("ip link add slmu netns slm-up type veth peer name slms netns slm-srv")
+        link = [sys.executable, str(ROOT / "bench/link.py")]
         for ns, dev, address in (("slm-up", "slmu", "10.77.0.1/24"), ("slm-srv", "slms", "10.77.0.2/24")):
-            sh(f"ip -n {ns} addr add {address} dev {dev} && ip -n {ns} link set {dev} up")
-            shaped = subprocess.run(f"tc -n {ns} qdisc add dev {dev} root netem delay {o.delay / 2}ms loss {o.loss}%", shell=True, capture_output=True, text=True)
-            if shaped.returncode != 0:
-                print(f"no netem here ({shaped.stderr.strip()}): the network neither delays nor loses")
+            sh(f"ip link add {dev} netns {ns} type veth peer name {dev}-net netns slm-net")
+            sh(f"ip -n {ns} addr add {address} dev {dev} && ip -n {ns} link set {dev} up && ip -n slm-net link set {dev}-net up")
+            sh(["ip", "netns", "exec", ns, *link, "--plain", dev])
+        wire = start(["ip", "netns", "exec", "slm-net", *link, "slmu-net", "slms-net", o.delay / 2, o.loss], "link.log")
+        wait_for("link.log", "linked")
+        print(sh("ip netns exec slm-up ping -c 50 -i 0.05 -q 10.77.0.2 || true").strip())
         sh(f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {work}/key.pem -out {work}/cert.pem -days 2 -subj /CN=10.77.0.2 "
            "-addext subjectAltName=IP:10.77.0.2 -addext basicConstraints=critical,CA:TRUE")
         open(f"{work}/stunnel.conf", "w").write(f"foreground = yes\npid =\n[llm]\naccept = 10.77.0.2:8443\nconnect = 127.0.0.1:18080\ncert = {work}/cert.pem\nkey = {work}/key.pem\n")
@@ -171,11 +174,14 @@ def main():
         print(sh([*ask, "ledger", "report", f"{work}/state/ledger", "--prices", o.prices]))
         with open(f"/proc/{running[-1].pid}/smaps_rollup") as f:
             print("slm-uplink:", " ".join(line.strip() for line in f if line.startswith(("Rss", "Pss:"))))
+        wire.terminate()
+        wire.wait()
+        print("the wire:", open(f"{work}/link.log").read().splitlines()[-1])
     finally:
         for process in reversed(running):
             process.kill()
             process.wait()
-        for ns in ("slm-up", "slm-srv"):
+        for ns in SPACES:
             subprocess.run(["ip", "netns", "del", ns], capture_output=True)
         subprocess.run(["rm", "-rf", work])
 
