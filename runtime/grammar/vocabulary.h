@@ -18,7 +18,7 @@ class Vocabulary {
 
     // Memory for one of `count` tokens, 6 bytes each.
     void lay_out(Arena& arena, int count);
-    // n log n in the tokens. context must outlive this.
+    // context must outlive this.
     void build(Piece bytes, const void* context);
 
     int count() const { return count_; }
