@@ -4,6 +4,7 @@
   link.py DEVICE DEVICE DELAY_MS LOSS_PERCENT    each frame of one goes to the other that much later, or is lost; prints what it did when it is terminated
   link.py --plain DEVICE                         first, in the name space of each far end: its frames as they are on a wire, checksums in them, none longer than the MTU
 """
+import ctypes
 import fcntl
 import heapq
 import random
@@ -21,8 +22,6 @@ PACKET_OUTGOING = 4
 
 
 def plain(device):
-    import ctypes
-
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         for command in OFFLOADS:
             value = ctypes.create_string_buffer(struct.pack("II", command, 0))

@@ -18,7 +18,7 @@
 
 #include "image/image.h"
 #include "task/constraint.h"
-#include "task/generate.h"
+#include "tests/task/stand_in.h"
 #include "text/tokenizer.h"
 
 using namespace slmd;
@@ -39,61 +39,6 @@ int failed(const Error& e) {
 struct Nothing final : task::TextSink {
     void append(std::string_view) override {}
 };
-
-// Writes `text` under the constraint by the code that answers, with a stand-in for the engine whose logits want the
-// next token of the text. Errors: check_failed when another text comes out.
-struct Passes {
-    int passes = 0;              // a token that was guessed rightly needs none
-    int guesses = 0, right = 0;  // tokens computed in case that they follow
-};
-Result<Passes> count_passes(const text::Tokenizer& t, task::Constraint& constraint, std::string_view text,
-                            std::string_view prompt) {
-    static constexpr int context = 8192, draft = 3;
-    static std::vector<std::int32_t> tokens(context), rest(context);
-    static std::vector<char> rendered(65536);
-    static std::vector<text::Trusted> trusted(64);
-    static std::vector<std::byte> scratch(text::Tokenizer::scratch_bytes(65536));
-    static std::vector<float> logits(static_cast<std::size_t>(t.vocab()));
-    static task::Generation g;
-    const std::atomic<bool> never{false};
-    task::GenerateOptions options;
-    options.raw = true;
-    options.max_tokens = 4096;
-    options.constraint = &constraint;
-    const text::Message message{text::Role::user, prompt};
-    TRY(g.open(t, text::ChatTemplate{}, {&message, 1}, options, tokens, {rendered, trusted, scratch}));
-    Nothing sink;
-    std::vector<std::int32_t> ready;  // what the pass before has computed, guesses at its end
-    std::size_t known = 0;
-    Passes made;
-    for (bool done = false; !done;) {
-        engine::Engine::Step step;
-        if (!TRY(g.ask(0, context, never, 0, nullptr, step, sink))) break;
-        step.cached = static_cast<int>(step.tokens.size());
-        step.guessed = step.tokens.size() > known && step.tokens.size() <= ready.size() &&
-                       std::equal(step.tokens.begin(), step.tokens.end(), ready.begin());
-        if (!step.guessed) {
-            made.passes++;
-            known = step.tokens.size();
-            ready.assign(step.tokens.begin(), step.tokens.end());
-            step.drafted = std::min<int>(draft, static_cast<int>(step.draft.size()));
-            made.guesses += step.drafted;
-            ready.insert(ready.end(), step.draft.begin(), step.draft.begin() + step.drafted);
-        }
-        const std::string_view written = constraint.matcher().text();
-        if (!text.starts_with(written)) break;
-        const std::size_t n = TRY(t.encode(text.substr(written.size()), {}, false, rest, scratch));
-        std::fill(logits.begin(), logits.end(), 0.0f);
-        std::int32_t next = n > 0 ? rest[0] : 0;
-        while (n == 0 && !t.is_end(next)) next++;
-        logits[static_cast<std::size_t>(next)] = 100;
-        step.logits = logits;
-        done = TRY(g.take(step, sink));
-    }
-    if (constraint.matcher().text() != text) return Error::make(Code::check_failed, "another text came out");
-    made.right = g.guessed_tokens();
-    return made;
-}
 
 }  // namespace
 
@@ -138,7 +83,8 @@ int main(int argc, char** argv) {
         const auto n = t.encode(text, {}, false, tokens, encode);
         if (!n) return failed(n.error());
         if (std::strcmp(argv[2], "passes") == 0) {
-            auto made = count_passes(t, constraint, text, prompt);
+            Nothing sink;
+            auto made = test::write(t, constraint, text, prompt, 3, sink);
             if (!made) return failed(made.error());
             std::printf("{\"tokens\":%zu,\"passes\":%d,\"guesses\":%d,\"right\":%d}\n", n.value(), made->passes,
                         made->guesses, made->right);

@@ -8,7 +8,7 @@ Needs root (network namespaces), ip, ping, openssl, stunnel4, and a Python that 
 --clinc150 models/adapters/clinc150 with its adapter, with --invoices models/agents/invoice.toml, allowed to leave. First one request with secrets in it, of which
 every byte is shown; then the agent is calibrated on cases of SNIPS' training part (CLINC150: the parts val and oos_val; invoices: generated ones), and `slmctl
 compare` asks both models for cases of the validation part (test and oos_test; other invoices) and prints how good they and their mixtures are. An invoice is
-right when all five fields are, word for word.
+right when all seven fields are, word for word.
 """
 import argparse
 import json

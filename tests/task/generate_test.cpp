@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/task/stand_in.h"
 #include "tests/task/tiny.h"
 
 using namespace slmd;
@@ -238,67 +239,25 @@ TEST(Generation, WhatIsForcedIsComputedBeforeItIsDrawn) {
     }
 }
 
-// What the model would have to be asked for `text`, by a stand-in for the engine whose logits want just that.
-Outcome written(const std::string& text, const char* regex, const std::string& prompt) {
-    Bound b(regex);
-    task::GenerateOptions options;
-    options.constraint = &b.constraint;
-    options.raw = true;
-    std::vector<std::int32_t> tokens(128), rest(128);
-    std::vector<char> rendered(4096);
-    std::vector<text::Trusted> trusted(64);
-    std::vector<std::byte> scratch(text::Tokenizer::scratch_bytes(4096));
-    std::vector<float> logits(static_cast<std::size_t>(model().tokenizer->vocab()));
-    const text::Message message{text::Role::user, prompt};
-    task::Generation g;
-    Outcome run;
-    EXPECT_TRUE(
-        g.open(*model().tokenizer, *model().chat, {&message, 1}, options, tokens, {rendered, trusted, scratch}));
-    const std::atomic<bool> never{false};
-    std::vector<std::int32_t> ready;  // what the pass before computed, guesses at its end
-    std::size_t known = 0;
-    for (bool done = false; !done;) {
-        engine::Engine::Step step;
-        auto more = g.ask(0, 128, never, 0, nullptr, step, run.sink);
-        EXPECT_TRUE(more);
-        if (!more || !*more) break;
-        step.cached = static_cast<int>(step.tokens.size());
-        step.guessed = step.tokens.size() > known && step.tokens.size() <= ready.size() &&
-                       std::equal(step.tokens.begin(), step.tokens.end(), ready.begin());
-        if (!step.guessed) {
-            run.passes++;
-            known = step.tokens.size();
-            ready.assign(step.tokens.begin(), step.tokens.end());
-            step.drafted = static_cast<int>(step.draft.size());
-            ready.insert(ready.end(), step.draft.begin(), step.draft.end());
-        }
-        const std::size_t at = b.constraint.matcher().text().size();
-        const auto n = model().tokenizer->encode(std::string_view(text).substr(at), {}, false, rest, scratch);
-        EXPECT_TRUE(n);
-        std::fill(logits.begin(), logits.end(), 0.0f);
-        logits[static_cast<std::size_t>(rest[0])] = 1000;
-        step.logits = logits;
-        auto taken = g.take(step, run.sink);
-        EXPECT_TRUE(taken);
-        done = !taken || *taken;
-    }
-    run.guessed = g.guessed_tokens();
-    run.tokens = g.answer_tokens();
-    return run;
-}
-
 // A value that stands in the prompt is guessed from its first token on, with the blank before it or without.
 TEST(Generation, ValuesAreLookedForInThePrompt) {
     const std::string text = "{\"of\":\"capital of France\"}";
     const char* const regex = "\\{\"of\":\"[a-zA-Z ]+\"\\}";
-    const Outcome there = written(text, regex, "What is the capital of France?"),
-                  beginning = written(text, regex, "capital of France?"), nowhere = written(text, regex, "What?");
-    for (const Outcome* o : {&there, &beginning, &nowhere}) EXPECT_EQ(o->sink.text, text);
-    EXPECT_EQ(nowhere.guessed, 0);
-    EXPECT_GT(there.guessed, 1);  // fewer than the other: behind a blank the word has other tokens
-    EXPECT_EQ(there.passes, nowhere.passes - there.guessed);
-    EXPECT_GT(beginning.guessed, there.guessed);
-    EXPECT_EQ(beginning.passes, nowhere.passes - beginning.guessed);
+    const auto told = [&](const char* prompt) {
+        Bound b(regex);
+        Collect said;
+        auto made = test::write(*model().tokenizer, b.constraint, text, prompt, 8, said);
+        EXPECT_TRUE(made) << made.error().text;
+        EXPECT_EQ(said.text, text);
+        return made ? *made : test::Written{};
+    };
+    const test::Written there = told("What is the capital of France?"), beginning = told("capital of France?"),
+                        nowhere = told("What?");
+    EXPECT_EQ(nowhere.right, 0);
+    EXPECT_GT(there.right, 1);  // fewer than the other: behind a blank the word has other tokens
+    EXPECT_EQ(there.passes, nowhere.passes - there.right);
+    EXPECT_GT(beginning.right, there.right);
+    EXPECT_EQ(beginning.passes, nowhere.passes - beginning.right);
 }
 
 // Also under a constraint, where a guess may reach from where much is allowed to where little is.
