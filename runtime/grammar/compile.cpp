@@ -236,6 +236,7 @@ Result<Grammar> Compiler::run() {
         if (i != nothing) TRY(build(i));
     TRY(count_values(nodes_.view(), heap_, scratch_));
     TRY(price_values(nodes_.view(), heap_));
+    const bool nested_differ = TRY(mark_many(nodes_.view(), scratch_));
     TRY(check_searches());
     if (nodes_[0].cost >= never) return wrong(Code::incorrect_parameters, 0, "no value obeys it");
     if (nodes_[0].depth > max_depth) return wrong(Code::not_supported, 0, "its values are nested too deeply");
@@ -243,6 +244,7 @@ Result<Grammar> Compiler::run() {
     std::copy(nodes_.begin(), nodes_.end(), nodes);
     Grammar g;
     g.nodes = {nodes, nodes_.size};
+    g.nested_differ = nested_differ;
     for (const Node& n : g.nodes)
         for (const StringRule* r : n.strings) g.from_source |= r->from_source;
     Automaton* const searches = TRY(result<Automaton>(search_count_));
@@ -918,7 +920,10 @@ Result<const ObjectRule*> Compiler::object_rule(const Draft& d) {
     return kept;
 }
 
-// How many keys there are beside the named ones, and from each state, when they are few.
+// A key beside the named ones that can have a value.
+bool is_other(const ObjectRule& r, std::uint16_t label) { return label > r.named && r.nodes[label] != nothing; }
+
+// How many such keys there are, and from each state, when they are few.
 Result<void> Compiler::count_others(ObjectRule& r) {
     const auto states = static_cast<std::size_t>(r.keys.states), classes = static_cast<std::size_t>(r.keys.classes);
     const std::size_t mark = heap_.used();
@@ -930,7 +935,7 @@ Result<void> Compiler::count_others(ObjectRule& r) {
     for (int pass = 0; more && pass < 1024; pass++) {
         more = false;
         for (std::size_t s = states; s-- > 0;) {
-            int sum = r.keys.label[s] > r.named;
+            int sum = is_other(r, r.keys.label[s]);
             for (std::size_t c = 0; c < classes && sum < 255; c++)
                 if (const std::uint16_t t = r.keys.next[s * classes + c]; t != Automaton::dead)
                     sum += bytes[c] * counts[t];
@@ -960,7 +965,7 @@ Result<std::uint16_t> Compiler::shortest_other(const ObjectRule& r) {
     if (states > 0) bytes[queue[tail++] = 0] = 0;
     while (head < tail) {
         const std::uint16_t s = queue[head++];
-        if (r.keys.label[s] > r.named) return bytes[s];
+        if (is_other(r, r.keys.label[s])) return bytes[s];
         for (int c = 0; c < r.keys.classes; c++) {
             const std::uint16_t t = r.keys.next[static_cast<std::size_t>(s) * static_cast<std::size_t>(r.keys.classes) +
                                                 static_cast<std::size_t>(c)];

@@ -76,7 +76,7 @@ bool Expander::same_value(int a, int b) const {
         case JsonType::string: return x.text == y.text;
         case JsonType::number: {
             char p[128], q[128];
-            const std::size_t n = plain_number(x.text, p), m = plain_number(y.text, q);
+            const std::size_t n = normal_number(x.text, p), m = normal_number(y.text, q);
             return n == 0 || m == 0 ? x.text == y.text : std::string_view(p, n) == std::string_view(q, m);
         }
         case JsonType::array: {

@@ -43,6 +43,8 @@ struct ArrayRule {
         const auto row = item < static_cast<std::uint32_t>(prefix) ? item : static_cast<std::uint32_t>(prefix);
         return nodes[(row << contains_count) + choice];
     }
+    // Any number of items may follow.
+    bool grows() const { return max == never && prefix == 0 && contains_count == 0; }
 };
 
 struct ObjectRule {
@@ -73,6 +75,11 @@ struct ObjectRule {
     int depth = 0;
 };
 
+// Whether a set of an object's properties has the one with this label.
+inline bool has_bit(const ObjectRule::Set& set, std::uint32_t label) {
+    return (set[(label - 1) / 64] >> (label - 1) % 64 & 1) != 0;
+}
+
 // The values that a set of schemas leaves.
 struct Node {
     bool null = false, truth = false, falsity = false;
@@ -82,8 +89,11 @@ struct Node {
     std::span<const ObjectRule* const> objects;
     std::uint32_t cost = never;  // bytes of the shortest value
     int depth = 0;               // of nesting that it has
-    int values = 0;              // how many there are, 255: or more
+    int values = 0;              // how many there are, 255: or more; also where arrays and objects are among them
+    bool many = false;           // 255 or more, whatever the members are that an object or an array need not have
     std::uint32_t unequal = 0;   // bytes of one more where all must differ, at most; 0: not known, cost and a little
+
+    bool nested() const { return !arrays.empty() || !objects.empty(); }
 };
 
 struct Grammar {
@@ -93,6 +103,7 @@ struct Grammar {
     std::span<const Node> nodes;          // json: the value is of node 0
     Automaton text_rule{};                // text: what may be written
     bool from_source = false;             // a value has to stand in the source
+    bool nested_differ = false;           // arrays or objects are items that must differ
     std::span<const Automaton> searches;  // what such values have to be besides: contents of string rules
 };
 

@@ -7,74 +7,6 @@
 namespace slmd::grammar {
 namespace {
 
-constexpr std::size_t thread_room = 16384;
-
-// Where the value at `at` of a text that the matcher has taken ends.
-std::size_t skip(std::string_view text, std::size_t at) {
-    int depth = 0;
-    bool quoted = false;
-    for (std::size_t i = at; i < text.size(); i++) {
-        const char c = text[i];
-        if (quoted) {
-            if (c == '\\')
-                i++;
-            else if (c == '"') {
-                quoted = false;
-                if (depth == 0) return i + 1;
-            }
-            continue;
-        }
-        if (c == '"')
-            quoted = true;
-        else if (c == '[' || c == '{')
-            depth++;
-        else if ((c == ']' || c == '}') && depth > 0) {
-            if (--depth == 0) return i + 1;
-        } else if (depth == 0 && (c == ',' || c == ']' || c == '}'))
-            return i;
-    }
-    return text.size();
-}
-
-// Equal for equal values: members in any order, numbers without what does not count.
-std::uint64_t hash_value(std::string_view text) {
-    std::uint64_t h = 1469598103934665603u;
-    const auto mix = [&](std::uint64_t v) { h = (h ^ v) * 1099511628211u, h ^= h >> 29; };
-    const auto bytes = [&](std::string_view b) {
-        for (const char c : b) mix(static_cast<unsigned char>(c));
-    };
-    if (text.empty()) return h;
-    if (text[0] == '[' || text[0] == '{') {
-        mix(static_cast<unsigned char>(text[0]));
-        std::uint64_t sum = 0;
-        for (std::size_t at = 1; at + 1 < text.size();) {
-            std::uint64_t key = 0;
-            if (text[0] == '{') {
-                const std::size_t end = skip(text, at);
-                key = hash_value(text.substr(at, end - at));
-                at = end + 1;
-            }
-            const std::size_t end = skip(text, at);
-            const std::uint64_t value = hash_value(text.substr(at, end - at));
-            if (text[0] == '{')
-                sum += (key ^ std::rotl(value, 23)) * 0x9E3779B97F4A7C15u;
-            else
-                mix(value);
-            at = end + 1;
-        }
-        mix(sum);
-        return h;
-    }
-    char plain[128];
-    if (text[0] != '"' && text[0] != 't' && text[0] != 'f' && text[0] != 'n') {
-        const std::size_t n = plain_number(text, plain);
-        bytes(n == 0 ? text : std::string_view(plain, n));
-        return h;
-    }
-    bytes(text);
-    return h;
-}
-
 constexpr std::string_view literal_text(std::uint8_t which) {
     return which == 't' ? "true" : which == 'f' ? "false" : "null";
 }
@@ -85,10 +17,6 @@ Frame blank() {
     Frame f;
     std::memset(&f, 0, sizeof f);
     return f;
-}
-
-bool has_bit(const ObjectRule::Set& set, std::uint32_t label) {
-    return (set[(label - 1) / 64] >> (label - 1) % 64 & 1) != 0;
 }
 
 }  // namespace
@@ -111,7 +39,7 @@ void Matcher::open(const Grammar& grammar, const Source* source) {
     f.parent = none;
     f.kind = grammar.kind == Grammar::json ? Kind::begin : Kind::text;
     threads_[0] = add(f);
-    levels_[0] = {0, 1, 0, 0};
+    levels_[0] = {0, 1, 0};
 }
 
 std::uint32_t Matcher::add(const Frame& frame) {
@@ -145,22 +73,30 @@ bool Matcher::push(char c) {
         frame_count_ = frames;
         return false;
     }
-    levels_[level_count_++] = {new_first_, new_count_, frames, length_};
+    levels_[level_count_++] = {static_cast<std::uint16_t>(new_first_), static_cast<std::uint16_t>(new_count_),
+                               static_cast<std::uint16_t>(frames)};
     length_++;
-    return true;
+    if (!grammar_->nested_differ || trying_) return true;
+    const int depth = all_may_repeat();
+    if (depth < 0) return true;
+    const std::uint32_t levels = level_count_;
+    const bool can = complete_item(depth);
+    while (level_count_ > levels) pop();
+    if (!can) pop();
+    return can;
 }
 
 void Matcher::pop() {
     const Level& top = levels_[--level_count_];
     frame_count_ = top.frames;
-    length_ = top.length;
+    length_--;
 }
 
 void Matcher::keep() {
     const Level top = levels_[level_count_ - 1];
     std::memmove(threads_, threads_ + top.first, top.count * sizeof *threads_);
     level_count_ = 1;
-    levels_[0] = {0, top.count, 0, 0};
+    levels_[0] = {0, top.count, 0};
     if (frame_count_ < max_frames / 4) return;
     // Parents stand before their children, so what is in use slides down in order.
     std::memset(moved_, 0, frame_count_ * sizeof *moved_);
@@ -212,6 +148,7 @@ void Matcher::begin(std::uint32_t parent, std::uint16_t node, char c, unsigned d
                 if (r->any && r->max == 0)
                     if (const Frame* const array = unique_array(f); array != nullptr && has_item(*array, "\""))
                         continue;
+                if (!r->any && !is_left(f, r->content, r->completions, 0)) continue;
                 if (r->from_source) {
                     if (source_ == nullptr || source_->size() == 0) continue;
                     f.string.part = source_->whole();
@@ -250,7 +187,7 @@ void Matcher::begin(std::uint32_t parent, std::uint16_t node, char c, unsigned d
             for (const NumberRule* r : n.numbers) {
                 f.rule = r;
                 std::memset(&f.number, 0, sizeof f.number);
-                if (step(*r, f.number, c) && is_left(f, r->words, r->completions, f.number.word)) thread(f);
+                if (step(*r, f.number, c) && number_is_left(f)) thread(f);
             }
     }
 }
@@ -265,8 +202,7 @@ void Matcher::advance(const Frame& f, char c) {
         case Kind::number: {
             const auto* const rule = static_cast<const NumberRule*>(f.rule);
             Frame next = f;
-            if (step(*rule, next.number, c) && is_left(f, rule->words, rule->completions, next.number.word))
-                thread(next);
+            if (step(*rule, next.number, c) && number_is_left(next)) thread(next);
             if (f.parent != none && (c == ',' || c == ']' || c == '}') && complete(*rule, f.number)) leave(f, c, false);
             return;
         }
@@ -310,68 +246,6 @@ const Matcher::Frame* Matcher::unique_array(const Frame& child) const {
     if (child.parent == none) return nullptr;
     const Frame& parent = frames_[child.parent];
     return parent.kind == Kind::array && static_cast<const ArrayRule*>(parent.rule)->unique ? &parent : nullptr;
-}
-
-// How many of the items before the one that is being written, which begin like that, are values of a node of few.
-int Matcher::seen_items(const Frame& array, std::string_view prefix, const Node& of) const {
-    const std::string_view text(text_, array.item);
-    int n = 0;
-    for (std::size_t at = array.begin + 1; at < array.item;) {
-        const std::size_t end = skip(text, at);
-        const std::string_view value = text.substr(at, end - at);
-        at = end + 1;
-        if (!value.starts_with(prefix)) continue;
-        bool is = (value == "null" && of.null) || (value == "true" && of.truth) || (value == "false" && of.falsity);
-        if (value[0] == '"')
-            for (const StringRule* r : of.strings) is |= accepts(r->content, value.substr(1, value.size() - 2));
-        else
-            for (const NumberRule* r : of.numbers) is |= accepts(r->words, value);
-        n += is;
-    }
-    return n;
-}
-
-// Of the values that begin like this one, not all have been items before.
-bool Matcher::is_left(const Frame& f, const Automaton& values, const std::uint8_t* completions,
-                      std::uint16_t state) const {
-    if (completions == nullptr || completions[state] == 255) return true;
-    const Frame* const array = unique_array(f);
-    if (array == nullptr) return true;
-    const std::string_view text(text_, array->item), written(text_ + f.begin, length_ + 1 - f.begin);
-    int left = completions[state];
-    for (std::size_t at = array->begin + 1; at < array->item;) {
-        const std::size_t end = skip(text, at);
-        std::string_view value = text.substr(at, end - at);
-        at = end + 1;
-        if (!value.starts_with(written)) continue;
-        if (f.kind == Kind::string) value = value.substr(1, value.size() - 2);
-        left -= accepts(values, value);
-    }
-    return left > 0;
-}
-
-// An item before this one is the string that has been begun like that, its first quote included.
-bool Matcher::has_item(const Frame& array, std::string_view begun) const {
-    const std::string_view text(text_, array.item);
-    for (std::size_t at = array.begin + 1; at < array.item;) {
-        const std::size_t end = skip(text, at);
-        std::string_view value = text.substr(at, end - at);
-        at = end + 1;
-        if (value.back() == '"' && value.size() > 1) value.remove_suffix(1);
-        if (value == begun) return true;
-    }
-    return false;
-}
-
-bool Matcher::differs(const Frame& array, std::uint32_t end) const {
-    const std::uint64_t mine = hash_value({text_ + array.item, end - array.item});
-    const std::string_view text(text_, array.item);
-    for (std::size_t at = array.begin + 1; at < array.item;) {
-        const std::size_t item_end = skip(text, at);
-        if (hash_value(text.substr(at, item_end - at)) == mine) return false;
-        at = item_end + 1;
-    }
-    return true;
 }
 
 // What has been said ends in the middle of an escape.
@@ -829,7 +703,9 @@ std::uint32_t Matcher::cost(const Frame& top) const {
             if (const Frame* const array = unique_array(*f)) {
                 // Another value than those before may be longer.
                 const std::uint32_t longest = grammar_->nodes[array->array.node].unequal, written = length_ - f->begin;
-                own = std::max(own + 3, longest > written ? longest - written : 0);
+                own = f->kind == Kind::number && !static_cast<const NumberRule*>(f->rule)->listed
+                          ? bytes_apart(*f, *array, length_)
+                          : std::max(own + 3, longest > written ? longest - written : 0);
             }
         sum = std::min(sum + std::min(own, never), never);
         if (f->kind == Kind::done || f->parent == none) return sum;
@@ -837,17 +713,42 @@ std::uint32_t Matcher::cost(const Frame& top) const {
     }
 }
 
-std::uint32_t Matcher::close_bytes() {
+// About so many bytes close it, and where no arrays or objects must differ, at most so many.
+std::uint32_t Matcher::least_bytes() const {
     const Level& top = levels_[level_count_ - 1];
     std::uint32_t best = never;
     for (std::uint32_t i = 0; i < top.count; i++) best = std::min(best, cost(frames_[threads_[top.first + i]]));
     return best;
 }
 
+std::uint32_t Matcher::close_bytes() {
+    if (!grammar_->nested_differ) return least_bytes();
+    const std::size_t n = push_close(max_text);
+    const std::uint32_t bytes = accepting() ? static_cast<std::uint32_t>(n) : never;
+    for (std::size_t i = 0; i < n; i++) pop();
+    return bytes;
+}
+
 std::size_t Matcher::close(std::span<char> out) {
+    const std::size_t n = push_close(out.size());
+    const bool whole = accepting();
+    std::copy_n(text_ + length_ - n, n, out.data());
+    for (std::size_t i = 0; i < n; i++) pop();
+    return whole ? n : out.size() + 1;
+}
+
+// Takes what closes it, as far as there is room. Returns how much it is.
+std::size_t Matcher::push_close(std::size_t room) {
     std::size_t n = 0;
-    std::uint32_t cost = close_bytes();
-    while (!accepting() && n < out.size()) {
+    std::uint32_t cost = least_bytes();
+    while (!accepting() && n < room) {
+        if (const int depth = grammar_->nested_differ ? all_may_repeat() : -1; depth >= 0) {
+            const std::uint32_t levels = level_count_;
+            if (!complete_item(depth)) break;
+            for (n += level_count_ - levels; n > room; n--) pop();
+            cost = least_bytes();
+            continue;
+        }
         // The first byte that leads nearer to the end, else the one that leads away least.
         int best = -1;
         std::uint32_t best_cost = UINT32_MAX;
@@ -856,16 +757,14 @@ std::size_t Matcher::close(std::span<char> out) {
             for (std::uint64_t open = bytes.bits[w]; open != 0 && best_cost >= cost; open &= open - 1) {
                 const int b = w * 64 + __builtin_ctzll(open);
                 if (!push(static_cast<char>(b))) continue;
-                if (const std::uint32_t c = close_bytes(); c < best_cost) best = b, best_cost = c;
+                if (const std::uint32_t c = least_bytes(); c < best_cost) best = b, best_cost = c;
                 pop();
             }
         if (best < 0 || !push(static_cast<char>(best))) break;
-        out[n++] = static_cast<char>(best);
+        n++;
         cost = best_cost;
     }
-    const bool whole = accepting();
-    for (std::size_t i = 0; i < n; i++) pop();
-    return whole ? n : out.size() + 1;
+    return n;
 }
 
 }  // namespace slmd::grammar

@@ -12,6 +12,9 @@
 
 namespace slmd::grammar {
 
+// Where the value, or the key, at `at` of a text that a matcher has taken ends.
+std::size_t skip(std::string_view text, std::size_t at);
+
 class Matcher {
   public:
     static constexpr int max_threads =
@@ -52,7 +55,8 @@ class Matcher {
     Bytes next();
     // What must come next, whatever else: at most out.size() bytes of it. Nothing where it may end.
     std::size_t forced(std::span<char> out);
-    // The shortest completion, or close to it. Returns its length; more than out.size(): it does not fit.
+    // The shortest completion, or close to it. Returns its length; more than out.size(): it does not fit, or cannot be
+    // looked at whole (4,096 bytes where one alternative is left, less where several are).
     std::size_t close(std::span<char> out);
     // At most so many bytes close it.
     std::uint32_t close_bytes();
@@ -97,12 +101,13 @@ class Matcher {
         };
     };
     struct Level {
-        std::uint32_t first, count;  // threads
-        std::uint32_t frames;        // in use before its own
-        std::uint32_t length;        // of the text before its byte
+        std::uint16_t first, count;  // threads
+        std::uint16_t frames;        // in use before its own
     };
     static constexpr std::uint32_t none = UINT32_MAX;
-    static constexpr std::size_t max_levels = 1024;
+    static constexpr std::size_t max_levels = 4608;
+    static constexpr std::size_t thread_room = 16384;  // of all levels
+    static constexpr int max_tries = 2048;             // bytes to find out that an item can differ
 
     std::uint32_t add(const Frame& frame);
     void thread(const Frame& frame);
@@ -124,22 +129,30 @@ class Matcher {
     bool has_item(const Frame& array, std::string_view begun) const;
     bool is_left(const Frame& child, const Automaton& values, const std::uint8_t* completions,
                  std::uint16_t state) const;
+    bool number_is_left(const Frame& number) const;
+    std::uint32_t bytes_apart(const Frame& number, const Frame& array, std::uint32_t end) const;
     bool differs(const Frame& array, std::uint32_t end) const;
     int seen_items(const Frame& array, std::string_view prefix, const Node& of) const;
     const Frame* unique_array(const Frame& child) const;
+    bool has_room(const Frame& frame, bool top) const;
+    int may_repeat(const Frame& top) const;
+    int all_may_repeat() const;
+    bool complete_item(int depth);
+    std::uint32_t least_bytes() const;
+    std::size_t push_close(std::size_t room);
     std::uint32_t cost(const Frame& frame) const;
     std::uint32_t key_cost(const Frame& object) const;
 
     const Grammar* grammar_ = nullptr;
     const Source* source_ = nullptr;
     Frame* frames_ = nullptr;                 // [max_frames]
-    std::uint32_t* threads_ = nullptr;        // [max_levels * 4 + max_threads]
+    std::uint32_t* threads_ = nullptr;        // [thread_room]
     Level* levels_ = nullptr;                 // [max_levels]
     std::uint32_t* moved_ = nullptr;          // [max_frames]
     mutable std::uint16_t* queue_ = nullptr;  // [2 * max_keys]
     char* text_ = nullptr;                    // [max_text]
     std::uint32_t frame_count_ = 0, level_count_ = 0, length_ = 0, new_first_ = 0, new_count_ = 0;
-    bool overflow_ = false, controls_ = true;
+    bool overflow_ = false, controls_ = true, trying_ = false;
 };
 
 }  // namespace slmd::grammar

@@ -223,6 +223,25 @@ Result<void> price_values(std::span<Node> nodes, Heap& heap) {
     return {};
 }
 
+// How many texts follow each state, 255: or more. Returns how many there are.
+int count_words(const Automaton& a, std::uint8_t* completions) {
+    std::memset(completions, 0, static_cast<std::size_t>(a.states));
+    for (bool more = true; more;) {
+        more = false;
+        for (int s = a.states - 1; s >= 0; s--) {
+            int sum = a.label[s] != 0;
+            for (int b = 0; b < 256 && sum < 255; b++)
+                if (const std::uint16_t t = a.step(static_cast<std::uint16_t>(s), static_cast<unsigned char>(b));
+                    t != Automaton::dead)
+                    sum += completions[t];
+            sum = std::min(sum, 255);
+            more |= sum != completions[s];
+            completions[s] = static_cast<std::uint8_t>(sum);
+        }
+    }
+    return a.states == 0 ? 0 : static_cast<int>(completions[0]);
+}
+
 // How many values nodes have that are items of arrays whose items must differ.
 Result<void> count_values(std::span<Node> nodes, Heap& heap, Heap& scratch) {
     for (std::size_t i = 0; i < nodes.size(); i++) nodes[i].values = 255;
@@ -254,24 +273,6 @@ Result<void> count_values(std::span<Node> nodes, Heap& heap, Heap& scratch) {
                         scratch.release(mark);
                         return {};
                     };
-                    const auto count = [&](const Automaton& a, std::uint8_t* completions) {
-                        std::memset(completions, 0, static_cast<std::size_t>(a.states));
-                        for (bool more = true; more;) {
-                            more = false;
-                            for (int s = a.states - 1; s >= 0; s--) {
-                                int sum = a.label[s] != 0;
-                                for (int b = 0; b < 256 && sum < 255; b++)
-                                    if (const std::uint16_t t =
-                                            a.step(static_cast<std::uint16_t>(s), static_cast<unsigned char>(b));
-                                        t != Automaton::dead)
-                                        sum += completions[t];
-                                sum = std::min(sum, 255);
-                                more |= sum != completions[s];
-                                completions[s] = static_cast<std::uint8_t>(sum);
-                            }
-                        }
-                        return a.states == 0 ? 0 : static_cast<int>(completions[0]);
-                    };
                     for (const StringRule* rule : n.strings) {
                         if (rule->from_source)
                             return Error::make(Code::not_supported,
@@ -286,7 +287,7 @@ Result<void> count_values(std::span<Node> nodes, Heap& heap, Heap& scratch) {
                         }
                         auto* const completions =
                             TRY(taken<std::uint8_t>(heap, static_cast<std::size_t>(rule->content.states)));
-                        const int words = count(rule->content, completions);
+                        const int words = count_words(rule->content, completions);
                         values += words;
                         if (words < 255) TRY(longest(rule->content, 2));
                         const_cast<StringRule*>(rule)->completions = completions;
@@ -294,11 +295,12 @@ Result<void> count_values(std::span<Node> nodes, Heap& heap, Heap& scratch) {
                     for (const NumberRule* rule : n.numbers) {
                         if (!rule->listed) {
                             values = 255;
+                            if (!rule->free) n.unequal = std::max(n.unequal, NumberRule::longest);
                             break;
                         }
                         auto* const completions =
                             TRY(taken<std::uint8_t>(heap, static_cast<std::size_t>(rule->words.states)));
-                        const int words = count(rule->words, completions);
+                        const int words = count_words(rule->words, completions);
                         values += words;
                         if (words < 255) TRY(longest(rule->words, 0));
                         const_cast<NumberRule*>(rule)->completions = completions;
@@ -313,6 +315,48 @@ Result<void> count_values(std::span<Node> nodes, Heap& heap, Heap& scratch) {
                     "and minItems");
         }
     return {};
+}
+
+Result<bool> mark_many(std::span<Node> nodes, Heap& scratch) {
+    bool any = false;
+    for (const Node& n : nodes)
+        for (const ArrayRule* r : n.arrays)
+            for (int i = 0; r->unique && i < (r->prefix + 1) << r->contains_count; i++)
+                any |= nodes[r->nodes[i]].nested();
+    if (!any) return false;
+    const auto has_many = [&](const Automaton& a) -> Result<bool> {
+        const std::size_t mark = scratch.used();
+        auto* const completions = TRY(taken<std::uint8_t>(scratch, static_cast<std::size_t>(a.states)));
+        const int words = count_words(a, completions);
+        scratch.release(mark);
+        return words == 255;
+    };
+    for (Node& n : nodes) {
+        for (const StringRule* r : n.strings)
+            n.many |= !r->from_source && (r->any ? r->max >= 3 : TRY(has_many(r->content)));
+        for (const NumberRule* r : n.numbers) n.many |= r->listed ? TRY(has_many(r->words)) : r->free;
+    }
+    for (bool more = true; more;) {
+        more = false;
+        for (Node& n : nodes) {
+            if (n.many) continue;
+            for (const ArrayRule* r : n.arrays) n.many |= !r->unique && r->grows() && nodes[r->nodes[0]].cost < never;
+            for (const ObjectRule* r : n.objects) {
+                n.many |= r->other && r->other_count == never && r->max == never && nodes[r->other_node].cost < never;
+                for (std::uint32_t label = 1; label <= static_cast<std::uint32_t>(r->named); label++)
+                    n.many |= has_bit(r->required, label) && nodes[r->nodes[label]].many;
+            }
+            more |= n.many;
+        }
+    }
+    for (const Node& n : nodes)
+        for (const ArrayRule* r : n.arrays)
+            for (int i = 0; r->unique && r->min > 1 && i < (r->prefix + 1) << r->contains_count; i++)
+                if (nodes[r->nodes[i]].nested() && !nodes[r->nodes[i]].many)
+                    return Error::make(Code::not_supported,
+                                       "schema: uniqueItems cannot be together with minItems where items are arrays or "
+                                       "objects of few values");
+    return true;
 }
 
 }  // namespace slmd::grammar

@@ -1,6 +1,7 @@
 #include "grammar/number.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 
@@ -92,6 +93,23 @@ std::size_t plain_number(std::string_view text, std::span<char> out) {
         out[n++] = static_cast<char>('0' + digit(p, power));
     }
     return n;
+}
+
+std::size_t normal_number(std::string_view text, std::span<char> out) {
+    const Parts p = parts_of(text);
+    long high = highest(p), low = lowest(p);
+    while (high > low && digit(p, high) == 0) high--;
+    while (low < high && digit(p, low) == 0) low++;
+    if (digit(p, high) == 0) {
+        if (!out.empty()) out[0] = '0';
+        return out.empty() ? 0 : 1;
+    }
+    if (static_cast<std::size_t>(high - low) + 10 > out.size()) return 0;
+    std::size_t n = 0;
+    if (p.negative) out[n++] = '-';
+    for (long power = high; power >= low; power--) out[n++] = static_cast<char>('0' + digit(p, power));
+    out[n++] = 'e';
+    return static_cast<std::size_t>(std::to_chars(out.data() + n, out.data() + out.size(), low).ptr - out.data());
 }
 
 bool NumberRule::allows(Decimal value) const {

@@ -17,11 +17,16 @@ constexpr Decimal decimal_max = decimal_one * decimal_one - 1;  // 18 digits bef
 Result<Decimal> to_decimal(std::string_view text);
 // The number without an exponent, superfluous digits and point, as the machine takes it; 0 bytes when it does not fit.
 std::size_t plain_number(std::string_view text, std::span<char> out);
+// Equal for equal numbers, however they are written: the digits that count and the power of ten of the last one. At
+// most text.size() + 9 bytes; 0 when they do not fit.
+std::size_t normal_number(std::string_view text, std::span<char> out);
 
 struct NumberRule {
     // Numbers that must obey something have 18 digits before the point at most, and behind it as many as a double keeps
     // of all of them, 15, or as `step` has: so every reader reads what was meant.
     static constexpr int max_excluded = 8, max_digits = 18, max_free_digits = 32, double_digits = 15;
+
+    static constexpr std::uint32_t longest = 1 + max_digits + 1 + max_digits;  // bytes, of one that is not free
 
     bool integer = false;
     bool free = true;     // nothing but `integer`: up to 32 digits, and an exponent

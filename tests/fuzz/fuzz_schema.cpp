@@ -58,11 +58,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if (i % 7 == 0) matcher.keep();
     }
     static char closing[1u << 15];
-    if (matcher.close_bytes() > 4096) return 0;
+    const std::uint32_t bytes = matcher.close_bytes();
     const std::size_t n = matcher.close(closing);
+    if (n > sizeof closing && bytes > 1024) return 0;
     if (n > sizeof closing) std::abort();
     const std::string whole = std::string(matcher.text()) + std::string(closing, n);
     matcher.open(grammar.value(), &source);
-    if (!matcher.take(whole) || !matcher.accepting()) std::abort();
+    for (std::size_t at = 0; at < whole.size(); at += 512)
+        if (!matcher.take(std::string_view(whole).substr(at, 512))) std::abort();
+    if (!matcher.accepting()) std::abort();
     return 0;
 }

@@ -48,6 +48,17 @@ OWN = [
      "else": {"not": {"required": ["level"]}}},
     {"type": "object", "patternProperties": {"^s_": {"type": "string"}, "_n$": {"type": "number"}}, "additionalProperties": False},
     {"type": "array", "uniqueItems": True, "items": {"type": "object", "properties": {"k": {"type": "integer"}}, "required": ["k"]}},
+    # Items that must differ, where what is written of one can be all that another has.
+    {"type": "array", "uniqueItems": True, "minItems": 10, "maxItems": 12},
+    {"type": "array", "uniqueItems": True, "minItems": 12, "items": {"type": "integer", "minimum": 100, "maximum": 999}},
+    {"type": "array", "uniqueItems": True, "minItems": 10, "items": {"type": "number", "minimum": 0, "maximum": 0.05}},
+    {"type": "array", "uniqueItems": True, "minItems": 4, "items": {"enum": ["a", "b", 1, 2]}},
+    {"type": "array", "uniqueItems": True, "minItems": 5, "items": {"type": "object", "properties": {
+        "name": {"type": "string"}, "state": {"enum": ["on", "off", "not known"]}, "hot": {"type": "boolean"}},
+     "required": ["name", "state"], "additionalProperties": False}},
+    {"type": "array", "uniqueItems": True, "items": {"type": "array", "uniqueItems": True, "items": {"enum": ["r", "g", 1, 2]}, "maxItems": 3}},
+    {"type": "array", "uniqueItems": True, "maxItems": 5, "items": {"type": "object", "minProperties": 1, "maxProperties": 2,
+     "patternProperties": {"^[ab]$": {"type": "boolean"}}, "additionalProperties": False}},
     {"type": "string", "minLength": 3, "maxLength": 5},
     {"type": "integer", "not": {"multipleOf": 3}, "minimum": 0, "maximum": 100},
     {"type": "number", "exclusiveMinimum": -0.5, "exclusiveMaximum": -0.25},

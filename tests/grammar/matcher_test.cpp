@@ -279,6 +279,72 @@ TEST(Matcher, strings_that_must_differ_and_are_short) {
     EXPECT_FALSE(c.schema(R"({"type":"array","items":{"type":"string","from":"source"},"uniqueItems":true})"));
 }
 
+TEST(Matcher, numbers_that_must_differ_and_are_long) {
+    Compiled c;
+    TestMatcher m;
+    ASSERT_TRUE(c.schema(R"({"type":"array","uniqueItems":true,"minItems":10})"));
+    m.open(c.grammar);
+    ASSERT_TRUE(m.take("[0e261,"));
+    EXPECT_TRUE(m.would_take("0.01,"));
+    EXPECT_FALSE(m.would_take("0e"));  // an exponent makes no other number of it
+    EXPECT_FALSE(m.would_take("0.000E"));
+    ASSERT_TRUE(m.take("1e100,"));
+    EXPECT_TRUE(m.would_take("1e10,"));
+    EXPECT_FALSE(m.would_take("1e100"));
+    EXPECT_FALSE(m.would_take("10e99,"));  // the same number
+    ASSERT_TRUE(
+        c.schema(R"({"type":"array","uniqueItems":true,"items":{"type":"integer","minimum":100,"maximum":999}})"));
+    m.open(c.grammar);
+    ASSERT_TRUE(m.take("[100,101,102,103,104,105,106,107,108,"));
+    EXPECT_TRUE(m.would_take("109,"));
+    ASSERT_TRUE(m.take("109,"));
+    EXPECT_TRUE(m.would_take("1"));
+    EXPECT_FALSE(m.would_take("10"));
+}
+
+TEST(Matcher, objects_and_arrays_that_must_differ) {
+    Compiled c;
+    TestMatcher m;
+    ASSERT_TRUE(c.schema(
+        R"({"type":"array","uniqueItems":true,"minItems":3,"items":{"type":"object","properties":{"b":{"type":"string"},"a":{"type":"boolean"}},"required":["b","a"],"additionalProperties":false}})"));
+    m.open(c.grammar);
+    ASSERT_TRUE(m.take(R"([{"b":"x","a":true},{"b":"x","a":)"));
+    EXPECT_FALSE(m.would_take("t"));
+    ASSERT_TRUE(m.take(R"(false},{"b":"x)"));
+    EXPECT_FALSE(m.would_take("\""));
+    EXPECT_TRUE(m.would_take(R"(y","a":true}])"));
+    char text[64];
+    EXPECT_EQ(m.close_bytes(), m.close(text));
+
+    ASSERT_TRUE(c.schema(
+        R"({"type":"array","uniqueItems":true,"items":{"type":"array","items":{"type":"null"},"maxItems":1}})"));
+    m.open(c.grammar);
+    ASSERT_TRUE(m.take("[[null],["));
+    EXPECT_FALSE(m.would_take("n"));
+    ASSERT_TRUE(m.take("]"));
+    EXPECT_FALSE(m.would_take(","));
+    EXPECT_TRUE(m.would_take("]"));
+
+    EXPECT_STREQ(
+        c.schema(
+             R"({"type":"array","uniqueItems":true,"minItems":2,"items":{"type":"object","properties":{"a":{"type":"boolean"}},"additionalProperties":false}})")
+            .error()
+            .text,
+        "schema: uniqueItems cannot be together with minItems where items are arrays or objects of few values");
+}
+
+// Keys that can have no value are none of the few that are left.
+TEST(Matcher, few_keys_beside_those_that_are_not_allowed) {
+    Compiled c;
+    TestMatcher m;
+    ASSERT_TRUE(c.schema(
+        R"({"type":"object","maxProperties":2,"patternProperties":{"^[ab]$":{"type":"boolean"}},"additionalProperties":false})"));
+    m.open(c.grammar);
+    ASSERT_TRUE(m.take(R"({"a":false,")"));
+    EXPECT_FALSE(m.would_take("a"));
+    EXPECT_TRUE(m.would_take(R"(b":true})"));
+}
+
 TEST(Matcher, closes_as_shortly_as_can_be) {
     Compiled c;
     TestMatcher m;
