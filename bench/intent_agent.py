@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """An agent that classifies, as slmd runs it, with an adapter of its own or without: accuracy, how sure it is, what it knows not to be its business, and its rate.
 
-  intent_agent.py BASE AGENT.toml LINES [--adapter IMAGE] [--calibrate N] [--limit N] [--build FOLDER] [--keep FILE] [-- ARGUMENTS of slmd]
+  intent_agent.py BASE AGENT.toml LINES [--adapter IMAGE] [--calibrate N] [--with NAME] [--limit N] [--build FOLDER] [--keep FILE] [-- ARGUMENTS of slmd]
 
-BASE: an image. --adapter IMAGE: goes by the agent's name. LINES: the folder of `intents.py ... --lines`. The agent is calibrated by slmctl with every so-manieth line of calibrate.jsonl (N in all, 1,100), and with the
+BASE: an image. --adapter IMAGE: goes by the agent's name. LINES: the folder of `intents.py ... --lines`. The agent is calibrated by slmctl with every so-manieth line of NAME.jsonl (calibrate; N in all, 1,100), and with the
 same lines the threshold is chosen below which an answer counts as "none": the one with the largest sum of accuracy within scope and recall out of scope. Then test.jsonl is asked, or about N of
 its lines. --keep FILE: a line for each of those, with its answer.
 """
@@ -25,6 +25,7 @@ for name in ("base", "agent", "lines"):
     parser.add_argument(name)
 parser.add_argument("--adapter")
 parser.add_argument("--calibrate", type=int, default=1100)
+parser.add_argument("--with", dest="part", default="calibrate")
 parser.add_argument("--limit", type=int, default=1 << 30)
 parser.add_argument("--build", default=str(pathlib.Path(__file__).parent / "../build/release"))
 parser.add_argument("--keep")
@@ -89,7 +90,7 @@ def say(what, asked):
 with tempfile.TemporaryDirectory() as folder:
     shutil.copy(o.agent, folder)
     part = os.path.join(folder, "calibrate.jsonl")
-    chosen = lines_of("calibrate", o.calibrate)
+    chosen = lines_of(o.part, o.calibrate)
     pathlib.Path(part).write_text("".join(json.dumps(c) + "\n" for c in chosen))
     arguments = [*(["--adapter", f"{name}={o.adapter}"] if o.adapter else []), "--agents", folder, *sys.argv[end + 1 :]]
     with Slmd(os.path.join(o.build, "runtime/daemon/slmd"), o.base, 1, arguments) as slmd:

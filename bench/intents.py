@@ -7,7 +7,9 @@
   intents.py clinc150 data_full.json --agent > clinc150.toml    an agent that is told the labels, and that there may be none
   intents.py snips FOLDER --prompt N > prompt.txt      for --prompt @prompt.txt: N examples of each label from train_INTENT.json, then the text
   intents.py clinc150 data_oos_plus.json --lines FOLDER    for models/recipes and slmctl: train.jsonl (15,000 lines, and twice the 250 out of scope), calibrate.jsonl
-                                                       (the parts val and oos_val, 3,100 lines), test.jsonl (5,500 lines, 1,000 of them out of scope); out of scope is "none"
+                                                       (the parts val and oos_val, 3,100 lines), test.jsonl (5,500 lines, 1,000 of them out of scope); out of scope is "none".
+                                                       For an agent that was not trained: mixed.jsonl (1,575 lines of val, oos_val and oos_train: as many of them out of
+                                                       scope as in test.jsonl), to calibrate with
 
 A line is a text, a tab and its label, in words: "search screening event", "pto request". White space within a text becomes one space.
 """
@@ -46,6 +48,9 @@ def main():
         else:
             parts_of = {"train": ["train", "oos_train", "oos_train"], "calibrate": ["val", "oos_val"], "test": ["test", "oos_test"]}
             files = {name: [e for part in parts for e in clinc150(sys.argv[2], part)] for name, parts in parts_of.items()}
+            within, outside = list(clinc150(sys.argv[2], "val")), [e for part in ("oos_val", "oos_train") for e in clinc150(sys.argv[2], part)]
+            count = len(outside) * 9 // 2
+            files["mixed"] = [within[i * len(within) // count] for i in range(count)] + outside
         for name, examples in files.items():
             with open(pathlib.Path(sys.argv[4]) / f"{name}.jsonl", "w", encoding="utf-8") as out:
                 for text, label in examples:

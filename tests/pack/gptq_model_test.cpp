@@ -1,4 +1,4 @@
-// A whole model quantized: work that is killed, the dial, and what is refused.
+// A whole model quantized: work that is killed, the dial, what is refused, and mixtures of experts.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -9,9 +9,12 @@
 #include <random>
 #include <sstream>
 
+#include "engine/engine.h"
 #include "image/image.h"
 #include "tests/pack/tiny.h"
 #include "toolchain/slmpack/gptq/quantize_model.h"
+#include "toolchain/slmpack/reference/logits.h"
+#include "toolchain/slmpack/reference/reference.h"
 
 namespace slmd::pack {
 namespace {
@@ -159,6 +162,111 @@ TEST_F(Whole, TheDialIsFollowed) {
     EXPECT_LT(large.nats_a_bit, small.nats_a_bit);
     EXPECT_GT(large_bytes, small_bytes);
 }
+
+class Mixtures : public testing::TestWithParam<const char*> {
+  protected:
+    void SetUp() override {
+        const std::string from = std::string(SLMD_SHARED "/golden/families/") + GetParam();
+        if (!std::filesystem::exists(from)) GTEST_SKIP() << "no " << from;
+        auto source = Source::open(from);
+        ASSERT_TRUE(source) << source.error().what();
+        source_ = std::move(source).value();
+        folder_ = (std::filesystem::temp_directory_path() / ("experts-" + std::to_string(getpid()))).string();
+        std::filesystem::create_directories(folder_);
+        std::mt19937 random(7);
+        for (int s = 0; s < 49; s++)
+            for (auto& sequence = sequences_.emplace_back(); sequence.size() < 64;)
+                sequence.push_back(std::int32_t(random() % source_->params.vocab));
+        asked_ = std::move(sequences_.back());
+        sequences_.pop_back();
+    }
+    void TearDown() override {
+        if (!folder_.empty()) std::filesystem::remove_all(folder_);
+    }
+    Result<QuantizeSummary> quantize(const std::string& name, QuantizeOptions o) {
+        o.nats_a_bit = 1e-13;  // sizes are not compared
+        o.choice.only_i4 = true;
+        o.work = folder_ + "/" + name + ".work";
+        o.description = "{}";
+        return quantize_model(*source_, sequences_, folder_ + "/" + name, o);
+    }
+    // From the reference, over a sequence that calibration has not seen.
+    double kl_of(const std::string& name) {
+        const auto reference = Reference::open(*source_);
+        EXPECT_TRUE(reference) << reference.error().what();
+        const std::vector<float> want = reference.value()->logits(asked_).value();
+        const auto image = image::Image::open((folder_ + "/" + name).c_str(), {});
+        EXPECT_TRUE(image) << image.error().what();
+        auto opened = engine::Engine::open(image.value(), {.context = 64, .threads = 2, .batch = 64});
+        EXPECT_TRUE(opened) << opened.error().what();
+        const std::unique_ptr<engine::Engine> engine(opened.value());
+        std::vector<float> logits;
+        const auto keep = [](void* context, int, std::span<const float> row) {
+            auto& to = *static_cast<std::vector<float>*>(context);
+            to.insert(to.end(), row.begin(), row.end());
+        };
+        EXPECT_TRUE(engine->score(asked_, 64, keep, &logits));
+        double sum = 0;
+        const std::size_t vocab = source_->params.vocab;
+        for (std::size_t at = 0; at < want.size(); at += vocab) {
+            const std::span<const float> p = std::span(want).subspan(at, vocab),
+                                         q = std::span(logits).subspan(at, vocab);
+            sum += divergence(p, log_sum(p), q, log_sum(q));
+        }
+        return sum / double(asked_.size());
+    }
+
+    std::unique_ptr<Source> source_;
+    std::string folder_;
+    std::vector<Sequence> sequences_;
+    Sequence asked_;
+};
+
+// Each expert rounded on what comes to it: at the same four bits closer to the source than by rounding alone. All
+// experts are used, so that no error turns the choice of one, which says little of its size.
+TEST_P(Mixtures, LoseLessThanByRounding) {
+    source_->params.experts_used = source_->params.experts;
+    ASSERT_TRUE(import_model(*source_, folder_ + "/rounded", {.kind = image::Kind::i4}));
+    const auto done = quantize("quantized", {});
+    ASSERT_TRUE(done) << done.error().what();
+    const double rounded = kl_of("rounded"), quantized = kl_of("quantized");
+    std::printf("KL: rounded %.3e, quantized %.3e\n", rounded, quantized);
+    EXPECT_LT(quantized, 0.95 * rounded);  // both have the engine's activations in 8 bits
+}
+
+TEST_P(Mixtures, GoOnWhereTheyWereKilled) {
+    const auto whole = quantize("whole", {.threads = 2});
+    ASSERT_TRUE(whole) << whole.error().what();
+    const pid_t child = fork();
+    if (child == 0) {
+        (void)quantize("killed", {.threads = 1, .progress = [](double part) {
+                                      if (part > 0.5) raise(SIGKILL);
+                                  }});
+        _exit(0);
+    }
+    int status;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status));
+    std::string lines;
+    const auto rest =
+        quantize("killed", {.threads = 2, .report = [&](const std::string& line) { lines += line + "\n"; }});
+    ASSERT_TRUE(rest) << rest.error().what();
+    EXPECT_TRUE(rest.value().resumed);
+    EXPECT_NE(lines.find("ffn_down_exps"), std::string::npos) << lines;
+    EXPECT_EQ(lines.find("blk.0."), std::string::npos) << lines;  // was done
+    const auto file = [&](const char* name) {
+        std::ostringstream text;
+        text << std::ifstream(folder_ + "/" + name, std::ios::binary).rdbuf();
+        return text.str();
+    };
+    EXPECT_EQ(file("whole"), file("killed"));
+}
+INSTANTIATE_TEST_SUITE_P(Golden, Mixtures, testing::Values("granitemoe", "qwen3-moe", "olmoe", "mixtral"),
+                         [](const auto& p) {
+                             std::string name = p.param;
+                             std::erase(name, '-');
+                             return name;
+                         });
 
 TEST_F(Whole, TooLittleTextIsRefused) {
     const auto made = quantize_model(*source_, std::span(sequences_).first(3), path_ + "/few", options("few"));

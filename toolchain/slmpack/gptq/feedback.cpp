@@ -55,26 +55,28 @@ struct Counts {
     }
 };
 
+TensorData empty(Kind kind, std::uint32_t rows, std::uint32_t cols) {
+    TensorData t{.kind = kind, .rows = rows, .cols = cols};
+    const std::size_t groups = std::size_t{rows} * ((cols + group - 1) / group);
+    t.codes.resize(std::size_t{rows} * cols);
+    if (kind == Kind::i4) {
+        t.indices.resize(groups);
+        t.steps.resize(rows);
+    } else {
+        t.scales.resize(groups);
+    }
+    return t;
+}
+
 class Rounder {
   public:
-    Rounder(std::span<const float> values, std::uint32_t rows, std::uint32_t cols, const Objective& objective)
-        : values_(values), cols_(cols), groups_((cols + group - 1) / group), objective_(objective), rows_(rows) {
+    // values: of the whole tensor, of which the objective is that of the rows from `first` on.
+    Rounder(std::span<const float> values, std::uint32_t first, std::uint32_t cols, const Objective& objective)
+        : values_(values), first_(first), cols_(cols), groups_((cols + group - 1) / group), objective_(objective) {
         for (const std::uint32_t g : objective.order) {
             start_.push_back(at_);
             at_ += std::min(group, cols - g * group);
         }
-    }
-
-    TensorData empty(Kind kind) const {
-        TensorData t{.kind = kind, .rows = rows_, .cols = cols_};
-        t.codes.resize(values_.size());
-        if (kind == Kind::i4) {
-            t.indices.resize(std::size_t{rows_} * groups_);
-            t.steps.resize(rows_);
-        } else {
-            t.scales.resize(std::size_t{rows_} * groups_);
-        }
-        return t;
     }
 
     // Rows in `list` into t.
@@ -120,7 +122,7 @@ class Rounder {
         const std::uint32_t len = width(p);
         const long at = start_[p];
         const auto rate = static_cast<float>(objective_.nats_a_bit);
-        const float importance = objective_.importance[row];
+        const float importance = objective_.importance[row - first_];
         float extreme = 0;
         for (std::uint32_t k = 0; k < len; k++)
             if (std::abs(w[k]) > std::abs(extreme)) extreme = w[k];
@@ -191,7 +193,7 @@ class Rounder {
         const std::uint32_t len = width(p);
         const long at = start_[p];
         const auto rate = static_cast<float>(objective_.nats_a_bit);
-        const float importance = objective_.importance[row];
+        const float importance = objective_.importance[row - first_];
         const int bottom = model.kind == Kind::i6 ? -32 : -127, top = model.kind == Kind::i6 ? 31 : 127;
         float v[group], reach = 0, inverse_squares = 0;  // reach: the least scale that the values fit in
         std::memcpy(v, w, len * sizeof(float));
@@ -236,10 +238,9 @@ class Rounder {
     }
 
     std::span<const float> values_;
-    std::uint32_t cols_;
+    std::uint32_t first_, cols_;
     std::size_t groups_;
     const Objective& objective_;
-    std::uint32_t rows_;
     std::vector<long> start_;
     long at_ = 0;
 };
@@ -299,23 +300,26 @@ namespace {
 // By the best of several ways, of finite values, as they do on a sample of the rows. Those of i6 and i8 may stand
 // beside each other.
 Rounded round_by_best(std::span<const float> values, std::uint32_t rows, std::uint32_t cols, std::vector<Model> models,
-                      const Choice& choice, const Objective& objective, unsigned threads) {
-    const Rounder rounder(values, rows, cols, objective);
-    TensorData scratch = rounder.empty(models[0].kind);
+                      const Choice& choice, std::span<const Objective> objectives, unsigned threads) {
+    const auto share = static_cast<std::uint32_t>(rows / objectives.size());
+    std::vector<Rounder> rounders;
+    for (std::size_t i = 0; i < objectives.size(); i++)
+        rounders.emplace_back(values, static_cast<std::uint32_t>(i) * share, cols, objectives[i]);
+    TensorData scratch = empty(models[0].kind, rows, cols);
 
     std::vector<std::uint32_t> sample;
     for (std::uint32_t i = 0; i < std::min(rows, sample_rows); i++)
         sample.push_back(static_cast<std::uint32_t>(std::uint64_t{i} * rows / std::min(rows, sample_rows)));
     const auto of_rows = [&](std::span<const std::uint32_t> list, const Model& model, TensorData& t) {
-        const std::size_t pieces = (list.size() + chunk - 1) / chunk;
-        std::vector<Counts> parts(pieces);
+        std::vector<std::span<const std::uint32_t>> pieces;  // none of rows of two objectives
+        for (std::size_t at = 0, n; at < list.size(); at += n) {
+            for (n = 1; n < chunk && at + n < list.size() && list[at + n] / share == list[at] / share;) n++;
+            pieces.push_back(list.subspan(at, n));
+        }
+        std::vector<Counts> parts(pieces.size());
         parallel(
-            pieces, 1,
-            [&](std::size_t i) {
-                parts[i] = rounder.round(list.subspan(i * chunk, std::min<std::size_t>(chunk, list.size() - i * chunk)),
-                                         model, t);
-            },
-            threads);
+            pieces.size(), 1,
+            [&](std::size_t i) { parts[i] = rounders[pieces[i][0] / share].round(pieces[i], model, t); }, threads);
         Counts all;
         for (const Counts& c : parts) all += c;
         return all;
@@ -335,7 +339,7 @@ Rounded round_by_best(std::span<const float> values, std::uint32_t rows, std::ui
                 continue;
             }
             const double weights = static_cast<double>(sample.size() * cols),
-                         cost = counts.loss + objective.nats_a_bit * choice.bits(model.kind, weights, counts.bits);
+                         cost = counts.loss + objectives[0].nats_a_bit * choice.bits(model.kind, weights, counts.bits);
             if (cost < least) {
                 least = cost;
                 chosen = model;
@@ -378,24 +382,25 @@ double Choice::bits(Kind kind, double weights, double stored) const {
 }
 
 Result<Rounded> round_with_feedback(std::span<const float> values, std::uint32_t rows, std::uint32_t cols, Kind kind,
-                                    const Objective& objective, unsigned threads) {
+                                    std::span<const Objective> objectives, unsigned threads) {
     for (std::size_t i = 0; i < values.size(); i++)
         if (!std::isfinite(values[i]))
             return Error::make(Code::model_format, "the value at row %zu, column %zu is not finite", i / cols,
                                i % cols);
-    return round_by_best(values, rows, cols, models_of(kind, values, rows, cols), {.resident = 0}, objective, threads);
+    return round_by_best(values, rows, cols, models_of(kind, values, rows, cols), {.resident = 0}, objectives, threads);
 }
 
 Result<Rounded> round_best(std::span<const float> values, std::uint32_t rows, std::uint32_t cols, const Choice& choice,
-                           const Objective& objective, unsigned threads) {
+                           std::span<const Objective> objectives, unsigned threads) {
     const auto cost = [&](const Rounded& r) {
-        return r.loss + objective.nats_a_bit * choice.bits(r.tensor.kind, static_cast<double>(values.size()), r.bits);
+        return r.loss +
+               objectives[0].nats_a_bit * choice.bits(r.tensor.kind, static_cast<double>(values.size()), r.bits);
     };
-    Rounded narrow = TRY(round_with_feedback(values, rows, cols, Kind::i4, objective, threads));
+    Rounded narrow = TRY(round_with_feedback(values, rows, cols, Kind::i4, objectives, threads));
     if (choice.only_i4) return narrow;
     std::vector<Model> models = models_of(Kind::i6, values, rows, cols);
     for (const Model& m : models_of(Kind::i8, values, rows, cols)) models.push_back(m);
-    Rounded wide = round_by_best(values, rows, cols, std::move(models), choice, objective, threads);
+    Rounded wide = round_by_best(values, rows, cols, std::move(models), choice, objectives, threads);
     return cost(wide) < cost(narrow) ? std::move(wide) : std::move(narrow);
 }
 

@@ -15,7 +15,7 @@ struct Objective {
     // `order`.
     std::vector<float> factor;
     std::vector<std::uint32_t> order;  // of groups of 32 columns: the first is rounded first
-    std::vector<float> importance;     // a row: half the mean square of the loss's gradient at its output
+    std::vector<float> importance;     // a row of its own: half the mean square of the loss's gradient at its output
     double nats_a_bit = 0;             // what a stored bit is worth
 };
 
@@ -32,10 +32,11 @@ std::vector<float> importance_of(const std::vector<double>& mean_squares);
 // added. Errors: unknown when it is not positive definite even so.
 Result<void> factor_hessian(std::vector<double> h, long cols, Objective& objective);
 
-// kind: i4, i6 or i8. values: rows x cols, row-major. The same on any number of threads. Errors: model_format naming the
-// first value that is not finite.
+// kind: i4, i6 or i8. values: rows x cols, row-major. objectives: of one price, each for as many rows, one after the
+// other: a matrix has one, experts in one tensor have one each. The same on any number of threads. Errors: model_format
+// naming the first value that is not finite.
 Result<Rounded> round_with_feedback(std::span<const float> values, std::uint32_t rows, std::uint32_t cols,
-                                    image::Kind kind, const Objective& objective, unsigned threads);
+                                    image::Kind kind, std::span<const Objective> objectives, unsigned threads);
 
 struct Choice {
     // What a byte in memory weighs beside one in the file: keeps in 4 bits what 6 or 8 would serve little better.
@@ -46,6 +47,6 @@ struct Choice {
 };
 // By the kind of least loss and cost. Errors: as round_with_feedback().
 Result<Rounded> round_best(std::span<const float> values, std::uint32_t rows, std::uint32_t cols, const Choice& choice,
-                           const Objective& objective, unsigned threads);
+                           std::span<const Objective> objectives, unsigned threads);
 
 }  // namespace slmd::pack

@@ -44,7 +44,7 @@ Result<void> Forecast::add(std::span<const float> values, std::uint32_t rows, st
     objective.importance = std::move(importance);
     for (Point& point : points_) {
         objective.nats_a_bit = point.nats_a_bit;
-        const Rounded made = TRY(round_best(part, count, cols, choice_, objective, threads_));
+        const Rounded made = TRY(round_best(part, count, cols, choice_, {&objective, 1}, threads_));
         point.bits += times * made.bits * rows / count;
         point.loss += times * made.loss * rows / count;
     }
@@ -86,6 +86,21 @@ Result<void> Forecast::add(const Block& block, std::span<const Matrix> hidden, c
         block.add_attention(h, mixed[s]);
         return block.feed_input(h);
     });
+    if (block.is_mixture()) {
+        TRY(site(feed, {"ffn_gate_exps", "ffn_up_exps"}));
+        return site(each([&](std::size_t s) {
+                        const Block::Route route = block.route(feed[s]);
+                        Matrix all(0, block.cols("ffn_down_exps"));
+                        for (std::size_t e = 0; e < route.positions.size(); e++) {
+                            if (route.positions[e].empty()) continue;
+                            const Matrix one = block.expert_down_input(e, picked(feed[s], route.positions[e]));
+                            all.conservativeResize(all.rows() + one.rows(), Eigen::NoChange);
+                            all.bottomRows(one.rows()) = one;
+                        }
+                        return all;
+                    }),
+                    {"ffn_down_exps"});
+    }
     TRY(site(feed, {"ffn_gate", "ffn_up"}));
     return site(each([&](std::size_t s) { return block.down_input(feed[s]); }), {"ffn_down"});
 }

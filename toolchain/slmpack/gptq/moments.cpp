@@ -57,8 +57,8 @@ void Moments::finish() {
             yy[std::size_t(r * n + c)] = yy[std::size_t(c * n + r)];
             test_yy[std::size_t(r * n + c)] = test_yy[std::size_t(c * n + r)];
         }
-    for (double& v : yy) v /= double(positions);
-    for (float& v : dy) v /= float(positions);
+    for (double& v : yy) v /= double(std::max<std::size_t>(1, positions));
+    for (float& v : dy) v /= float(std::max<std::size_t>(1, positions));
     for (std::vector<float>* m : {&test_yy, &test_dy})
         for (float& v : *m) v /= float(std::max<std::size_t>(1, test_positions));
 }

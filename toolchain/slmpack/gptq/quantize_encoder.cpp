@@ -145,7 +145,7 @@ class Quantizer {
             objective.importance.assign(std::size_t(rows), 1.0f);
             const std::vector<float> target = reachable(values, rows, objective, m);
             Rounded best = TRY(round_with_feedback(target, std::uint32_t(rows), std::uint32_t(cols),
-                                                   kind_of_layer(name), objective, options_.threads));
+                                                   kind_of_layer(name), {&objective, 1}, options_.threads));
             std::vector<float> now = dequantize(best.tensor);
             const Eigen::Map<const Matrix> r(now.data(), rows, cols);
             std::vector<float> bias = source.at(std::string(name) + ".bias");

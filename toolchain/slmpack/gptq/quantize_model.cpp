@@ -22,6 +22,10 @@ constexpr double frames_cost = 1.008;  // of zstd over the entropy of codes
 constexpr double kl_of_loss = 2.0;
 // Of a token's weight that is the same for all: text to come has other tokens than calibration's.
 constexpr double common_share = 0.25;
+// What is known of an expert's inputs before any has come to it counts as much as so many that have.
+constexpr double prior_positions = 64;
+
+bool is_matrix(const SourceTensor& t) { return t.rows != 1 && !is_router(t); }
 
 // Columns in the order in which they are rounded, and back.
 Matrix permuted(const Matrix& m, const std::vector<std::uint32_t>& order, bool back) {
@@ -77,7 +81,7 @@ class Quantizer {
 
         ImportOptions packing = options_.import;
         for (const SourceTensor& t : source_.tensors)
-            if (t.rows != 1) {
+            if (is_matrix(t)) {
                 const TensorData made = TRY(work_.tensor(t.name));
                 packing.kinds[t.name] = made.kind;
             }
@@ -108,7 +112,7 @@ class Quantizer {
     // The survey, and what the dial asks of the price of a bit.
     Result<void> look_around() {
         std::uint64_t weights = 0;
-        for (const SourceTensor& t : source_.tensors) weights += t.rows == 1 ? 0 : std::uint64_t{t.rows} * t.cols;
+        for (const SourceTensor& t : source_.tensors) weights += is_matrix(t) ? std::uint64_t{t.rows} * t.cols : 0;
         Forecast forecast(weights, options_.choice, options_.threads);
         const bool ask = options_.nats_a_bit == 0;
         // Every third layer stands for itself and its neighbours; of few layers all stand for themselves.
@@ -175,37 +179,48 @@ class Quantizer {
     }
 
     // The best of the kinds; with moments, rounding without feedback too, where the held-out sequences say that it is
-    // better.
+    // better. Objectives, and moments where there are any, of as many rows each: those of one matrix or of experts.
     Result<std::vector<float>> round(const std::string& name, const std::vector<float>& values, std::uint32_t rows,
-                                     std::uint32_t cols, Objective& objective, const Moments* moments) {
-        objective.nats_a_bit = price_;
+                                     std::uint32_t cols, std::span<Objective> objectives,
+                                     std::span<const Moments> moments) {
+        for (Objective& o : objectives) o.nats_a_bit = price_;
         std::vector<float> target = values;
-        const Eigen::Map<const Matrix> w(values.data(), rows, cols);
-        if (moments != nullptr) {
+        const long share = long(rows) / long(objectives.size());
+        const auto part = [&](const std::vector<float>& all, std::size_t i) {
+            return Eigen::Map<const Matrix>(all.data() + long(i) * share * cols, share, cols);
+        };
+        bool judged = false;
+        for (std::size_t i = 0; i < moments.size(); i++) {
             // W x is to be had from y, which is not x any more: W + W D H^-1 is the best that there is.
-            const Matrix wd =
-                permuted(linear_parallel(w, moments->dy.data(), cols, options_.threads), objective.order, false);
-            const Eigen::Map<const Matrix> u(objective.factor.data(), cols, cols);
+            const Objective& o = objectives[i];
+            const Matrix wd = permuted(linear_parallel(part(values, i), moments[i].dy.data(), cols, options_.threads),
+                                       o.order, false);
+            const Eigen::Map<const Matrix> u(o.factor.data(), cols, cols);
             const Matrix ut = u.transpose();
             const Matrix step = linear_parallel(linear_parallel(wd, u.data(), cols, options_.threads), ut.data(), cols,
                                                 options_.threads);
-            Eigen::Map<Matrix>(target.data(), rows, cols) += permuted(step, objective.order, true);
+            Eigen::Map<Matrix>(target.data() + long(i) * share * cols, share, cols) += permuted(step, o.order, true);
+            judged |= moments[i].test_positions > 0;
         }
-        Rounded best = TRY(round_best(target, rows, cols, options_.choice, objective, options_.threads));
+        Rounded best = TRY(round_best(target, rows, cols, options_.choice, objectives, options_.threads));
         std::string chosen = "feedback";
         double held = 0, plain_held = 0;
-        if (moments != nullptr && moments->test_positions > 0) {
-            const Matrix wd = linear_parallel(w, moments->test_dy.data(), cols, options_.threads);
+        if (judged) {
+            std::vector<Matrix> wds;
+            for (std::size_t i = 0; i < moments.size(); i++)
+                wds.push_back(linear_parallel(part(values, i), moments[i].test_dy.data(), cols, options_.threads));
             const auto judge = [&](const TensorData& t) {
                 const std::vector<float> rounded = dequantize(t);
-                const Matrix e = Eigen::Map<const Matrix>(rounded.data(), rows, cols) - w;
-                const Matrix he = linear_parallel(e, moments->test_yy.data(), cols, options_.threads);
                 double sum = 0;
-                for (long r = 0; r < e.rows(); r++) {
-                    double row = 0;
-                    for (long c = 0; c < e.cols(); c++)
-                        row += double(e(r, c)) * (double(he(r, c)) - 2 * double(wd(r, c)));
-                    sum += row * objective.importance[std::size_t(r)];
+                for (std::size_t i = 0; i < moments.size(); i++) {
+                    const Matrix e = part(rounded, i) - part(values, i);
+                    const Matrix he = linear_parallel(e, moments[i].test_yy.data(), cols, options_.threads);
+                    for (long r = 0; r < e.rows(); r++) {
+                        double row = 0;
+                        for (long c = 0; c < e.cols(); c++)
+                            row += double(e(r, c)) * (double(he(r, c)) - 2 * double(wds[i](r, c)));
+                        sum += row * objectives[i].importance[std::size_t(r)];
+                    }
                 }
                 return sum;
             };
@@ -245,7 +260,7 @@ class Quantizer {
     Result<double> total_loss() const {
         double sum = 0;
         for (const SourceTensor& t : source_.tensors)
-            if (t.rows != 1) sum += std::stod(TRY(work_.text(t.name + ".loss")));
+            if (is_matrix(t)) sum += std::stod(TRY(work_.text(t.name + ".loss")));
         return sum;
     }
 
@@ -279,7 +294,7 @@ class Quantizer {
         TRY(embedding_objective(objective));
         const SourceTensor& t = *source_.find("token_embd");
         const std::vector<float> values = TRY(source_.read(t));
-        TRY(round("token_embd", values, t.rows, t.cols, objective, nullptr));
+        TRY(round("token_embd", values, t.rows, t.cols, {&objective, 1}, {}));
         progress(0.2);
         return {};
     }
@@ -330,15 +345,13 @@ class Quantizer {
             objective.importance = importance_of(survey_.outputs.at(source.full(name)));
             std::vector<float> values =
                 TRY(round(source.full(name), source.weight(name), std::uint32_t(source.rows(name)),
-                          std::uint32_t(source.cols(name)), objective, &m));
+                          std::uint32_t(source.cols(name)), {&objective, 1}, {&m, 1}));
             rounded.replace(name, std::move(values));
         }
         return {};
     }
 
-    Result<void> quantize_layer(std::uint32_t layer) {
-        const Block source = TRY(Block::open(source_, layer));
-        Block rounded = TRY(Block::open(source_, layer));
+    Result<void> quantize_attention(const Block& source, Block& rounded) {
         const std::size_t count = sequences_.size();
         const auto each = [&](const auto& work) { parallel(count, 1, work, options_.threads); };
         TRY(matrices(source, rounded,
@@ -362,6 +375,97 @@ class Quantizer {
             source.add_attention(x_[s], x[s]);
             rounded.add_attention(y_[s], y[s]);
         });
+        return {};
+    }
+
+    // Matrices of experts, each expert's on what comes to it. moments: finished.
+    Result<void> matrices_of_experts(const Block& source, Block& rounded, std::vector<Moments> moments,
+                                     std::initializer_list<const char*> names) {
+        std::vector<Objective> objectives(moments.size());
+        for (std::size_t e = 0; e < moments.size(); e++)
+            TRY(factor_hessian(std::move(moments[e].yy), moments[e].n, objectives[e]));
+        for (const char* name : names) {
+            const std::vector<float> importance = importance_of(survey_.outputs.at(source.full(name)));
+            const long share = source.part_rows(name);
+            for (std::size_t e = 0; e < moments.size(); e++)
+                objectives[e].importance.assign(importance.begin() + long(e) * share,
+                                                importance.begin() + long(e + 1) * share);
+            rounded.replace(name, TRY(round(source.full(name), source.weight(name), std::uint32_t(source.rows(name)),
+                                            std::uint32_t(source.cols(name)), objectives, moments)));
+        }
+        return {};
+    }
+
+    // For each expert, of the positions that the rounded model sends to it. `common` is what is known beforehand; null:
+    // that all inputs are alike.
+    std::vector<Moments> expert_moments(
+        long width, const std::vector<Block::Route>& routes, const Moments* common,
+        const std::function<void(std::size_t expert, std::size_t sequence, Matrix& x, Matrix& y)>& inputs) const {
+        std::vector<Moments> out;
+        for (std::size_t e = 0; e < params_.experts; e++) {
+            Moments& m = out.emplace_back(width);
+            for (std::size_t s = 0; s < sequences_.size(); s++) {
+                if (routes[s].positions[e].empty()) continue;
+                Matrix x, y;
+                inputs(e, s, x, y);
+                m.add({&x, 1}, {&y, 1}, s, options_.threads);
+            }
+            m.finish();
+            const double own = double(m.positions) / (double(m.positions) + prior_positions);
+            double mean = 0;
+            for (long i = 0; i < width; i++) mean += m.yy[std::size_t(i * width + i)] / double(width);
+            for (std::size_t i = 0; i < m.yy.size(); i++) {
+                const double before = common != nullptr                 ? common->yy[i]
+                                      : i % std::size_t(width + 1) == 0 ? (mean > 0 ? mean : 1)
+                                                                        : 0;
+                m.yy[i] = own * m.yy[i] + (1 - own) * before;
+                m.dy[i] = float(own * m.dy[i] + (1 - own) * (common != nullptr ? common->dy[i] : 0));
+            }
+        }
+        return out;
+    }
+
+    Result<void> quantize_experts(const Block& source, Block& rounded) {
+        const std::size_t count = sequences_.size();
+        const auto each = [&](const auto& work) { parallel(count, 1, work, options_.threads); };
+        std::vector<Matrix> x(count), y(count);
+        std::vector<Block::Route> routes(count);
+        each([&](std::size_t s) {
+            x[s] = source.feed_input(x_[s]);
+            y[s] = rounded.feed_input(y_[s]);
+            routes[s] = rounded.route(y[s]);
+        });
+        {
+            const Moments common = moments(source.cols("ffn_gate_exps"), [&](std::size_t s, Matrix& a, Matrix& b) {
+                a = x[s];
+                b = y[s];
+            });
+            TRY(matrices_of_experts(source, rounded,
+                                    expert_moments(common.n, routes, &common,
+                                                   [&](std::size_t e, std::size_t s, Matrix& a, Matrix& b) {
+                                                       a = picked(x[s], routes[s].positions[e]);
+                                                       b = picked(y[s], routes[s].positions[e]);
+                                                   }),
+                                    {"ffn_gate_exps", "ffn_up_exps"}));
+        }
+        TRY(matrices_of_experts(
+            source, rounded,
+            expert_moments(source.cols("ffn_down_exps"), routes, nullptr,
+                           [&](std::size_t e, std::size_t s, Matrix& a, Matrix& b) {
+                               a = source.expert_down_input(e, picked(x[s], routes[s].positions[e]));
+                               b = rounded.expert_down_input(e, picked(y[s], routes[s].positions[e]));
+                           }),
+            {"ffn_down_exps"}));
+        each([&](std::size_t s) {
+            source.add_experts(x_[s], x[s]);
+            rounded.add_experts(y_[s], y[s]);
+        });
+        return {};
+    }
+
+    Result<void> quantize_feed_forward(const Block& source, Block& rounded) {
+        const std::size_t count = sequences_.size();
+        const auto each = [&](const auto& work) { parallel(count, 1, work, options_.threads); };
         TRY(matrices(source, rounded,
                      moments(source.cols("ffn_gate"),
                              [&](std::size_t s, Matrix& a, Matrix& b) {
@@ -369,15 +473,30 @@ class Quantizer {
                                  b = rounded.feed_input(y_[s]);
                              }),
                      {"ffn_gate", "ffn_up"}));
+        std::vector<Matrix> x(count), y(count);
         each([&](std::size_t s) {
             x[s] = source.down_input(source.feed_input(x_[s]));
             y[s] = rounded.down_input(rounded.feed_input(y_[s]));
         });
-        TRY(matrices(source, rounded, moments(source.cols("ffn_down"), kept), {"ffn_down"}));
+        TRY(matrices(source, rounded,
+                     moments(source.cols("ffn_down"),
+                             [&](std::size_t s, Matrix& a, Matrix& b) {
+                                 a = x[s];
+                                 b = y[s];
+                             }),
+                     {"ffn_down"}));
         each([&](std::size_t s) {
             source.add_feed(x_[s], x[s]);
             rounded.add_feed(y_[s], y[s]);
         });
+        return {};
+    }
+
+    Result<void> quantize_layer(std::uint32_t layer) {
+        const Block source = TRY(Block::open(source_, layer));
+        Block rounded = TRY(Block::open(source_, layer));
+        TRY(quantize_attention(source, rounded));
+        TRY(source.is_mixture() ? quantize_experts(source, rounded) : quantize_feed_forward(source, rounded));
         std::vector<Matrix> both = x_;
         both.insert(both.end(), y_.begin(), y_.end());
         TRY(work_.put(streams(layer + 1), both));
@@ -396,7 +515,7 @@ class Quantizer {
         TRY(factor_hessian(std::move(m.yy), m.n, objective));
         objective.importance = importance_of(smoothed(survey_.tokens));
         const std::vector<float> values = TRY(source_.read(t));
-        TRY(round("output", values, t.rows, t.cols, objective, &m));
+        TRY(round("output", values, t.rows, t.cols, {&objective, 1}, {&m, 1}));
         return {};
     }
 
@@ -461,14 +580,8 @@ Result<QuantizeSummary> quantize_model(const Source& source, std::span<const Seq
     if (sequences.size() < held_out)
         return Error::make(Code::incorrect_parameters, "%zu windows of calibration text: at least %zu are needed",
                            sequences.size(), held_out);
-    if (source.params.experts != 0)
-        return Error::make(
-            Code::not_supported,
-            "%.100s is a mixture of experts, which this version does not calibrate: slmpack import rounds "
-            "it to 4 bits",
-            source.path.c_str());
     for (const SourceTensor& t : source.tensors)
-        if (t.rows != 1 && t.name != "token_embd" && t.name != "output" && !t.name.starts_with("blk."))
+        if (is_matrix(t) && t.name != "token_embd" && t.name != "output" && !t.name.starts_with("blk."))
             return Error::make(Code::not_supported, "tensor %s: a matrix that the quantizer does not know",
                                t.name.c_str());
     const std::string files = TRY(describe_files(source.path, source.parts)).json;

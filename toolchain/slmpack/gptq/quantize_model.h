@@ -1,5 +1,5 @@
-// A published model to an image in 4, 6 and 8 bits: layer after layer, each rounded against what the layers before it have
-// become.
+// A published model to an image in 4, 6 and 8 bits: layer after layer, each rounded against what the layers before it
+// have become.
 #pragma once
 #include <functional>
 #include <string>
@@ -19,9 +19,9 @@ struct QuantizeOptions {
     Choice choice{};
     std::size_t surveyed = 16;  // sequences that the survey looks at
     unsigned threads = 0;       // 0: one a core
-    std::string work;           // folder for what is done so far
-    std::string
-        description;  // JSON, for the provenance: source, calibration and dial; other work in the folder is told by it
+    std::string work{};         // folder for what is done so far
+    std::string description{};  // JSON, for the provenance: source, calibration and dial; other work in the folder is
+                                // told by it
     ImportOptions import{};
     std::function<void(double part)> progress{};
     std::function<void(const std::string& line)> report{};  // a line a tensor

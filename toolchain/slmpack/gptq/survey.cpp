@@ -80,8 +80,7 @@ Result<Survey> survey(const Source& source, std::span<const Sequence> sequences,
             count, 1,
             [&](std::size_t s) {
                 Matrix h = hidden[layer][s];
-                block.add_attention(h, block.output_input(block.attention_input(h)));
-                block.add_feed(h, block.down_input(block.feed_input(h)));
+                block.forward(h);
                 hidden[layer + 1][s] = std::move(h);
             },
             threads);

@@ -29,9 +29,6 @@ bool is_vector(const SourceTensor& t) { return t.rows == 1; }
 bool is_float(const SourceTensor& t) {
     return t.type == "F32" || t.type == "F16" || t.type == "BF16" || t.type == "F64";
 }
-// Which experts a token goes to is a choice: a small error makes another one of it. It is a ten-thousandth of the
-// model.
-bool is_router(const SourceTensor& t) { return t.name.ends_with(".ffn_gate_inp"); }
 bool is_embedding(const SourceTensor& t) {
     return t.name == "token_embd" || t.name == "output" || t.name == "position_embd" || t.name == "token_types";
 }
@@ -137,9 +134,11 @@ Result<SourceFiles> describe_files(const std::string& path, const std::vector<st
     return out;
 }
 
+bool is_router(const SourceTensor& t) { return t.name.ends_with(".ffn_gate_inp"); }
+
 Result<double> stored_besides_matrices(const Source& source) {
     double bytes = 0;
-    for (const SourceTensor& t : source.tensors) bytes += is_vector(t) ? 4.0 * t.cols : 0;
+    for (const SourceTensor& t : source.tensors) bytes += is_vector(t) || is_router(t) ? 4.0 * t.rows * t.cols : 0;
     if (!source.tokenizer.tokens.empty()) {
         const std::vector<std::byte> section = TRY(build_tokenizer(source.tokenizer));
         std::vector<std::byte> compressed(ZSTD_compressBound(section.size()));

@@ -47,6 +47,10 @@ struct SourceFiles {
 // parts: further ones of a split file.
 Result<SourceFiles> describe_files(const std::string& path, const std::vector<std::string>& parts = {});
 
+// Which experts a token goes to is a choice: a small error makes another one of it. It is a ten-thousandth of the model
+// and is kept in f32.
+bool is_router(const SourceTensor& tensor);
+
 // Bytes that the file will have besides its matrices, about.
 Result<double> stored_besides_matrices(const Source& source);
 
