@@ -124,22 +124,30 @@ bool may_equal(std::string_view written, std::string_view value) {
 
 }  // namespace
 
-// How many of the items before the one that is being written, which begin like that, are values of a node of few.
-int Matcher::seen_items(const Frame& array, std::string_view prefix, const Node& of) const {
+// Whether `is` is true of an item before the one that is being written.
+template <class Is>
+bool Matcher::any_item(const Frame& array, const Is& is) const {
     const std::string_view text(text_, array.item);
+    for (std::size_t at = array.begin + 1, end; at < text.size(); at = end + 1) {
+        end = skip(text, at);
+        if (is(text.substr(at, end - at))) return true;
+    }
+    return false;
+}
+
+// How many of the items that begin like that are values of a node of few.
+int Matcher::seen_items(const Frame& array, std::string_view prefix, const Node& of) const {
     int n = 0;
-    for (std::size_t at = array.begin + 1; at < array.item;) {
-        const std::size_t end = skip(text, at);
-        const std::string_view value = text.substr(at, end - at);
-        at = end + 1;
-        if (!value.starts_with(prefix)) continue;
+    any_item(array, [&](std::string_view value) {
+        if (!value.starts_with(prefix)) return false;
         bool is = (value == "null" && of.null) || (value == "true" && of.truth) || (value == "false" && of.falsity);
         if (value[0] == '"')
             for (const StringRule* r : of.strings) is |= accepts(r->content, value.substr(1, value.size() - 2));
         else
             for (const NumberRule* r : of.numbers) is |= accepts(r->words, value);
         n += is;
-    }
+        return false;
+    });
     return n;
 }
 
@@ -149,16 +157,14 @@ bool Matcher::is_left(const Frame& f, const Automaton& values, const std::uint8_
     if (completions == nullptr || completions[state] == 255) return true;
     const Frame* const array = unique_array(f);
     if (array == nullptr) return true;
-    const std::string_view text(text_, array->item), written(text_ + f.begin, length_ + 1 - f.begin);
+    const std::string_view written(text_ + f.begin, length_ + 1 - f.begin);
     int left = completions[state];
-    for (std::size_t at = array->begin + 1; at < array->item;) {
-        const std::size_t end = skip(text, at);
-        std::string_view value = text.substr(at, end - at);
-        at = end + 1;
-        if (!value.starts_with(written)) continue;
+    any_item(*array, [&](std::string_view value) {
+        if (!value.starts_with(written)) return false;
         if (f.kind == Kind::string) value = value.substr(1, value.size() - 2);
         left -= accepts(values, value);
-    }
+        return false;
+    });
     return left > 0;
 }
 
@@ -193,16 +199,10 @@ bool ends_apart(const NumberRule& rule, const NumberState& s, char* text, std::s
 // none.
 std::uint32_t Matcher::bytes_apart(const Frame& f, const Frame& array, std::uint32_t end) const {
     const auto& rule = *static_cast<const NumberRule*>(f.rule);
-    const std::string_view before(text_, array.item);
     const auto taken = [&](std::string_view number) {
-        const std::uint64_t mine = hash_value(number);
-        for (std::size_t at = array.begin + 1; at < before.size();) {
-            const std::size_t item_end = skip(before, at);
-            const std::string_view value = before.substr(at, item_end - at);
-            if (is_number(value) && hash_value(value) == mine) return true;
-            at = item_end + 1;
-        }
-        return false;
+        return any_item(array, [mine = hash_value(number)](std::string_view value) {
+            return is_number(value) && hash_value(value) == mine;
+        });
     };
     char text[128];  // a number has 74 bytes at most
     const std::size_t n = end - f.begin;
@@ -220,33 +220,21 @@ bool Matcher::number_is_left(const Frame& f) const {
     const NumberState& s = f.number;
     if (rule.listed) return is_left(f, rule.words, rule.completions, s.word);
     const Frame* const array = unique_array(f);
-    if (array == nullptr) return true;
-    if (has_many(rule, s)) return true;
-    return bytes_apart(f, *array, length_ + 1) < never;
+    return array == nullptr || has_many(rule, s) || bytes_apart(f, *array, length_ + 1) < never;
 }
 
 // An item before this one is the string that has been begun like that, its first quote included.
 bool Matcher::has_item(const Frame& array, std::string_view begun) const {
-    const std::string_view text(text_, array.item);
-    for (std::size_t at = array.begin + 1; at < array.item;) {
-        const std::size_t end = skip(text, at);
-        std::string_view value = text.substr(at, end - at);
-        at = end + 1;
+    return any_item(array, [&](std::string_view value) {
         if (value.back() == '"' && value.size() > 1) value.remove_suffix(1);
-        if (value == begun) return true;
-    }
-    return false;
+        return value == begun;
+    });
 }
 
 bool Matcher::differs(const Frame& array, std::uint32_t end) const {
-    const std::uint64_t mine = hash_value({text_ + array.item, end - array.item});
-    const std::string_view text(text_, array.item);
-    for (std::size_t at = array.begin + 1; at < array.item;) {
-        const std::size_t item_end = skip(text, at);
-        if (hash_value(text.substr(at, item_end - at)) == mine) return false;
-        at = item_end + 1;
-    }
-    return true;
+    return !any_item(array, [mine = hash_value({text_ + array.item, end - array.item})](std::string_view value) {
+        return hash_value(value) == mine;
+    });
 }
 
 // What is written of this value, or follows in it for sure, can be anything of more than there are items in any text.
@@ -278,8 +266,7 @@ bool Matcher::has_room(const Frame& f, bool top) const {
 // none.
 int Matcher::may_repeat(const Frame& top) const {
     int depth = -1;
-    bool room = false;
-    for (const Frame* f = &top; !room; f = &frames_[f->parent]) {
+    for (const Frame* f = &top;; f = &frames_[f->parent]) {
         if (f->kind == Kind::array && f->phase == 1 && static_cast<const ArrayRule*>(f->rule)->unique) {
             const auto& r = *static_cast<const ArrayRule*>(f->rule);
             bool many = false, nested = false;
@@ -289,19 +276,12 @@ int Matcher::may_repeat(const Frame& top) const {
             }
             if (nested && !many) depth = f->depth;
         }
-        room = has_room(*f, f == &top);
-        if (room || f->parent == none) break;
+        if (has_room(*f, f == &top) || f->parent == none) return depth;
         const Frame* const array = unique_array(*f);
         if (array == nullptr || (f->kind != Kind::array && f->kind != Kind::object)) continue;
-        const std::string_view text(text_, array->item), written(text_ + array->item, length_ - array->item);
-        for (std::size_t at = array->begin + 1, end; at < array->item; at = end + 1) {
-            end = skip(text, at);
-            if (!may_equal(written, text.substr(at, end - at))) continue;
-            depth = array->depth;
-            break;
-        }
+        const std::string_view written(text_ + array->item, length_ - array->item);
+        if (any_item(*array, [&](std::string_view value) { return may_equal(written, value); })) depth = array->depth;
     }
-    return depth;
 }
 
 // The nesting of the outermost array whose item every alternative may have to repeat; -1: there is none.

@@ -126,6 +126,8 @@ class Matcher {
     bool in_escape(const Frame& string) const;
     bool can_match(const Frame& string) const;
     bool follow_source(const Frame& frame, Frame& next, char c) const;
+    template <class Is>
+    bool any_item(const Frame& array, const Is& is) const;
     bool has_item(const Frame& array, std::string_view begun) const;
     bool is_left(const Frame& child, const Automaton& values, const std::uint8_t* completions,
                  std::uint16_t state) const;
