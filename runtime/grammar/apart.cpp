@@ -295,24 +295,26 @@ int Matcher::all_may_repeat() const {
 
 namespace {
 
-// Quotes and brackets first, which close; then what values begin and go on with; last what only makes them longer.
+// In which order bytes are tried: quotes and brackets first, which close; last what only makes a value longer.
 int rank(int byte) {
     constexpr std::string_view closing = "\"}]", longer = "eE+,";
     if (const std::size_t i = closing.find(static_cast<char>(byte)); i != std::string_view::npos)
         return static_cast<int>(i);
     if (const std::size_t i = longer.find(static_cast<char>(byte)); i != std::string_view::npos)
-        return 512 + static_cast<int>(i);
-    return 256 + 255 - byte;
+        return 255 - static_cast<int>(i);
+    return byte < 128 ? 128 - byte : byte;
 }
 
 }  // namespace
 
-// Takes what completes the item of the array at this depth, or nothing, when no way is found.
+// Takes what completes the item of the array at this depth, or nothing, when no way is found. What leads nearer to the
+// end is tried first.
 bool Matcher::complete_item(int depth) {
     const std::uint32_t base = level_count_;
+    constexpr int farther = 512;  // added to the rank of what does not lead nearer
     trying_ = true;
     bool done = false;
-    for (int tries = 0, tried = -1;;) {
+    for (int tries = 0, tried = -1; tries < max_tries;) {
         const Level& top = levels_[level_count_ - 1];
         for (std::uint32_t i = 0; i < top.count && !done; i++) {
             const Frame& f = frames_[threads_[top.first + i]];
@@ -320,18 +322,27 @@ bool Matcher::complete_item(int depth) {
         }
         if (done) break;
         const Bytes bytes = next();
-        int best = -1;
-        for (int b = 0; b < 256; b++)
-            if (bytes.has(static_cast<unsigned char>(b)) && rank(b) > tried && (best < 0 || rank(b) < rank(best)))
-                best = b;
-        if (best >= 0 && tries < max_tries && push(static_cast<char>(best))) {
+        const std::uint32_t cost = close_bytes();
+        int best = -1, best_rank = INT_MAX;
+        for (int b = 0; b < 256; b++) {
+            if (!bytes.has(static_cast<unsigned char>(b))) continue;
+            const int nearer = rank(b);
+            if (nearer + farther <= tried || nearer >= best_rank || !push(static_cast<char>(b))) continue;
+            const int at = nearer + (close_bytes() < cost ? 0 : farther);
+            pop();
+            if (at > tried && at < best_rank) best = b, best_rank = at;
+        }
+        if (best >= 0 && push(static_cast<char>(best))) {
             tries++, tried = -1;
             continue;
         }
         if (level_count_ == base) break;
-        tried = tries < max_tries ? rank(static_cast<unsigned char>(text_[length_ - 1])) : INT_MAX;
+        const std::uint32_t after = close_bytes();
+        tried = rank(static_cast<unsigned char>(text_[length_ - 1]));
         pop();
+        tried += after < close_bytes() ? 0 : farther;
     }
+    while (!done && level_count_ > base) pop();
     trying_ = false;
     return done;
 }

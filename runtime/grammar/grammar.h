@@ -60,7 +60,8 @@ struct ObjectRule {
     const std::uint16_t* nodes = nullptr;       // [labels + 1] of the value
     const std::uint16_t* name_bytes = nullptr;  // [named + 1] of the key, without quotes
     const Set* reach = nullptr;                 // [states of keys] named ones that can still be meant
-    const std::uint8_t* reach_other = nullptr;  // [states of keys] another one can
+    const std::uint16_t* to_other = nullptr;    // [states of keys] bytes to the end of another one and of the shortest
+                                                // value that it can have, less ':' and quote; dead: there is none
     bool ordered = false;                       // the named ones come in the order of their labels
     Set required{}, allowed{};                  // bit label - 1
     bool other = false;                         // others are allowed

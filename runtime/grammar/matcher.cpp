@@ -335,7 +335,7 @@ bool Matcher::other_fits(const ObjectRule& r, const ObjectRule::Set& seen, std::
 bool Matcher::can_begin_key(const Frame& f, std::uint16_t state, std::string_view written) const {
     const auto& r = *static_cast<const ObjectRule*>(f.rule);
     if (r.keys.states == 0) return false;
-    if (r.reach_other[state] != 0 && other_fits(r, f.object.seen, f.object.count)) {
+    if (r.to_other[state] != Automaton::dead && other_fits(r, f.object.seen, f.object.count)) {
         if (r.others == nullptr || r.others[state] == 255) return true;
         // Of few keys, those that are there already are gone.
         int left = r.others[state];
@@ -600,35 +600,40 @@ std::size_t Matcher::forced(std::span<char> out) {
     return n;
 }
 
-// From the key's state to the nearest one that may be meant, and on from there.
+// From the key's state to the end of the nearest one that may be meant, and on from there.
 std::uint32_t Matcher::key_cost(const Frame& f) const {
     const auto& r = *static_cast<const ObjectRule*>(f.rule);
+    std::uint32_t best = never;
+    if (r.to_other[f.object.key] != Automaton::dead && other_fits(r, f.object.seen, f.object.count))
+        if (const std::uint32_t after = rest(*grammar_, r, f.object.seen, f.object.count + 1); after < never)
+            best = r.to_other[f.object.key] + 2u + after;
+    const auto leads_on = [&](std::uint16_t state) {
+        for (int w = 0; w < ObjectRule::words; w++)
+            if ((r.reach[state][w] & ~f.object.seen[w]) != 0) return true;
+        return false;
+    };
+    if (!leads_on(f.object.key)) return best;
     std::uint16_t* const bytes = queue_ + max_keys;
     std::fill_n(bytes, r.keys.states, Automaton::dead);
     std::size_t head = 0, tail = 0;
     bytes[f.object.key] = 0;
     queue_[tail++] = f.object.key;
-    std::uint32_t best = never;
     while (head < tail) {
         const std::uint16_t s = queue_[head++];
         if (bytes[s] + 2u >= best) break;
-        if (const std::uint16_t label = r.keys.label[s]; label != 0) {
-            std::uint32_t after = never;
-            if (label <= r.named && eligible(r, f.object.seen, f.object.count, label)) {
-                ObjectRule::Set with;
-                std::memcpy(with, f.object.seen, sizeof with);
-                with[(label - 1) / 64] |= std::uint64_t{1} << (label - 1) % 64;
-                after = rest(*grammar_, r, with, f.object.count + 1);
-            } else if (label > r.named && other_fits(r, f.object.seen, f.object.count)) {
-                after = rest(*grammar_, r, f.object.seen, f.object.count + 1);
-            }
-            const std::uint32_t value = grammar_->nodes[r.nodes[label]].cost;
+        const std::uint16_t label = r.keys.label[s];
+        if (label != 0 && label <= r.named && eligible(r, f.object.seen, f.object.count, label)) {
+            ObjectRule::Set with;
+            std::memcpy(with, f.object.seen, sizeof with);
+            with[(label - 1) / 64] |= std::uint64_t{1} << (label - 1) % 64;
+            const std::uint32_t after = rest(*grammar_, r, with, f.object.count + 1),
+                                value = grammar_->nodes[r.nodes[label]].cost;
             if (after < never && value < never) best = std::min(best, bytes[s] + 2u + value + after);
         }
         for (int c = 0; c < r.keys.classes; c++) {
             const std::uint16_t t = r.keys.next[static_cast<std::size_t>(s) * static_cast<std::size_t>(r.keys.classes) +
                                                 static_cast<std::size_t>(c)];
-            if (t == Automaton::dead || bytes[t] != Automaton::dead) continue;
+            if (t == Automaton::dead || bytes[t] != Automaton::dead || !leads_on(t)) continue;
             bytes[t] = static_cast<std::uint16_t>(bytes[s] + 1);
             queue_[tail++] = t;
         }
@@ -713,20 +718,11 @@ std::uint32_t Matcher::cost(const Frame& top) const {
     }
 }
 
-// About so many bytes close it, and where no arrays or objects must differ, at most so many.
-std::uint32_t Matcher::least_bytes() const {
+std::uint32_t Matcher::close_bytes() const {
     const Level& top = levels_[level_count_ - 1];
     std::uint32_t best = never;
     for (std::uint32_t i = 0; i < top.count; i++) best = std::min(best, cost(frames_[threads_[top.first + i]]));
     return best;
-}
-
-std::uint32_t Matcher::close_bytes() {
-    if (!grammar_->nested_differ) return least_bytes();
-    const std::size_t n = push_close(max_text);
-    const std::uint32_t bytes = accepting() ? static_cast<std::uint32_t>(n) : never;
-    for (std::size_t i = 0; i < n; i++) pop();
-    return bytes;
 }
 
 std::size_t Matcher::close(std::span<char> out) {
@@ -740,13 +736,13 @@ std::size_t Matcher::close(std::span<char> out) {
 // Takes what closes it, as far as there is room. Returns how much it is.
 std::size_t Matcher::push_close(std::size_t room) {
     std::size_t n = 0;
-    std::uint32_t cost = least_bytes();
+    std::uint32_t cost = close_bytes();
     while (!accepting() && n < room) {
         if (const int depth = grammar_->nested_differ ? all_may_repeat() : -1; depth >= 0) {
             const std::uint32_t levels = level_count_;
             if (!complete_item(depth)) break;
             for (n += level_count_ - levels; n > room; n--) pop();
-            cost = least_bytes();
+            cost = close_bytes();
             continue;
         }
         // The first byte that leads nearer to the end, else the one that leads away least.
@@ -757,7 +753,7 @@ std::size_t Matcher::push_close(std::size_t room) {
             for (std::uint64_t open = bytes.bits[w]; open != 0 && best_cost >= cost; open &= open - 1) {
                 const int b = w * 64 + __builtin_ctzll(open);
                 if (!push(static_cast<char>(b))) continue;
-                if (const std::uint32_t c = least_bytes(); c < best_cost) best = b, best_cost = c;
+                if (const std::uint32_t c = close_bytes(); c < best_cost) best = b, best_cost = c;
                 pop();
             }
         if (best < 0 || !push(static_cast<char>(best))) break;

@@ -58,8 +58,8 @@ class Matcher {
     // The shortest completion, or close to it. Returns its length; more than out.size(): it does not fit, or cannot be
     // looked at whole (4,096 bytes where one alternative is left, less where several are).
     std::size_t close(std::span<char> out);
-    // At most so many bytes close it.
-    std::uint32_t close_bytes();
+    // At most so many bytes close it; where arrays or objects must differ, about so many.
+    std::uint32_t close_bytes() const;
     // A string is being written, between two characters, that may contain anything, end here, and go on for at least so
     // many characters more.
     bool in_free_string(std::size_t characters) const;
@@ -140,7 +140,6 @@ class Matcher {
     int may_repeat(const Frame& top) const;
     int all_may_repeat() const;
     bool complete_item(int depth);
-    std::uint32_t least_bytes() const;
     std::size_t push_close(std::size_t room);
     std::uint32_t cost(const Frame& frame) const;
     std::uint32_t key_cost(const Frame& object) const;

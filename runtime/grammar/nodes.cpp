@@ -190,16 +190,16 @@ Result<void> price_values(std::span<Node> nodes, Heap& heap) {
             auto* const r = const_cast<ObjectRule*>(rule);
             const auto states = static_cast<std::size_t>(r->keys.states);
             auto* const reach = TRY(taken<ObjectRule::Set>(heap, states));
-            auto* const other = TRY(taken<std::uint8_t>(heap, states));
+            auto* const other = TRY(taken<std::uint16_t>(heap, states));
             std::memset(reach, 0, states * sizeof *reach);
-            std::memset(other, 0, states);
+            std::fill_n(other, states, Automaton::dead);
             for (std::size_t s = 0; s < states; s++) {
                 const std::uint16_t l = r->keys.label[s];
                 if (l == 0 || nodes[r->nodes[l]].cost >= never) continue;
                 if (l <= r->named)
                     reach[s][(l - 1) / 64] |= std::uint64_t{1} << (l - 1) % 64;
                 else
-                    other[s] = 1;
+                    other[s] = static_cast<std::uint16_t>(std::min(nodes[r->nodes[l]].cost, Automaton::dead - 1u));
             }
             for (bool again = true; again;) {
                 again = false;
@@ -212,12 +212,11 @@ Result<void> price_values(std::span<Node> nodes, Heap& heap) {
                             again |= (reach[t][w] & ~reach[s][w]) != 0;
                             reach[s][w] |= reach[t][w];
                         }
-                        again |= other[t] > other[s];
-                        other[s] |= other[t];
+                        if (other[t] + 1u < other[s]) other[s] = static_cast<std::uint16_t>(other[t] + 1), again = true;
                     }
             }
             r->reach = reach;
-            r->reach_other = other;
+            r->to_other = other;
         }
     }
     return {};

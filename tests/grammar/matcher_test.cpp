@@ -314,7 +314,9 @@ TEST(Matcher, objects_and_arrays_that_must_differ) {
     EXPECT_FALSE(m.would_take("\""));
     EXPECT_TRUE(m.would_take(R"(y","a":true}])"));
     char text[64];
-    EXPECT_EQ(m.close_bytes(), m.close(text));
+    const std::size_t n = m.close(text);
+    ASSERT_LE(n, sizeof text);
+    EXPECT_TRUE(m.would_take({text, n}));
 
     ASSERT_TRUE(c.schema(
         R"({"type":"array","uniqueItems":true,"items":{"type":"array","items":{"type":"null"},"maxItems":1}})"));
