@@ -251,10 +251,10 @@ bool Matcher::has_room(const Frame& f, bool top) const {
         }
         case Kind::object: {
             const auto& r = *static_cast<const ObjectRule*>(f.rule);
-            if (top && (f.phase == 3 || f.phase == 4) && grammar_->nodes[r.nodes[f.object.label]].many) return true;
+            if (top && (f.phase == 3 || f.phase == 4) && grammar_->nodes[r.nodes[f.object.label]].many()) return true;
             for (std::uint32_t label = 1; label <= static_cast<std::uint32_t>(r.named); label++)
                 if (has_bit(r.required, label) && !has_bit(f.object.seen, label) &&
-                    grammar_->nodes[r.nodes[label]].many)
+                    grammar_->nodes[r.nodes[label]].many())
                     return true;
             return false;
         }
@@ -272,7 +272,7 @@ int Matcher::may_repeat(const Frame& top) const {
             bool many = false, nested = false;
             for (unsigned choice = 0; choice < 1u << r.contains_count; choice++) {
                 const Node& n = grammar_->nodes[r.node(f->array.count, choice)];
-                many |= n.many, nested |= n.nested();
+                many |= n.many(), nested |= n.nested();
             }
             if (nested && !many) depth = f->depth;
         }

@@ -236,7 +236,7 @@ Result<Grammar> Compiler::run() {
         if (i != nothing) TRY(build(i));
     TRY(count_values(nodes_.view(), heap_, scratch_));
     TRY(price_values(nodes_.view(), heap_));
-    const bool nested_differ = TRY(mark_many(nodes_.view(), scratch_));
+    const bool nested_differ = TRY(count_nested(nodes_.view(), scratch_));
     TRY(check_searches());
     if (nodes_[0].cost >= never) return wrong(Code::incorrect_parameters, 0, "no value obeys it");
     if (nodes_[0].depth > max_depth) return wrong(Code::not_supported, 0, "its values are nested too deeply");

@@ -91,9 +91,10 @@ struct Node {
     std::uint32_t cost = never;  // bytes of the shortest value
     int depth = 0;               // of nesting that it has
     int values = 0;              // how many there are, 255: or more; also where arrays and objects are among them
-    bool many = false;           // 255 or more, whatever the members are that an object or an array need not have
+    std::uint8_t at_least = 0;   // so many there are, 255: or more, without those of members that need not be there
     std::uint32_t unequal = 0;   // bytes of one more where all must differ, at most; 0: not known, cost and a little
 
+    bool many() const { return at_least == 255; }
     bool nested() const { return !arrays.empty() || !objects.empty(); }
 };
 

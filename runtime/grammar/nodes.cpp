@@ -316,45 +316,66 @@ Result<void> count_values(std::span<Node> nodes, Heap& heap, Heap& scratch) {
     return {};
 }
 
-Result<bool> mark_many(std::span<Node> nodes, Heap& scratch) {
+Result<bool> count_nested(std::span<Node> nodes, Heap& scratch) {
     bool any = false;
     for (const Node& n : nodes)
         for (const ArrayRule* r : n.arrays)
             for (int i = 0; r->unique && i < (r->prefix + 1) << r->contains_count; i++)
                 any |= nodes[r->nodes[i]].nested();
     if (!any) return false;
-    const auto has_many = [&](const Automaton& a) -> Result<bool> {
+    const auto words_of = [&](const Automaton& a) -> Result<int> {
         const std::size_t mark = scratch.used();
         auto* const completions = TRY(taken<std::uint8_t>(scratch, static_cast<std::size_t>(a.states)));
         const int words = count_words(a, completions);
         scratch.release(mark);
-        return words == 255;
+        return words;
     };
     for (Node& n : nodes) {
+        int most = 0;
         for (const StringRule* r : n.strings)
-            n.many |= !r->from_source && (r->any ? r->max >= 3 : TRY(has_many(r->content)));
-        for (const NumberRule* r : n.numbers) n.many |= r->listed ? TRY(has_many(r->words)) : r->free;
+            most = std::max(most, r->from_source ? 0 : !r->any ? TRY(words_of(r->content)) : r->max > 0 ? 255 : 1);
+        int numbers = 0;
+        for (const NumberRule* r : n.numbers)
+            numbers = std::max(numbers, r->listed ? TRY(words_of(r->words)) : r->free ? 255 : 1);
+        n.at_least = static_cast<std::uint8_t>(std::min(255, most + numbers + n.null + n.truth + n.falsity));
     }
     for (bool more = true; more;) {
         more = false;
         for (Node& n : nodes) {
-            if (n.many) continue;
-            for (const ArrayRule* r : n.arrays) n.many |= !r->unique && r->grows() && nodes[r->nodes[0]].cost < never;
-            for (const ObjectRule* r : n.objects) {
-                n.many |= r->other && r->other_count == never && r->max == never && nodes[r->other_node].cost < never;
-                for (std::uint32_t label = 1; label <= static_cast<std::uint32_t>(r->named); label++)
-                    n.many |= has_bit(r->required, label) && nodes[r->nodes[label]].many;
+            int most = 0;
+            for (const ArrayRule* r : n.arrays) {
+                const Node& item = nodes[r->nodes[0]];
+                if (!r->unique && r->grows() && item.cost < never) most = 255;
+                int lists = 1;
+                for (std::uint32_t i = 0; i < r->min && lists < 255 && !r->unique && r->prefix + r->contains_count == 0;
+                     i++)
+                    lists = item.at_least < 2 ? lists : std::min(255, lists * item.at_least);
+                most = std::max(most, lists);
             }
-            more |= n.many;
+            for (const ObjectRule* r : n.objects) {
+                if (r->other && r->other_count == never && r->max == never && nodes[r->other_node].cost < never)
+                    most = 255;
+                int sets = 1;
+                for (std::uint32_t label = 1; label <= static_cast<std::uint32_t>(r->named); label++)
+                    if (has_bit(r->required, label))
+                        sets = std::min(255, sets * std::max<int>(1, nodes[r->nodes[label]].at_least));
+                most = std::max(most, sets);
+            }
+            if (most > n.at_least) n.at_least = static_cast<std::uint8_t>(most), more = true;
         }
     }
+    // What is looked for among few is found as long as there are not too many to look at.
+    constexpr std::uint32_t looked_at = 64;
     for (const Node& n : nodes)
         for (const ArrayRule* r : n.arrays)
-            for (int i = 0; r->unique && r->min > 1 && i < (r->prefix + 1) << r->contains_count; i++)
-                if (nodes[r->nodes[i]].nested() && !nodes[r->nodes[i]].many)
-                    return Error::make(Code::not_supported,
-                                       "schema: uniqueItems cannot be together with minItems where items are arrays or "
-                                       "objects of few values");
+            for (int i = 0; r->unique && i < (r->prefix + 1) << r->contains_count; i++)
+                if (const Node& item = nodes[r->nodes[i]];
+                    item.nested() && !item.many() && r->min > std::min<std::uint32_t>(item.at_least, looked_at))
+                    return Error::make(
+                        Code::not_supported,
+                        "schema: uniqueItems and minItems %u where there may be too few different arrays "
+                        "or objects",
+                        r->min);
     return true;
 }
 

@@ -16,8 +16,8 @@ Result<void> count_values(std::span<Node> nodes, Heap& heap, Heap& scratch);
 // value. Errors: memory_full.
 Result<void> price_values(std::span<Node> nodes, Heap& heap);
 
-// Sets Node::many, where arrays or objects are items that must differ; true: they are. After price_values(). Errors:
-// not_supported, memory_full.
-Result<bool> mark_many(std::span<Node> nodes, Heap& scratch);
+// Sets Node::at_least, where arrays or objects are items that must differ; true: they are. After price_values().
+// Errors: not_supported, memory_full.
+Result<bool> count_nested(std::span<Node> nodes, Heap& scratch);
 
 }  // namespace slmd::grammar

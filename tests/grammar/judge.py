@@ -57,6 +57,8 @@ OWN = [
         "name": {"type": "string"}, "state": {"enum": ["on", "off", "not known"]}, "hot": {"type": "boolean"}},
      "required": ["name", "state"], "additionalProperties": False}},
     {"type": "array", "uniqueItems": True, "items": {"type": "array", "uniqueItems": True, "items": {"enum": ["r", "g", 1, 2]}, "maxItems": 3}},
+    {"type": "array", "uniqueItems": True, "minItems": 6, "maxItems": 8, "items": {"type": "object", "properties": {
+        "room": {"enum": ["kitchen", "hall", "bath"]}, "light": {"type": "boolean"}}, "required": ["room", "light"], "additionalProperties": False}},
     {"type": "array", "uniqueItems": True, "maxItems": 5, "items": {"type": "object", "minProperties": 1, "maxProperties": 2,
      "patternProperties": {"^[ab]$": {"type": "boolean"}}, "additionalProperties": False}},
     {"type": "string", "minLength": 3, "maxLength": 5},

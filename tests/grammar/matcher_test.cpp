@@ -329,10 +329,10 @@ TEST(Matcher, objects_and_arrays_that_must_differ) {
 
     EXPECT_STREQ(
         c.schema(
-             R"({"type":"array","uniqueItems":true,"minItems":2,"items":{"type":"object","properties":{"a":{"type":"boolean"}},"additionalProperties":false}})")
+             R"({"type":"array","uniqueItems":true,"minItems":3,"items":{"type":"object","properties":{"a":{"type":"boolean"}},"required":["a"],"additionalProperties":false}})")
             .error()
             .text,
-        "schema: uniqueItems cannot be together with minItems where items are arrays or objects of few values");
+        "schema: uniqueItems and minItems 3 where there may be too few different arrays or objects");
 }
 
 // Keys that can have no value are none of the few that are left.
