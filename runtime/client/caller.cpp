@@ -1,7 +1,9 @@
 #include "client/caller.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <utility>
@@ -179,6 +181,15 @@ std::string read_all(FILE* f) {
     std::string text;
     char buffer[4096];
     for (std::size_t n; (n = fread(buffer, 1, sizeof buffer, f)) > 0;) text.append(buffer, n);
+    return text;
+}
+
+Result<std::string> read_text(const char* path, const char* option) {
+    FILE* const f = fopen(path, "re");
+    std::string text = f == nullptr ? "" : read_all(f);
+    const int failed = f == nullptr || ferror(f) != 0 ? errno : 0;
+    if (f != nullptr) fclose(f);
+    if (failed != 0) return Error::make(Code::storage_failure, "%s%s: %s", option, path, strerror(failed));
     return text;
 }
 

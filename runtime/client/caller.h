@@ -45,6 +45,8 @@ class Caller {
 
 std::string quoted(std::string_view text);  // as a JSON string
 std::string read_all(FILE* file);
+// option: stands before the path in an error. Errors: storage_failure.
+Result<std::string> read_text(const char* path, const char* option = "");
 // Says it; returns the exit status.
 int complain(const Error& e, int code);
 int outcome(const Error& e);

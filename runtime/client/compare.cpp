@@ -10,7 +10,6 @@
 
 #include "agent/calibrate.h"
 #include "agent/drawing.h"
-#include "base/file.h"
 #include "client/ledger_files.h"
 #include "client/ledger_report.h"
 
@@ -41,22 +40,9 @@ std::vector<std::string> names_in(const std::string& list) {
 }
 
 Result<std::map<std::string, Large>> read_large(const char* path, const Prices& prices) {
-    const MappedFile map = TRY(MappedFile::open(path));
-    std::string all(reinterpret_cast<const char*>(map.bytes().data()), map.bytes().size());
     std::map<std::string, Large> out;
     constexpr std::string_view left[] = {"input", "answer"};
-    int number = 0;
-    for (std::size_t at = 0; at < all.size();) {
-        const std::size_t end = std::min(all.find('\n', at), all.size());
-        const std::span<char> line(all.data() + at, end - at);
-        at = end + 1;
-        number++;
-        if (std::string_view(line.data(), line.size()).find_first_not_of(" \t\r") == std::string_view::npos) continue;
-        JsonNode nodes[64];
-        JsonReader reader(nodes, 4);
-        reader.leave(left);
-        if (const auto read = reader.parse(line); !read)
-            return Error::make(Code::incorrect_parameters, "%s:%d: %s", path, number, read.error().text);
+    TRY(read_json_lines(path, left, [&](const JsonReader& reader, int number) -> Result<void> {
         const JsonNode& root = reader.root();
         const JsonNode *input = reader.find(root, "input"), *answer = reader.find(root, "answer");
         if (root.type != JsonType::object || input == nullptr || answer == nullptr)
@@ -71,7 +57,8 @@ Result<std::map<std::string, Large>> read_large(const char* path, const Prices& 
         };
         out[std::string(input->text)] = {std::string(answer->text), value("ms"),
                                          prices.in * value("tokens_in") + prices.out * value("tokens_out")};
-    }
+        return {};
+    }));
     return out;
 }
 

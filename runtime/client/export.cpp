@@ -1,9 +1,7 @@
 #include "client/export.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <set>
@@ -18,23 +16,9 @@ namespace {
 Result<std::vector<std::string>> pair_files(const LedgerCommand& command) {
     static constexpr const char* usual[] = {pairs_folder};
     const std::string only = command.agent == nullptr ? "" : std::string(command.agent) + ".jsonl";
-    std::vector<std::string> out;
-    for (const char* path : command.paths.empty() ? std::span<const char* const>(usual) : command.paths) {
-        struct stat st;
-        if (stat(path, &st) != 0) return Error::make(Code::storage_failure, "%s: %s", path, strerror(errno));
-        if (!S_ISDIR(st.st_mode)) {
-            out.push_back(path);
-            continue;
-        }
-        DIR* const d = opendir(path);
-        if (d == nullptr) return Error::make(Code::storage_failure, "%s: %s", path, strerror(errno));
-        while (const dirent* const e = readdir(d)) {
-            const std::string name = e->d_name;
-            if (name.ends_with(".jsonl") && (only.empty() || name == only))
-                out.push_back(std::string(path) + "/" + name);
-        }
-        closedir(d);
-    }
+    auto out = TRY(
+        files_of(command.paths.empty() ? std::span<const char* const>(usual) : command.paths,
+                 [&](const std::string& name) { return name.ends_with(".jsonl") && (only.empty() || name == only); }));
     std::sort(out.begin(), out.end());
     if (out.empty()) return Error::make(Code::not_found, "no pairs here (AGENT.jsonl)");
     return out;

@@ -1,9 +1,5 @@
 #include "client/labelled.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-
 #include <algorithm>
 
 #include "agent/evidence.h"
@@ -37,13 +33,9 @@ bool same_answer(const std::string& wanted, const std::string& got, std::span<st
     return compared && compared.value().verdict == agent::Verdict::pass;
 }
 
-Result<std::vector<Labelled>> read_labelled(const char* path, bool outputs) {
-    FILE* const f = fopen(path, "re");
-    if (f == nullptr) return Error::make(Code::storage_failure, "%s: %s", path, strerror(errno));
-    std::string all = read_all(f);
-    fclose(f);
-    std::vector<Labelled> out;
-    constexpr std::string_view left[] = {"input", "output"};
+Result<void> read_json_lines(const char* path, std::span<const std::string_view> left,
+                             const std::function<Result<void>(const JsonReader&, int)>& use) {
+    std::string all = TRY(read_text(path));
     int number = 0;
     for (std::size_t at = 0; at < all.size();) {
         const std::size_t end = std::min(all.find('\n', at), all.size());
@@ -54,8 +46,17 @@ Result<std::vector<Labelled>> read_labelled(const char* path, bool outputs) {
         JsonNode nodes[64];
         JsonReader reader(nodes, 4);
         reader.leave(left);
-        if (auto read = reader.parse(line); !read)
+        if (const auto read = reader.parse(line); !read)
             return Error::make(Code::incorrect_parameters, "%s:%d: %s", path, number, read.error().text);
+        TRY(use(reader, number));
+    }
+    return {};
+}
+
+Result<std::vector<Labelled>> read_labelled(const char* path, bool outputs) {
+    std::vector<Labelled> out;
+    constexpr std::string_view left[] = {"input", "output"};
+    TRY(read_json_lines(path, left, [&](const JsonReader& reader, int number) -> Result<void> {
         const JsonNode &root = reader.root(), *input = reader.find(root, "input"),
                        *output = reader.find(root, "output");
         if (root.type != JsonType::object || input == nullptr || (outputs && output == nullptr))
@@ -63,7 +64,8 @@ Result<std::vector<Labelled>> read_labelled(const char* path, bool outputs) {
                                outputs ? ", \"output\": ..." : "");
         out.push_back({std::string(input->text), output != nullptr ? std::string(output->text) : "",
                        input->type == JsonType::object});
-    }
+        return {};
+    }));
     if (out.empty()) return Error::make(Code::incorrect_parameters, "%s: there is no line in it", path);
     return out;
 }

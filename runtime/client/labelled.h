@@ -1,5 +1,6 @@
 // Inputs whose answers are known: lines {"input": ..., "output": ...} of a file; and what an agent answers to one.
 #pragma once
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,6 +15,11 @@ struct Labelled {
     std::string input, output;
     bool object;  // the input is a JSON object
 };
+
+// Calls use with each line of JSON of a file and its number; blank lines are left out, and the members that left names
+// stay as they are written. Errors: storage_failure; incorrect_parameters with the line; those of use.
+Result<void> read_json_lines(const char* path, std::span<const std::string_view> left,
+                             const std::function<Result<void>(const JsonReader&, int)>& use);
 
 // output may be left out where it is not asked for. Errors: storage_failure; incorrect_parameters with the line.
 Result<std::vector<Labelled>> read_labelled(const char* path, bool outputs = true);

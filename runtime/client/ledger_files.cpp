@@ -31,10 +31,10 @@ std::uint32_t number_of(const std::string& path) {
 
 }  // namespace
 
-Result<std::vector<std::string>> ledger_paths(std::span<const char* const> paths) {
-    static constexpr const char* usual[] = {ledger_folder};
+Result<std::vector<std::string>> files_of(std::span<const char* const> paths,
+                                          const std::function<bool(const std::string&)>& wanted) {
     std::vector<std::string> out;
-    for (const char* path : paths.empty() ? std::span<const char* const>(usual) : paths) {
+    for (const char* path : paths) {
         struct stat st;
         if (stat(path, &st) != 0) return Error::make(Code::storage_failure, "%s: %s", path, strerror(errno));
         if (!S_ISDIR(st.st_mode)) {
@@ -44,9 +44,16 @@ Result<std::vector<std::string>> ledger_paths(std::span<const char* const> paths
         DIR* const d = opendir(path);
         if (d == nullptr) return Error::make(Code::storage_failure, "%s: %s", path, strerror(errno));
         while (const dirent* const e = readdir(d))
-            if (route::ledger_number(e->d_name) != 0) out.push_back(std::string(path) + "/" + e->d_name);
+            if (wanted(e->d_name)) out.push_back(std::string(path) + "/" + e->d_name);
         closedir(d);
     }
+    return out;
+}
+
+Result<std::vector<std::string>> ledger_paths(std::span<const char* const> paths) {
+    static constexpr const char* usual[] = {ledger_folder};
+    auto out = TRY(files_of(paths.empty() ? std::span<const char* const>(usual) : paths,
+                            [](const std::string& name) { return route::ledger_number(name) != 0; }));
     std::stable_sort(out.begin(), out.end(),
                      [](const std::string& a, const std::string& b) { return number_of(a) < number_of(b); });
     if (out.empty())

@@ -21,6 +21,9 @@ class LedgerVisitor {
     virtual void fault(const std::string& file, const route::LedgerFault& fault) = 0;
 };
 
+// The paths, each folder replaced by the files in it that are wanted by their name. Errors: storage_failure.
+Result<std::vector<std::string>> files_of(std::span<const char* const> paths,
+                                          const std::function<bool(const std::string&)>& wanted);
 // Folders stand for all segments in them; none: ledger_folder. Errors: storage_failure, not_found.
 Result<std::vector<std::string>> ledger_paths(std::span<const char* const> paths);
 // Reads and verifies them. Errors: storage_failure, unknown.

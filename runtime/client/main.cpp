@@ -469,10 +469,7 @@ Result<void> add_setting(Options& o, const std::string& name, const std::string&
 
 // Sent as a string, so that its size is not bounded by what the wire reads of one line.
 Result<void> add_schema(Options& o, const char* path) {
-    FILE* const f = fopen(path, "re");
-    if (f == nullptr) return Error::make(Code::storage_failure, "--schema %s: %s", path, strerror(errno));
-    const std::string text = read_all(f);
-    fclose(f);
+    const std::string text = TRY(read_text(path, "--schema "));
     if (!utf8_valid(text)) return Error::make(Code::invalid_characters, "--schema %s: it is not UTF-8", path);
     o.settings += ",\"schema\":" + quoted(text);
     return {};
@@ -492,11 +489,8 @@ std::vector<std::string> lines_of(const std::string& all) {
 
 // A label a line; empty lines are none.
 Result<void> add_labels(Options& o, const char* path) {
-    FILE* const f = fopen(path, "r");
-    if (f == nullptr) return Error::make(Code::not_found, "--labels %s: %s", path, strerror(errno));
-    for (std::string& label : lines_of(read_all(f)))
+    for (std::string& label : lines_of(TRY(read_text(path, "--labels "))))
         if (!label.empty()) o.labels.push_back(std::move(label));
-    fclose(f);
     return {};
 }
 

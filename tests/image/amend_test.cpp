@@ -125,17 +125,8 @@ TEST_F(Amend, WhatIsRefusedLeavesTheFile) {
     EXPECT_NE(refused(stored, stored, {}).find("CRC mismatch"), std::string::npos);
     EXPECT_EQ(read_file(stored), damaged);
 
-    // As slmpack wrote them before there were hashes.
     auto bytes = read_file(raw);
-    RawHeader header;
-    std::memcpy(&header, bytes.data(), sizeof header);
-    std::memset(header.section_sha256, 0, sizeof header.section_sha256);
-    const Section& index = *find_section(header, SectionId::index);
-    for (std::uint32_t i = 0; i < header.tensor_count; i++)
-        std::memset(bytes.data() + index.offset + i * sizeof(TensorEntry) + offsetof(TensorEntry, sha256), 0, 28);
-    const auto digest = sha256(std::as_bytes(std::span(bytes)).subspan(index.offset, index.size));
-    std::memcpy(header.index_sha256, digest.value().data(), 32);
-    std::memcpy(bytes.data(), &header, sizeof header);
+    remove_hashes(bytes);
     write_file(raw, bytes);
     EXPECT_NE(refused(raw, raw, {}).find("without hashes"), std::string::npos);
 }

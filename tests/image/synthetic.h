@@ -11,9 +11,12 @@
 #include <fstream>
 #include <map>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "base/sha256.h"
+#include "image/check.h"
 #include "toolchain/slmpack/image/half.h"
 #include "toolchain/slmpack/image/writer.h"
 
@@ -37,6 +40,26 @@ inline std::vector<char> read_file(const std::string& path) {
 }
 inline void write_file(const std::string& path, const std::vector<char>& bytes) {
     std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+}
+
+// Puts a header back into a raw image, with the hash of its index as it now is.
+inline void rehash(std::vector<char>& bytes, image::RawHeader& header) {
+    const image::Section& index = *image::find_section(header, image::SectionId::index);
+    const auto digest = sha256(std::as_bytes(std::span(bytes)).subspan(index.offset, index.size));
+    std::memcpy(header.index_sha256, digest.value().data(), 32);
+    std::memcpy(bytes.data(), &header, sizeof header);
+}
+// Makes of a raw image one as slmpack wrote them before there were hashes: the reserved bytes are zero.
+inline image::RawHeader remove_hashes(std::vector<char>& bytes) {
+    image::RawHeader header;
+    std::memcpy(&header, bytes.data(), sizeof header);
+    std::memset(header.section_sha256, 0, sizeof header.section_sha256);
+    const image::Section& index = *image::find_section(header, image::SectionId::index);
+    for (std::uint32_t i = 0; i < header.tensor_count; i++)
+        std::memset(bytes.data() + index.offset + i * sizeof(image::TensorEntry) + offsetof(image::TensorEntry, sha256),
+                    0, 28);
+    rehash(bytes, header);
+    return header;
 }
 
 inline pack::TensorData random_tensor(image::Kind kind, std::uint32_t rows, std::uint32_t cols, unsigned seed) {

@@ -44,14 +44,6 @@ tiny::Lora with(const std::string& entry, tiny::Lora lora = tiny::llama_lora()) 
     return lora;
 }
 
-#define EXPECT_SAYS(result, part)                                                              \
-    do {                                                                                       \
-        const auto& said = result;                                                             \
-        EXPECT_FALSE(said);                                                                    \
-        EXPECT_TRUE(!said && std::string(said.error().what()).find(part) != std::string::npos) \
-            << (said ? "ok" : said.error().what());                                            \
-    } while (0)
-
 TEST(Peft, AllSevenMatricesWithAlphaByRank) {
     const tiny::Lora lora = tiny::llama_lora();
     auto adapter = open(lora);

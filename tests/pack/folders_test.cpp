@@ -34,14 +34,6 @@ std::string replaced(std::string text, const std::string& from, const std::strin
     return text.replace(at, from.size(), to);
 }
 
-#define EXPECT_SAYS(result, part)                                                              \
-    do {                                                                                       \
-        const auto& said = result;                                                             \
-        EXPECT_FALSE(said);                                                                    \
-        EXPECT_TRUE(!said && std::string(said.error().what()).find(part) != std::string::npos) \
-            << (said ? "ok" : said.error().what());                                            \
-    } while (0)
-
 class Folder : public testing::Test {
   protected:
     Folder() : path_(fs::temp_directory_path() / ("slmd-folder-" + std::to_string(getpid()))) {

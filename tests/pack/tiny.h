@@ -12,6 +12,15 @@
 
 #include "toolchain/slmpack/source/tensor_types.h"
 
+// That a result is an error that says so.
+#define EXPECT_SAYS(result, part)                                                              \
+    do {                                                                                       \
+        const auto& said = result;                                                             \
+        EXPECT_FALSE(said);                                                                    \
+        EXPECT_TRUE(!said && std::string(said.error().what()).find(part) != std::string::npos) \
+            << (said ? "ok" : said.error().what());                                            \
+    } while (0)
+
 namespace slmd::tiny {
 
 template <class T>
