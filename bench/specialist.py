@@ -6,7 +6,7 @@
 Commands go as `run` of models/agents/board.toml over the Unix socket, to an slmd on a simulated board. An answer is right when its calls, in their order,
 with all arguments and nothing else, are those that are expected, or when it is "not for me" where that is. What slmd then does on the board does not count here.
 """
-import argparse, json, os, resource, socket, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, socket, statistics, subprocess, sys, tempfile, time, tomllib
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path += [os.path.join(ROOT, "bench"), os.path.join(ROOT, "models/specialist")]
@@ -125,6 +125,11 @@ def main():
              "phrase": ("held out: phrases and words that training has not", by_kind["phrase"])}
     out = ["| commands | number | right to the letter |", "| --- | --- | --- |"]
     out += [f"| {what} | {len(ok)} | {sum(ok)}, {100 * sum(ok) / len(ok):.1f} % |" for what, ok in named.values()]
+    threshold = tomllib.load(open(os.path.join(ROOT, "models/agents/board.toml"), "rb")).get("confidence", {}).get("threshold", 0)
+    out += ["", f"| commands that call something | wrong | of them not sure enough (below {threshold:g}) | right | of them not sure enough |", "| --- | --- | --- | --- | --- |"]
+    for name, what in {"hand": "written by hand", "second": "the second set by hand", "heldout": "held out"}.items():
+        sure = {good: [r["confidence"] >= threshold for ok, r in zip(rows[name][0], rows[name][2]) if r.get("calls") and ok == good] for good in (False, True)}
+        out.append(f"| {what} | {len(sure[False])} | {sure[False].count(False)} | {len(sure[True])} | {sure[True].count(False)} |")
     times = sorted(t for r in rows.values() for t in r[1])
     tokens = [r["tokens"] for row in rows.values() for r in row[2] if "tokens" in r]
     prompts = [r["prompt_tokens"] for row in rows.values() for r in row[2] if "prompt_tokens" in r]

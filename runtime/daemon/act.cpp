@@ -185,7 +185,12 @@ void Service::carry_out(Job& job) {
                 if (call.subject == config_.outputs[o].name) ms = config_.outputs[o].max_pulse_ms;
             if (call.times > 0 && call.ms == 0) ms = ms == 0 ? pulse_ms : std::min(ms, pulse_ms);
             const auto unmet = not_met(call);
-            if (!unmet)
+            const bool unsure = job.sure < a.threshold;
+            job.held |= unsure;
+            if (unsure)
+                told.result = put("not done: the model is not sure (%.4g, threshold %.4g)",
+                                  static_cast<double>(job.sure), static_cast<double>(a.threshold));
+            else if (!unmet)
                 why = unmet.error();
             else if (!unmet.value().empty())
                 told.result = put("not done: %.*s", size(unmet.value()), unmet.value().data());

@@ -91,10 +91,10 @@ void Service::judge(Job& job, bool cut) {
     fails = fails || std::any_of(o.calls.begin(), o.calls.end(), [](const wire::CallResult& c) { return c.failed; });
     if (job.wording == 0) {
         o.calibrated = job.is_calibrated();
-        o.confidence = o.calibrated ? agent::confidence(job.agent_state->calibration, o.features) : o.features.mean;
+        o.confidence = job.confidence_of(o.features);
         job.cut = cut;
     }
-    const bool unsure = o.confidence < a.threshold || job.cut;
+    const bool unsure = o.confidence < a.threshold || job.cut || job.held;
     o.verdict = fails ? "fail" : unsure ? "unsure" : "pass";
     o.route = (fails && a.escalate != agent::Escalate::never) || (unsure && a.escalate == agent::Escalate::unsure)
                   ? "escalate"

@@ -100,12 +100,17 @@ struct Job {
     AgentState* agent_state;
     bool other_adapter;  // than the agent's own: what its calibration says is not of this answer
     bool is_calibrated() const { return agent != nullptr && !other_adapter && agent_state->calibrated; }
+    float confidence_of(const Features& f) const {
+        return is_calibrated() ? agent::confidence(agent_state->calibration, f) : f.mean;
+    }
     std::string_view values[agent::Agent::max_fields];
     std::uint32_t input_end;  // in text: an agent's prompt begins here
     int wording;              // 0: the answer is made; n: the prompt of its check n - 1 is asked, to compare
     bool cut;                 // the answer ended early
     // Of an agent with tools: the model calls, the board does it (act), the model is told, until it answers in words.
     int step;              // answers of the model before this one
+    float sure;            // confidence of its last one
+    bool held;             // it was below the threshold: outputs were not driven
     bool prefix_brought;   // engine thread only: it was looked for
     bool acting;           // the event loop's thread has calls to carry out
     int tokens_before;     // of the answer, in the steps before

@@ -626,8 +626,10 @@ void Service::tell_answer(Job& job) {
         if (job.how() == task::Finish::stop) tell_vectors(job);
         return;
     }
+    const Features features = job.classifies ? job.classification.features() : job.generation.features();
+    job.sure = job.confidence_of(features);
     if (job.step > 0) return;  // an agent's confidence is that of what it did first
-    o.features = job.classifies ? job.classification.features() : job.generation.features();
+    o.features = features;
     if (job.is_calibrated()) {
         agent::Drift& drift = job.agent_state->drift;
         drift.add(o.features);
@@ -783,7 +785,7 @@ Result<int> Service::admit(const wire::Request& request, const Uplink::Late* lat
     job.constraint = -1;
     job.wants_spans = request.spans, job.tools = false;
     job.step = job.tokens_before = job.pending_count = job.call_count = 0;
-    job.acting = job.prefix_brought = false;
+    job.acting = job.prefix_brought = job.held = false;
     job.way = Job::home, job.wish = request.wish;
     job.recorded = 0, job.came = job.late = false;
     job.embeds = request.embed, job.classifies = false;

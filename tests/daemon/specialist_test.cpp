@@ -29,12 +29,13 @@ struct Board {
     int master = -1;
     std::string name;  // of the serial line's board end
 
-    explicit Board(const std::string& called, const std::string& engine = "")
+    explicit Board(const std::string& called, const std::string& engine = "",
+                   const std::string& agents = models + "/agents")
         : log(folder() + "/" + called + ".lines") {
         const std::vector<std::string> outputs = {"red_light", "yellow_light", "green_light", "white_light",
                                                   "valve_2",   "pump_1",       "fan",         "heater"};
         std::string sim = "log " + log + "\nboard pi-zero-2\n0 thermal 31\n0 thermal.throttle 80\n0 gpio.DOOR 1\n";
-        std::string text = "agents = [\"" + models + "/agents\"]\n" + engine + "[socket]\ntrusted = true\n";
+        std::string text = "agents = [\"" + agents + "\"]\n" + engine + "[socket]\ntrusted = true\n";
         for (const std::string& o : outputs) {
             sim += "0 gpio." + o + " open\n";
             text += "[[output]]\nname = \"" + o + "\"\nline = \"" + o + "\"\nmax_pulse_ms = 0\n";
@@ -187,4 +188,24 @@ TEST(Specialist, drives_the_board) {
                                       {"white_light", 0}})
         EXPECT_EQ(board.count(line, 1), times) << line;
     EXPECT_EQ(board.count("valve_2", 0), 1u);
+}
+
+TEST(Specialist, switches_nothing_that_it_is_not_sure_of) {
+    const std::string agents = folder() + "/strict";
+    std::filesystem::create_directory(agents);
+    std::ifstream shipped(models + "/agents/board.toml");
+    std::string text{std::istreambuf_iterator<char>(shipped), {}};
+    const std::string as_shipped = "threshold = 0.95";
+    const std::size_t at = text.find(as_shipped);
+    ASSERT_NE(at, text.npos);
+    std::ofstream(agents + "/board.toml") << text.replace(at, as_shipped.size(), "threshold = 1.0");
+    const Board board("strict", "", agents);
+    Daemon d(board.options());
+    Wire w = d.connect();
+    const json r = ask(w, "turn on the red light and how warm is it");
+    ASSERT_EQ(r["calls"].size(), 2u) << r.dump();
+    EXPECT_EQ(r["calls"][0]["result"].get<std::string>().find("not done: the model is not sure (0.9"), 0u) << r.dump();
+    EXPECT_EQ(r["calls"][1]["result"], "31");
+    EXPECT_EQ(r["verdict"], "unsure");
+    EXPECT_EQ(board.count("red_light", 1), 0u);
 }
