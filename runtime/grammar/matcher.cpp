@@ -331,6 +331,17 @@ bool Matcher::other_fits(const ObjectRule& r, const ObjectRule::Set& seen, std::
     return r.other && (r.max == never || (count < r.max && rest(*grammar_, r, seen, count + 1) < never));
 }
 
+template <class Is>
+bool Matcher::any_key(const Frame& f, const Is& is) const {
+    const std::string_view text(text_, f.phase == 2 ? f.item : length_);
+    for (std::size_t at = f.begin + 1; at < text.size();) {
+        const std::size_t end = skip(text, at);
+        if (is(text.substr(at, end - at))) return true;
+        at = skip(text, end + 1) + 1;
+    }
+    return false;
+}
+
 // A key may be meant that begins as `written` does, its quote included.
 bool Matcher::can_begin_key(const Frame& f, std::uint16_t state, std::string_view written) const {
     const auto& r = *static_cast<const ObjectRule*>(f.rule);
@@ -339,15 +350,12 @@ bool Matcher::can_begin_key(const Frame& f, std::uint16_t state, std::string_vie
         if (r.others == nullptr || r.others[state] == 255) return true;
         // Of few keys, those that are there already are gone.
         int left = r.others[state];
-        const std::string_view text(text_, f.phase == 2 ? f.item : length_);
-        for (std::size_t at = f.begin + 1; at < text.size();) {
-            const std::size_t end = skip(text, at);
-            const std::string_view key = text.substr(at, end - at);
+        any_key(f, [&](std::string_view key) {
             std::uint16_t s = 0;
             for (const char c : key.substr(1, key.size() - 2)) s = r.keys.step(s, static_cast<unsigned char>(c));
             left -= r.keys.label[s] > r.named && key.starts_with(written);
-            at = skip(text, end + 1) + 1;
-        }
+            return false;
+        });
         if (left > 0) return true;
     }
     for (int w = 0; w < ObjectRule::words; w++)
@@ -355,16 +363,6 @@ bool Matcher::can_begin_key(const Frame& f, std::uint16_t state, std::string_vie
             if (eligible(r, f.object.seen, f.object.count,
                          static_cast<std::uint32_t>(w * 64 + __builtin_ctzll(open) + 1)))
                 return true;
-    return false;
-}
-
-bool Matcher::has_key(const Frame& f, std::string_view key) const {
-    const std::string_view text(text_, f.item);
-    for (std::size_t at = f.begin + 1; at < f.item;) {
-        const std::size_t end = skip(text, at);
-        if (text.substr(at, end - at) == key) return true;
-        at = skip(text, end + 1) + 1;
-    }
     return false;
 }
 
@@ -396,7 +394,8 @@ void Matcher::object_byte(const Frame& f, char c) {
                     next.object.seen[(label - 1) / 64] |= std::uint64_t{1} << (label - 1) % 64;
                 } else if (grammar_->nodes[r.nodes[label]].cost >= never ||
                            !other_fits(r, f.object.seen, f.object.count) ||
-                           has_key(f, {text_ + f.item, length_ + 1 - f.item})) {
+                           any_key(f, [key = std::string_view(text_ + f.item, length_ + 1 - f.item)](
+                                          std::string_view k) { return k == key; })) {
                     return;
                 }
                 next.object.count++;

@@ -122,7 +122,9 @@ class Matcher {
     bool eligible(const ObjectRule& rule, const ObjectRule::Set& seen, std::uint32_t count, std::uint32_t label) const;
     bool can_begin_key(const Frame& object, std::uint16_t state, std::string_view written) const;
     bool other_fits(const ObjectRule& rule, const ObjectRule::Set& seen, std::uint32_t count) const;
-    bool has_key(const Frame& object, std::string_view key) const;
+    // Whether one of the keys that were written, quotes included, is so.
+    template <class Is>
+    bool any_key(const Frame& object, const Is& is) const;
     bool in_escape(const Frame& string) const;
     bool can_match(const Frame& string) const;
     bool follow_source(const Frame& frame, Frame& next, char c) const;
