@@ -117,6 +117,13 @@ Result<int> letter(const char* text) {
 }  // namespace
 
 int run_model(const ModelCommand& command) {
+    const bool is_install = strcmp(command.verb, "install") == 0, is_activate = strcmp(command.verb, "activate") == 0,
+               is_rollback = strcmp(command.verb, "rollback") == 0, is_list = strcmp(command.verb, "list") == 0;
+    if ((is_install ? command.argument == nullptr : !is_activate && command.argument != nullptr) ||
+        !(is_install || is_activate || is_rollback || is_list)) {
+        fputs("slmctl: model install IMAGE, model activate [a|b], model rollback, model list\n", stderr);
+        return exit_usage;
+    }
     static daemon::Config config;
     static daemon::TrustedKeys keys;
     const auto folder = [&]() -> Result<SlotFolder> {
@@ -132,13 +139,6 @@ int run_model(const ModelCommand& command) {
         return SlotFolder::open(config.model);
     }();
     if (!folder) return complain(folder.error());
-    const bool is_install = strcmp(command.verb, "install") == 0, is_activate = strcmp(command.verb, "activate") == 0,
-               is_rollback = strcmp(command.verb, "rollback") == 0, is_list = strcmp(command.verb, "list") == 0;
-    if ((is_install ? command.argument == nullptr : !is_activate && command.argument != nullptr) ||
-        !(is_install || is_activate || is_rollback || is_list)) {
-        fputs("slmctl: model install IMAGE, model activate [a|b], model rollback, model list\n", stderr);
-        return exit_usage;
-    }
     if (is_list) return list(folder.value());
     if (is_install) return install(folder.value(), command, keys.trust());
     const auto chosen = [&]() -> Result<int> {

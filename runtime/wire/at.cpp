@@ -122,7 +122,8 @@ Result<void> Session::check_args(const Command& command, std::span<const Arg> ar
             return Error::make(Code::incorrect_parameters, "%s is %s", p.name, range.view().data());
         }
         if (a.type == Arg::text && static_cast<double>(a.string.size()) < p.min)
-            return Error::make(Code::incorrect_parameters, "%s is empty", p.name);
+            return p.min > 1 ? Error::make(Code::incorrect_parameters, "%s is %.0f bytes: %s", p.name, p.min, p.help)
+                             : Error::make(Code::incorrect_parameters, "%s is empty", p.name);
         if (a.type == Arg::text && static_cast<double>(a.string.size()) > p.max)
             return Error::make(Code::text_too_long, "%s is at most %.0f bytes", p.name, p.max);
     }

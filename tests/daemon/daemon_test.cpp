@@ -680,6 +680,10 @@ TEST(Check, what_is_wrong_is_found_without_starting) {
         }
         close(fd);
     }
+    EXPECT_NE(shell(slmd_path() + " --check-config --config /nowhere.toml").err.find("/nowhere.toml: No such file"),
+              std::string::npos);
+    EXPECT_NE(shell(slmd_path() + " --check-config --config " + dir).err.find("a folder, not a file"),
+              std::string::npos);
     r = shell(slmd_path() + " --check-config --config " + file + " --tty /dev/null@9600 --state /proc/nowhere");
     EXPECT_EQ(r.code, 0) << r.err;
     EXPECT_EQ(r.out.rfind(tiny_image() + ": 2 slots of ", 0), 0u) << r.out;

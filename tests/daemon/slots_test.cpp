@@ -134,6 +134,9 @@ TEST(slots, what_is_wrong_is_said_and_changes_nothing) {
                  {"activate c", "no slot \"c\"", 1},
                  {"rollback a", "model rollback", 64},
                  {"remove", "model list", 64}};
+    const Ran wrong = shell(slmctl_path() + " --config /nowhere.toml model remove");
+    EXPECT_EQ(wrong.code, 64);
+    EXPECT_NE(wrong.err.find("model list"), std::string::npos) << wrong.err;
     for (const auto& c : cases) {
         const Ran r = b.model(c.arguments);
         EXPECT_EQ(r.code, c.code) << c.arguments;

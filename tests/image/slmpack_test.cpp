@@ -98,6 +98,9 @@ TEST_F(Slmpack, ImportWarnsOfCodesThatCannotStay) {
 TEST_F(Slmpack, WrongUseIsTwoAndWrongInputIsOne) {
     EXPECT_EQ(run("").code, 2);
     EXPECT_EQ(run("import").code, 2);
+    const Answer unknown = run("frobnicate x");
+    EXPECT_EQ(unknown.code, 2);
+    EXPECT_NE(unknown.error.find("no command \"frobnicate\""), std::string::npos) << unknown.error;
     EXPECT_EQ(run("import " + tiny_model + " -o " + image + " --kind i5").code, 2);
     EXPECT_EQ(run("--version").code, 0);
     for (const char* command : {"import", "quantize", "golden", "inspect", "verify", "keygen", "sign", "cat", "diff",

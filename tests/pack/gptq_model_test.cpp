@@ -271,7 +271,8 @@ INSTANTIATE_TEST_SUITE_P(Golden, Mixtures, testing::Values("granitemoe", "qwen3-
 TEST_F(Whole, TooLittleTextIsRefused) {
     const auto made = quantize_model(*source_, std::span(sequences_).first(3), path_ + "/few", options("few"));
     ASSERT_FALSE(made);
-    EXPECT_STREQ(made.error().text, "3 windows of calibration text: at least 8 are needed");
+    EXPECT_STREQ(made.error().text,
+                 "3 windows of calibration text: at least 8 are needed; give more of it (--text FILE)");
 }
 
 }  // namespace

@@ -386,6 +386,8 @@ TEST(Uplink, what_left_and_what_waits_is_told_in_json) {
                                                                          {"queued", 1764000001},
                                                                          {"deadline", 0}}));
     EXPECT_EQ(call("queue.show", {{"key", "fedcba9876543210fedcba9876543210"}})["result"]["text"], "late");
+    EXPECT_EQ(call("queue.show", {{"key", "fedcba"}})["error"]["message"],
+              "key is 32 bytes: a request that was queued; queue lists them");
     EXPECT_EQ(call("queue.drop", {{"key", "0123456789abcdef0123456789abcdef"}})["result"], json::object());
     EXPECT_TRUE(call("queue.drop", {{"key", "fedcba9876543210fedcba9876543210"}}).contains("error"));
     EXPECT_EQ(call("budget", json::object())["result"]["budget"][0], (json{{"agent", ""},

@@ -275,6 +275,11 @@ int main(int argc, char** argv) {
         code = eval.task.empty() ? run_eval(eval) : run_eval_task(eval);
     });
 
+    if (argc > 1 && argv[1][0] != '-' &&
+        app.get_subcommands([&](CLI::App* s) { return s->check_name(argv[1]); }).empty()) {
+        std::fprintf(stderr, "slmpack: no command \"%s\"; slmpack --help lists them\n", argv[1]);
+        return 2;
+    }
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {

@@ -578,7 +578,8 @@ class Quantizer {
 Result<QuantizeSummary> quantize_model(const Source& source, std::span<const Sequence> sequences,
                                        const std::string& path, const QuantizeOptions& options) {
     if (sequences.size() < held_out)
-        return Error::make(Code::incorrect_parameters, "%zu windows of calibration text: at least %zu are needed",
+        return Error::make(Code::incorrect_parameters,
+                           "%zu windows of calibration text: at least %zu are needed; give more of it (--text FILE)",
                            sequences.size(), held_out);
     for (const SourceTensor& t : source.tensors)
         if (is_matrix(t) && t.name != "token_embd" && t.name != "output" && !t.name.starts_with("blk."))
