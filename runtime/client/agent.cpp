@@ -87,7 +87,7 @@ class Trial {
             return n != nullptr ? static_cast<float>(n->number) : 0;
         };
         const JsonNode* const f = reader.find(r, "features");
-        return Answer{same_answer(l.output, answer_of(reader, r), {memory_.get(), agent_bytes}),
+        return Answer{same_answer(l.output, judged_of(reader, r), {memory_.get(), agent_bytes}),
                       text_of(reader, r, "verdict"),
                       ms,
                       number(&r, "confidence"),

@@ -27,10 +27,14 @@ Result<std::vector<Labelled>> read_labelled(const char* path, bool outputs = tru
 std::string text_of(const JsonReader& reader, const JsonNode& object, const char* name);
 // "value" of a schema, "label" of a choice, or "text".
 std::string answer_of(const wire::JsonLine& reader, const JsonNode& result);
-// Of the method "run". What is asked to judge the local model is not asked of another: it stays here.
+// What is judged of it: of an agent with tools its calls, {"calls":[{"name": ..., "arguments": {...}}]}, if it made
+// any.
+std::string judged_of(const wire::JsonLine& reader, const JsonNode& result);
+// Of the method "run". What is asked to judge the local model is not asked of another, and switches nothing.
 std::string run_params(const char* name, std::string_view input, bool object);
 std::string local_params(const char* name, std::string_view input, bool object);
-// The same text, or the same JSON. memory: to read them in.
+// The same text, or the same JSON; {"text": ...} is wanted of an agent with tools that is to call none. memory: to read
+// them in.
 bool same_answer(const std::string& wanted, const std::string& got, std::span<std::byte> memory);
 
 }  // namespace slmd::client

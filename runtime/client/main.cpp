@@ -124,6 +124,7 @@ constexpr char usage[] =
     "      --volume N          compare: requests a month, 100000 by default\n"
     "      --csv FILE, --svg FILE  what is reported, for a spreadsheet and as a picture\n"
     "      --route WHERE       agent run: local (it stays here) or remote (where the agent allows it)\n"
+    "      --dry-run           agent run: its calls switch nothing\n"
     "      --provisional       agent run: what the local model said, while the large one is asked\n"
     "      --by HOW            docs search: words, meaning or both (the default)\n"
     "      --format F          of a vector: f32, numbers (the default), or i8, a scale and bytes in base64\n"
@@ -156,7 +157,7 @@ struct Options {
     CompareCommand compare;
     std::vector<const char*> terms;
     std::string route;  // of agent run
-    bool provisional = false;
+    bool provisional = false, dry_run = false;
 };
 
 // Behind an answer whose probability is below the setting `doubt`.
@@ -381,6 +382,7 @@ enum Option {
     opt_by,
     opt_route,
     opt_provisional,
+    opt_dry_run,
     opt_ask_upstream,
     opt_term,
     opt_last,
@@ -439,6 +441,7 @@ constexpr option options[] = {{"socket", required_argument, nullptr, 's'},
                               {"by", required_argument, nullptr, opt_by},
                               {"route", required_argument, nullptr, opt_route},
                               {"provisional", no_argument, nullptr, opt_provisional},
+                              {"dry-run", no_argument, nullptr, opt_dry_run},
                               {"ask-upstream", no_argument, nullptr, opt_ask_upstream},
                               {"regex", required_argument, nullptr, opt_regex},
                               {"adapter", required_argument, nullptr, opt_adapter},
@@ -545,6 +548,7 @@ Result<void> take_option(int c, Options& o) {
             o.route = optarg;
             return {};
         case opt_provisional: o.provisional = true; return {};
+        case opt_dry_run: o.dry_run = true; return {};
         case opt_term: o.terms.push_back(optarg); return {};
         case opt_key: o.ledger.key = optarg; return {};
         case opt_last: return number("--last", 1, 1 << 30, o.ledger.last);
@@ -627,7 +631,7 @@ int run_compare(Options& o) {
             const JsonNode* const n = reader.find(r, name);
             return n != nullptr ? n->number : otherwise;
         };
-        Asked a{answer_of(reader, r), {}};
+        Asked a{judged_of(reader, r), {}};
         a.said.failed = text_of(reader, r, "verdict") == "fail";
         a.said.confidence = static_cast<float>(number("confidence", 0));
         a.said.ms = number("total_ms", 0), a.said.joules = number("joules", -1);
@@ -790,7 +794,7 @@ int main(int argc, char** argv) {
     if (verb == "run")
         return run_agent(*connection, name, last != nullptr ? last : "-",
                          o.adapter + (o.route.empty() ? "" : ",\"route\":" + quoted(o.route)) +
-                             (o.provisional ? ",\"provisional\":true" : ""),
+                             (o.provisional ? ",\"provisional\":true" : "") + (o.dry_run ? ",\"dry_run\":true" : ""),
                          o.json);
     if (what == "list") return list_queue(*connection, o.json);
     if (what == "show") return show_queued(*connection, name, o.json);

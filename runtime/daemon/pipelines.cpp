@@ -40,7 +40,7 @@ Result<int> Pipelines::start(const Pipeline& pipeline, agent::Set& set, const wi
     *run = {};
     run->text = text;
     run->pipeline = &pipeline, run->set = &set;
-    run->trusted = request.trusted;
+    run->trusted = request.trusted, run->dry = request.dry_run;
     run->begun_ns = now_ns();
     const std::int64_t ms = request.settings->deadline_ms < 0 ? pipeline.deadline_ms : request.settings->deadline_ms;
     run->deadline_ns = ms == 0 ? 0 : run->begun_ns + ms * 1'000'000;
@@ -95,7 +95,7 @@ bool Pipelines::ask(Run& run, Branch& branch, wire::Host& host) {
         wire::Request request{{&turn, 1}, &settings, false};
         request.agent = step.agent;
         request.fields = !step.inputs[0].field.empty();
-        request.trusted = run.trusted;
+        request.trusted = run.trusted, request.dry_run = run.dry;
         return host.submit(request);
     }();
     const Code code = submitted ? Code{} : submitted.error().code;

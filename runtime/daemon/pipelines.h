@@ -36,7 +36,7 @@ class Pipelines {
     struct Run {
         const agent::Pipeline* pipeline;  // null: free
         agent::Set* set;
-        bool finished, trusted;
+        bool finished, trusted, dry;
         std::int64_t begun_ns, deadline_ns;
         char* text;  // [text_bytes] the input, then every answer
         std::size_t used;

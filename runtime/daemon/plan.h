@@ -111,6 +111,7 @@ struct Job {
     int step;              // answers of the model before this one
     float sure;            // confidence of its last one
     bool held;             // it was below the threshold: outputs were not driven
+    bool dry;              // they are not in any case
     bool prefix_brought;   // engine thread only: it was looked for
     bool acting;           // the event loop's thread has calls to carry out
     int tokens_before;     // of the answer, in the steps before

@@ -786,7 +786,7 @@ Result<int> Service::admit(const wire::Request& request, const Uplink::Late* lat
     job.wants_spans = request.spans, job.tools = false;
     job.step = job.tokens_before = job.pending_count = job.call_count = 0;
     job.acting = job.prefix_brought = job.held = false;
-    job.way = Job::home, job.wish = request.wish;
+    job.way = Job::home, job.wish = request.wish, job.dry = request.dry_run;
     job.recorded = 0, job.came = job.late = false;
     job.embeds = request.embed, job.classifies = false;
     job.system_begin = job.system_end = 0;

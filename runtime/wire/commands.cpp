@@ -61,7 +61,8 @@ constexpr Param run_params[] = {
     {"deadline_ms", integer, false, 0, 86400000, "milliseconds from now, 0 is none; without it the agent's"},
     {"adapter", text, false, 0, 23, "adapter instead of the agent's; \"\" is the model alone"},
     {"route", text, false, 5, 6, "local: it stays here; remote: the large model is asked, where the agent allows it"},
-    {"provisional", flag, false, 0, 1, "1: while the large model is asked, what the local one said is told already"}};
+    {"provisional", flag, false, 0, 1, "1: while the large model is asked, what the local one said is told already"},
+    {"dry_run", flag, false, 0, 1, "1: the agent's calls switch nothing"}};
 constexpr Param key_params[] = {{"key", text, true, 32, 32, "a request that was queued; queue lists them"}};
 constexpr Param queue_params[] = {
     {"key", text, false, 32, 32, "a request that was queued: its answer; without it all of them"}};

@@ -732,6 +732,7 @@ Result<int> Session::submit_agent(std::span<const Arg> args, Settings settings) 
                                "route is \"local\" or \"remote\"; without it the agent's file decides");
         request.wish = args[4].string == "local" ? Wish::local : Wish::remote;
     }
+    request.dry_run = args.size() > 6 && args[6].type == Arg::number && args[6].value != 0;
     return host_->submit(request);
 }
 

@@ -152,6 +152,7 @@ struct Request {
     std::string_view agent{};                     // by name; the only turn is its input
     bool fields = false;                          // which is a JSON object of fields
     bool trusted = false;                         // it may see and drive the board's hardware
+    bool dry_run = false;                         // an agent's calls switch nothing
     Wish wish = Wish::none;                       // of an agent's answer
     std::string_view key{};                       // of one that was queued: its answer is asked for; all else is absent
     std::optional<std::string_view> adapter{};    // of an agent, instead of its own; others have it in their settings

@@ -209,3 +209,25 @@ TEST(Specialist, switches_nothing_that_it_is_not_sure_of) {
     EXPECT_EQ(r["verdict"], "unsure");
     EXPECT_EQ(board.count("red_light", 1), 0u);
 }
+
+// What judges an agent that switches things compares its calls, and switches nothing.
+TEST(Specialist, is_judged_without_moving_a_thing) {
+    const std::string agents = folder() + "/judged";
+    std::filesystem::create_directory(agents);
+    std::filesystem::copy_file(models + "/agents/board.toml", agents + "/board.toml");
+    const Board board("judged", "", agents);
+    Daemon d(board.options());
+    const std::string ctl = slmctl_path() + " --socket " + d.socket + " ";
+    const Ran dry = shell(ctl + "agent run board 'turn on the red light and how warm is it' --dry-run 2>&1");
+    EXPECT_EQ(dry.code, 0);
+    EXPECT_NE(dry.out.find("  switch(name: red_light, on: true): not done: a dry run\n"), std::string::npos) << dry.out;
+    EXPECT_NE(dry.out.find("  read(name: temperature): 31\n"), std::string::npos) << dry.out;
+    const std::string set = models + "/specialist/hand-second.jsonl";
+    const Ran bench = shell(ctl + "agent bench board " + set);
+    EXPECT_NE(bench.out.find("board: 50 inputs, 0.920 "), std::string::npos) << bench.out << bench.err;
+    const Ran calibrated = shell(ctl + "calibrate board " + set + " 2>&1");
+    EXPECT_NE(calibrated.out.find("50 judged answers, 92.0 % of them right"), std::string::npos) << calibrated.out;
+    const Ran compared = shell(ctl + "compare " + set + " --agents board 2>&1");
+    EXPECT_NE(compared.out.find("92.0"), std::string::npos) << compared.out;
+    for (const Change& c : changes(board.log)) EXPECT_NE(c.level, 1) << c.name;
+}
