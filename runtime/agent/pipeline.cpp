@@ -294,6 +294,11 @@ Result<void> check_step(const Step& step, const Agent* agent) {
         if (object && std::none_of(step.inputs.begin(), step.inputs.end(),
                                    [&](const Step::Input& in) { return in.field == f.name; }))
             return wrong("input lacks the field", f.name);
+    for (const Rule& r : step.rules)
+        if (!r.answer.empty() && !agent->labels.empty() &&
+            std::none_of(agent->labels.begin(), agent->labels.end(),
+                         [&](const Label& l) { return l.name == r.answer; }))
+            return wrong("its agent never answers", r.answer);
     return {};
 }
 

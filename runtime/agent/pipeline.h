@@ -56,7 +56,8 @@ bool is_pipeline(const char* path);
 // As read_agent(). Whether the agents are there is not known here.
 Result<Pipeline> read_pipeline(const char* path, grammar::Heap& heap);
 
-// Whether a step can call this agent: it is there, and has the fields. Errors: incorrect_parameters, what is wrong.
+// Whether a step can call this agent: it is there, has the fields, and of a choice the answers of its rules. Errors:
+// incorrect_parameters, what is wrong.
 Result<void> check_step(const Step& step, const Agent* agent);
 
 // scratch: of reading a JSON answer.

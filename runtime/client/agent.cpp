@@ -35,8 +35,8 @@ Result<std::vector<Labelled>> read_examples(const char* path) {
     const std::unique_ptr<std::byte[]> block(new (std::nothrow) std::byte[agent_bytes]);
     if (!block) return Error::make(Code::memory_full, "no memory to read %s", path);
     grammar::Heap heap({block.get(), agent_bytes});
-    const agent::Agent a = TRY(agent::read_agent(path, heap));
     std::vector<Labelled> out;
+    const agent::Agent a = agent::is_pipeline(path) ? agent::Agent{} : TRY(agent::read_agent(path, heap));
     for (const agent::Example& e : a.examples)
         if (!e.shown) out.push_back({std::string(e.input), std::string(e.output), a.fields.size() > 1});
     if (out.empty())

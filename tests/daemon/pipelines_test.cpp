@@ -150,7 +150,8 @@ struct Bench {
 
     explicit Bench(const std::string& text = ten_steps) {
         fs::create_directory(folder);
-        for (const char* name : {"sort", "where", "what", "valve", "horn", "order", "person", "report", "check"})
+        write("sort", "prompt = '{x}'\ninput.x = {}\noutput.choice = ['alarm', 'order', 'weather']\n");
+        for (const char* name : {"where", "what", "valve", "horn", "order", "person", "report", "check"})
             write(name, "prompt = '{x}'\ninput.x = {}\noutput.text = 200\n");
         write("both",
               "prompt = '{place} {count} {note}'\ninput = { place = {}, count = { type = 'number' }, note = {} }\n"
@@ -329,6 +330,8 @@ TEST(Pipelines, that_are_wrong_say_where_and_why) {
     EXPECT_EQ(wrong("agent = \"where\"", "agent = \"whither\""),
               "yard.toml:20: step where: there is no agent \"whither\"");
     EXPECT_EQ(wrong("agent = \"where\"", "agent = \"yard\""), "yard.toml:20: step where: there is no agent \"yard\"");
+    EXPECT_EQ(wrong("answer = \"alarm\"", "answer = \"alarms\""),
+              "yard.toml:5: step sort: its agent never answers \"alarms\"");
     EXPECT_EQ(wrong("to = \"order\"", "to = \"ordre\""), "yard.toml:16: there is no step \"ordre\"");
     EXPECT_EQ(wrong("to = \"order\"", "to = \"person\""), "yard.toml:50: no way leads to the step order");
     EXPECT_EQ(wrong("{what/unit}", "{wat/unit}"), "yard.toml:38: {wat/unit}: there is no such step");
