@@ -185,7 +185,7 @@ Result<void> check_targets(const json& config, const Family& family, const Model
             if (!target.is_string() || !module.ends_with("." + target.get<std::string>())) continue;
             if (!tensors.contains(peft_prefix + module + ".lora_A.weight"))
                 return Error::make(Code::model_format,
-                                   "target_modules names %s, and %s has no lora_A: save or download the adapter again",
+                                   "target_modules names %s, and %s has no lora_A: it is for another model than the base, or not whole",
                                    shown(target.get<std::string>()).c_str(), shown(module).c_str());
         }
     return {};
