@@ -195,7 +195,7 @@ void Service::carry_out(Job& job) {
             else if (!unmet.value().empty())
                 told.result = put("not done: %.*s", size(unmet.value()), unmet.value().data());
             else if (job.dry)
-                told.result = put("not done: a dry run");
+                told.result = put("%s", "not done: a dry run");
             else if (const auto done =
                          machine_->drive(call.subject, call.on, call.on ? ms : 0, std::max(call.times, 1));
                      !done)
